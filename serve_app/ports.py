@@ -1,0 +1,106 @@
+"""The seams: siblings of the domain meet here and never import each other. A fake of each takes ten lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serve_app.errors import PlatformError
+from serve_app.types import (
+    CollectionInfo,
+    Document,
+    DocumentPage,
+    Embeddings,
+    IndexedDocument,
+    JsonObject,
+    Scope,
+    SparseVector,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+)
+
+
+class Tokenizer(Protocol):
+    """The embedding model's own tokenizer, seen from the chunker."""
+
+    max_tokens: int  # longest text the model sees, special tokens included; the rest is cut off
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end, in characters, of each token of `text`, without special tokens and without truncation."""
+        ...
+
+
+class Embedder(Protocol):
+    """Text to dense vectors, wherever the engine lives: in this replica, in a pool, or in a batch job's actor."""
+
+    @property
+    def space(self) -> VectorSpace: ...
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """One row per text, in order; the empty text has a vector too. Raises EngineUnavailable."""
+        ...
+
+
+class SparseEncoder(Protocol):
+    """Text to BM25 term weights (the collection's inverse document frequency is applied by the store)."""
+
+    def encode_passages(self, texts: Sequence[str]) -> list[SparseVector]: ...
+
+    def encode_query(self, text: str) -> SparseVector: ...
+
+
+class VectorStore(Protocol):
+    """Documents and their passages, kept per scope.
+
+    Any method raises StoreUnavailable if the backend cannot be reached in time. A method that takes the scope of a
+    collection which does not exist raises NotFound, except `write`, which makes it, and `fingerprints`.
+    """
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        """The stored fingerprint of each of these documents that is completely stored; empty for a new collection."""
+        ...
+
+    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        """Put these documents in, each replacing all passages of its former version. On return all of it is durable
+        and is seen by every later query. If it fails or is cut off half-way, a document's fingerprint is absent until
+        it is written again, so that repeating the call heals it. Raises Conflict if the collection has another space.
+        """
+        ...
+
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        """Remove these documents with all their passages; how many existed. Idempotent."""
+        ...
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        """One answer per query, in order. A query that fails (NotFound, InvalidInput, Conflict) gets its error as its
+        answer and does not disturb the others."""
+        ...
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        """Raises NotFound."""
+        ...
+
+    async def scroll(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DocumentPage:
+        """Documents in a stable order; pass `cursor` of the page before to go on."""
+        ...
+
+    async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
+        """Documents and passages that match."""
+        ...
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        """By name. A tenant without any gets an empty list."""
+        ...
+
+    async def drop(self, scope: Scope) -> None:
+        """Remove the collection and all that is in it."""
+        ...
+
+    async def check(self) -> None:
+        """Return if the store can answer now. Cheap: called by every health check."""
+        ...
+
+    async def close(self) -> None: ...

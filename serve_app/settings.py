@@ -1,0 +1,186 @@
+"""All settings: one frozen model, read once (in `main`, a job or `cluster render`) and handed down by constructors.
+
+Environment: `AIDOCS_<SECTION>__<FIELD>`, for example `AIDOCS_STORE__URL=http://127.0.0.1:6333`. A name that begins
+with AIDOCS_ and is none of these stops the start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve_app.errors import ConfigurationError
+from serve_app.types import Fusion, FusionMethod
+
+PREFIX = "AIDOCS_"
+MIB = 1024 * 1024
+
+
+class Section(BaseModel, frozen=True, extra="forbid"):
+    """One group of settings."""
+
+
+class EmbeddingSettings(Section):
+    model: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: folder, installed package or name on the hub
+    revision: str | None = None  # a hub revision; None = the newest that is at hand
+    engine: Literal["openvino", "torch"] = "openvino"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    placement: Literal["local", "pooled"] = "local"  # in the gateway replica, or in a deployment of its own
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # torch engine only
+    max_batch_tokens: PositiveInt = 16_384  # padded tokens in one forward pass
+    threads: PositiveInt | None = None  # None = the CPUs that this process may use
+
+
+class ChunkingSettings(Section):
+    max_tokens: PositiveInt = 256  # a passage with its title and headings; the model's own limit if that is lower
+    overlap_tokens: NonNegativeInt = 0  # of a passage that had to be cut inside a paragraph
+
+
+class StoreSettings(Section):
+    url: str | None = None  # None = embedded; http://… or grpc://… = a Qdrant server or cluster
+    api_key: SecretStr | None = None
+    timeout_s: PositiveFloat = 10.0  # for one call
+    hnsw_m: PositiveInt = 16
+    hnsw_ef_construct: PositiveInt = 128
+    optimize_after_passages: PositiveInt = 10_000  # unindexed passages that start an optimisation (embedded)
+    search_threads: PositiveInt = 4  # calls that run at once in the store's process (embedded)
+    shards: PositiveInt = 1  # of a new collection (Qdrant cluster)
+    replicas: PositiveInt = 1  # of each shard (Qdrant cluster)
+
+
+class SearchProfile(Section):
+    """How a search is done; requests name one."""
+
+    fusion: FusionMethod = FusionMethod.DBSF
+    rrf_k: PositiveInt = 60
+    prefetch: PositiveInt = 100  # candidates from each retriever before fusion
+    hnsw_ef: PositiveInt | None = None
+
+    def to_fusion(self) -> Fusion:
+        return Fusion(self.fusion, self.rrf_k)
+
+
+class SearchSettings(Section):
+    default_profile: str = "default"
+    profiles: dict[str, SearchProfile] = {"default": SearchProfile()}
+
+
+class ApiSettings(Section):
+    """Limits of one request; beyond them a clear error, never a truncation."""
+
+    max_body_bytes: PositiveInt = 16 * MIB
+    max_texts: PositiveInt = 2_048  # in one /v1/embeddings call
+    max_documents: PositiveInt = 1_000  # in one upload
+    max_document_chars: PositiveInt = 4_000_000
+    max_text_chars: PositiveInt = 100_000  # of one text to embed
+    max_query_chars: PositiveInt = 8_192
+    max_queries: PositiveInt = 100  # in one search:batch
+    max_limit: PositiveInt = 200  # hits of one search
+    max_offset: PositiveInt = 10_000
+    max_facets: PositiveInt = 10
+    max_filter_depth: PositiveInt = 8
+    max_filter_conditions: PositiveInt = 256
+    max_metadata_bytes: PositiveInt = 64 * 1024  # of one document, as JSON
+    request_timeout_s: PositiveFloat = 30.0
+    upload_timeout_s: PositiveFloat = 300.0
+
+
+class BatchingSettings(Section):
+    """Micro-batches at the gateway: what waits when a worker is free goes together, up to these limits."""
+
+    max_embed_texts: PositiveInt = 64
+    max_embed_chars: PositiveInt = 65_536
+    max_queries: PositiveInt = 64
+    embed_concurrency: PositiveInt = 1  # batches in the engine at once
+    query_concurrency: PositiveInt = 2  # batches on their way to the store at once
+    max_waiting: PositiveInt = 4_096  # beyond it: 429
+
+
+class ServingSettings(Section):
+    """Serve's own knobs. Bounds, target and delays of the autoscaling are for each deployment."""
+
+    host: str = "127.0.0.1"
+    port: PositiveInt = 8000
+    min_replicas: PositiveInt = 1
+    max_replicas: PositiveInt = 4
+    target_ongoing_requests: PositiveFloat = 32.0
+    max_ongoing_requests: PositiveInt = 256
+    max_queued_requests: PositiveInt = 1_024
+    upscale_delay_s: float = Field(5.0, ge=0)
+    downscale_delay_s: float = Field(60.0, ge=0)
+    max_surge_percent: int = Field(100, ge=1, le=100)
+    graceful_shutdown_timeout_s: PositiveFloat = 40.0  # longer than request_timeout_s
+    health_check_period_s: PositiveFloat = 5.0
+    health_check_timeout_s: PositiveFloat = 10.0
+    gateway_cpus: PositiveFloat = 0.1  # what a replica reserves; it uses what is free
+    embedder_cpus: PositiveFloat = 1.0
+    embedder_gpus: float = Field(0.0, ge=0)
+    embedder_min_replicas: PositiveInt = 1
+    embedder_max_replicas: PositiveInt = 2
+
+
+class AuthSettings(Section):
+    mode: Literal["off"] = "off"  # off: every request is the local development principal
+
+
+def default_data_dir() -> Path:
+    return Path("~/.local/share/ai-docs").expanduser()
+
+
+class Settings(BaseSettings):
+    """Raises pydantic's ValidationError; `load_settings` turns it into a ConfigurationError for people."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    store: StoreSettings = StoreSettings()
+    search: SearchSettings = SearchSettings()
+    api: ApiSettings = ApiSettings()
+    batching: BatchingSettings = BatchingSettings()
+    serving: ServingSettings = ServingSettings()
+    auth: AuthSettings = AuthSettings()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment. Raises ConfigurationError on a misspelt name or a value that cannot be."""
+    for name in os.environ if environ is None else environ:
+        if name.startswith(PREFIX):
+            require_known(name)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError(explain(error)) from error
+
+
+def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
+    """Every environment variable that means something; a section's own name takes a JSON object."""
+    for name, field in model.model_fields.items():
+        full = prefix + name.upper()
+        yield full
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, full + "__")
+
+
+def require_known(name: str) -> None:
+    known = set(setting_names())
+    free_form = f"{PREFIX}SEARCH__PROFILES__"  # below it the user names the keys
+    if name.upper() in known or name.upper().startswith(free_form):
+        return
+    nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
+    raise ConfigurationError(f"{name} is not a setting; the nearest is {nearest[0]}")
+
+
+def explain(error: ValidationError) -> str:
+    """One line per wrong value, named as the environment variable that carries it."""
+    return "; ".join(
+        f"{PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg']}"
+        for item in error.errors()
+    )

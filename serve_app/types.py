@@ -1,0 +1,217 @@
+"""The nouns of ai-docs (DESIGN §2). Plain frozen data: no I/O, nothing of ours imported but errors."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from serve_app.errors import InvalidInput
+
+JsonScalar = str | int | float | bool | None
+JsonValue = JsonScalar | list["JsonValue"] | dict[str, "JsonValue"]
+JsonObject = Mapping[str, JsonValue]
+Vector = npt.NDArray[np.float32]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+POINT_NAMESPACE = uuid.UUID("5c1d3c0e-6f0b-5a57-9d3e-8f1f7b1f2a11")  # ours; never change: ids depend on it
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. Every request has one; in development mode it is `LOCAL_PRINCIPAL`."""
+
+    tenant: str
+    subject: str
+    roles: frozenset[str] = frozenset()
+
+    def scope(self, collection: str) -> Scope:
+        """The tenant's own collection of that name. The only way from a request to stored data, so that the
+        tenant cannot be forgotten: every store method takes a Scope and none takes a collection's name."""
+        return Scope(self.tenant, collection)
+
+
+LOCAL_PRINCIPAL = Principal("local", "developer", frozenset({"admin"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One tenant's one collection. Raises InvalidInput if a name has other than 1–63 letters, digits, `.`, `_`,
+    `-`, or does not begin with a letter or digit (so it is safe as a folder's name)."""
+
+    tenant: str
+    collection: str
+
+    def __post_init__(self) -> None:
+        for kind, name in (("tenant", self.tenant), ("collection", self.collection)):
+            if not NAME.fullmatch(name):
+                raise InvalidInput(
+                    f"{name[:80]!r} is not a {kind} name: 1 to 63 letters, digits, '.', '_' or '-', "
+                    "the first a letter or digit"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a user puts in. `id` is unique in its collection; `subject` names the person it is about, if any."""
+
+    id: str
+    text: str
+    title: str = ""
+    url: str = ""
+    metadata: JsonObject = field(default_factory=dict)
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document, the unit of embedding and search. `number` counts from 0 within the document."""
+
+    number: int
+    text: str
+    headings: tuple[str, ...] = ()
+    tokens: int = 0
+
+    def embedded_text(self, title: str) -> str:
+        """What the engine and BM25 see: the title, the path of headings, then the text, a line each."""
+        path = " > ".join(heading for heading in self.headings if heading != title)
+        return "\n".join(part for part in (title, path, self.text) if part)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """Non-zero entries only. indices: (k,) uint32, unique; values: (k,) float32."""
+
+    indices: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """vectors: (n, dim) float32, unit length; tokens: (n,) int32, what each text cost after truncation."""
+
+    vectors: Vector
+    tokens: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSpace:
+    """What makes two vectors comparable. A collection keeps the space it was made with; a write or a query from
+    another one raises Conflict. Precision is not in it: int8 and fp32 of one model are comparable."""
+
+    model: str
+    revision: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedPassage:
+    """A passage with its vectors. dense: (dim,) float32."""
+
+    passage: Passage
+    dense: Vector
+    sparse: SparseVector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedDocument:
+    """A document ready to be stored. `fingerprint` changes if and only if storing it again would change the index."""
+
+    document: Document
+    fingerprint: str
+    passages: tuple[IndexedPassage, ...]
+
+
+def document_point_id(scope: Scope, document_id: str) -> str:
+    """UUIDv5 of tenant, collection and document: the same input gives the same id on every machine."""
+    return str(uuid.uuid5(POINT_NAMESPACE, "\x1f".join((scope.tenant, scope.collection, document_id))))
+
+
+def passage_point_id(scope: Scope, document_id: str, number: int) -> str:
+    """UUIDv5 of tenant, collection, document and the passage's number."""
+    return str(uuid.uuid5(POINT_NAMESPACE, "\x1f".join((scope.tenant, scope.collection, document_id, str(number)))))
+
+
+class FusionMethod(StrEnum):
+    RRF = "rrf"
+    DBSF = "dbsf"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How rankings of several retrievers become one. `rrf_k` is used by RRF only."""
+
+    method: FusionMethod = FusionMethod.DBSF
+    rrf_k: int = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreQuery:
+    """One search of one collection. dense only, sparse only, or both (fused).
+
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse_filter`. prefetch: candidates taken from
+    each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
+    only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
+    each value is kept. facets: fields whose values are counted over all passages that match the filter.
+    """
+
+    scope: Scope
+    space: VectorSpace
+    dense: Vector | None = None
+    sparse: SparseVector | None = None
+    limit: int = 10
+    offset: int = 0
+    filter: JsonObject | None = None
+    fusion: Fusion = Fusion()
+    prefetch: int = 100
+    hnsw_ef: int | None = None
+    group_by: str | None = None
+    facets: tuple[str, ...] = ()
+    diversity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that was found. Higher scores are better; scores of different modes are not comparable."""
+
+    document_id: str
+    passage_id: str
+    score: float
+    title: str
+    text: str
+    url: str
+    metadata: JsonObject
+    headings: tuple[str, ...] = ()
+
+
+FacetCounts = Mapping[str, int]  # value → passages, most frequent first
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """total: passages that match the filter, counted only where facets are asked for."""
+
+    hits: tuple[Hit, ...]
+    facets: Mapping[str, FacetCounts] = field(default_factory=dict)
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    name: str
+    documents: int
+    passages: int
+    space: VectorSpace
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """One page of a scroll. `cursor` is None on the last."""
+
+    documents: tuple[Document, ...]
+    cursor: str | None

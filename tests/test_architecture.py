@@ -1,0 +1,103 @@
+"""Imports point one way, a heavy dependency has one home, and there is no cycle (STYLE 1 and 2). Reads imports with
+`ast`, so nothing heavy is loaded and a function-level import counts as well."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LEAVES = {"errors", "types", "ports", "settings"}
+
+# What each place of serve_app may import besides the leaves and itself. A new place is a decision: add it here.
+MAY_IMPORT: dict[str, set[str]] = {
+    "documents": set(),
+    "embedding": set(),
+    "store": set(),
+    "search": {"documents", "embedding", "store"},
+    "api": {"search", "documents", "store"},
+    "deployments": {"api", "search", "documents", "embedding", "store"},
+    "main": {"deployments"},
+}
+# jobs reach the running service only by the deployments' store client.
+JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store"}
+
+HOMES: dict[str, tuple[str, ...]] = {
+    "ray": ("serve_app.deployments", "serve_app.main", "jobs"),
+    "fastapi": ("serve_app.api",),
+    "starlette": ("serve_app.api",),
+    "torch": ("serve_app.embedding.backends",),
+    "sentence_transformers": ("serve_app.embedding.backends",),
+    "openvino": ("serve_app.embedding.backends",),
+    "nncf": ("serve_app.embedding.backends",),
+    "tokenizers": ("serve_app.embedding",),
+    "qdrant_client": ("serve_app.store",),
+    "qdrant_edge": ("serve_app.store",),
+    "pyarrow": ("serve_app.documents", "jobs"),
+}
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(p): p for top in ("serve_app", "jobs") for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Absolute names that a module imports; `from a import b` counts as a.b where that is a module of ours."""
+    tree = ast.parse(modules()[module].read_text())
+    return frozenset(_imported(tree))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in modules() else str(node.module)
+
+
+def place(module: str) -> str:
+    """The part of serve_app that a module belongs to: `serve_app.store.edge` → `store`."""
+    return module.split(".")[1] if module.count(".") else ""
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.startswith("serve_app.")])
+def test_serve_app_imports_point_one_way(module: str) -> None:
+    here = place(module)
+    allowed = LEAVES if here in LEAVES else LEAVES | MAY_IMPORT[here] | {here}
+    ours = {name for name in imports(module) if name.startswith("serve_app")}
+    assert {name for name in ours if place(name) not in allowed} == set()
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.startswith("jobs")])
+def test_jobs_import_domain_and_leaves_only(module: str) -> None:
+    ours = {name.removeprefix("serve_app.") for name in imports(module) if name.startswith("serve_app.")}
+    assert {name for name in ours if not any(f"{name}.".startswith(f"{ok}.") for ok in JOBS_MAY_IMPORT)} == set()
+
+
+@pytest.mark.parametrize("dependency", HOMES)
+def test_dependency_stays_home(dependency: str) -> None:
+    importers = [m for m in modules() if any(f"{n}.".startswith(f"{dependency}.") for n in imports(m))]
+    assert [m for m in importers if not m.startswith(HOMES[dependency])] == []
+
+
+def test_no_cycle() -> None:
+    TopologicalSorter({m: imports(m) & modules().keys() for m in modules()}).prepare()
+
+
+def test_serve_app_imports_no_job() -> None:
+    assert [m for m in modules() if m.startswith("serve_app") for n in imports(m) if n.split(".")[0] == "jobs"] == []
