@@ -1,0 +1,55 @@
+"""The micro-batched Embedder: many requests' texts in one call of the one behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from serve_app.ports import Embedder
+from serve_app.search.batcher import BatchLimits, MicroBatcher
+from serve_app.settings import BatchingSettings
+from serve_app.types import Embeddings, VectorSpace
+
+
+class BatchedEmbedder:
+    """An Embedder. A call with many texts is cut, so that it shares the engine with those that come after it."""
+
+    def __init__(self, embedder: Embedder, settings: BatchingSettings) -> None:
+        self._embedder = embedder
+        self._max_texts = settings.max_embed_texts
+        self._batcher = MicroBatcher(
+            self._embed_batch,
+            BatchLimits(
+                max_items=settings.max_embed_texts,
+                max_weight=settings.max_embed_chars,
+                concurrency=settings.embed_concurrency,
+                max_waiting=settings.max_waiting,
+            ),
+            weigh=lambda texts: sum(map(len, texts)),
+        )
+
+    @property
+    def space(self) -> VectorSpace:
+        return self._embedder.space
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Raises Overloaded, EngineUnavailable."""
+        parts = [texts[i : i + self._max_texts] for i in range(0, len(texts), self._max_texts)]
+        if len(parts) == 1:
+            return await self._batcher.submit(parts[0])
+        return join(await asyncio.gather(*map(self._batcher.submit, parts)), self.space.dim)
+
+    async def _embed_batch(self, requests: list[Sequence[str]]) -> list[Embeddings]:
+        answer = await self._embedder.embed([text for texts in requests for text in texts])
+        bounds = np.cumsum([len(texts) for texts in requests])[:-1]
+        vectors, tokens = np.split(answer.vectors, bounds), np.split(answer.tokens, bounds)
+        return [Embeddings(v, t) for v, t in zip(vectors, tokens, strict=True)]
+
+
+def join(parts: Sequence[Embeddings], dim: int) -> Embeddings:
+    """One behind the other; no part gives an empty result of the right width."""
+    if not parts:
+        return Embeddings(np.empty((0, dim), np.float32), np.empty(0, np.int32))
+    return Embeddings(np.concatenate([p.vectors for p in parts]), np.concatenate([p.tokens for p in parts]))
