@@ -148,6 +148,17 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     auth: AuthSettings = AuthSettings()
 
+    def without_secrets(self) -> Settings:
+        """For binding to a deployment: what Serve stores and shows holds no secret."""
+        return self._with_api_key(None)
+
+    def with_secrets(self) -> Settings:
+        """On the replica: its own environment's secrets put back in."""
+        return self._with_api_key(load_settings().store.api_key)
+
+    def _with_api_key(self, api_key: SecretStr | None) -> Settings:
+        return self.model_copy(update={"store": self.store.model_copy(update={"api_key": api_key})})
+
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment. Raises ConfigurationError on a misspelt name or a value that cannot be."""

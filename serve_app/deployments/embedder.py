@@ -1,0 +1,63 @@
+"""The pooled placement: the engine in an autoscaled deployment of its own, for GPUs and big models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.errors import EngineUnavailable, Overloaded, PlatformError
+from serve_app.settings import EmbeddingSettings
+from serve_app.types import Embeddings, VectorSpace
+
+
+class EmbedderDeployment:
+    """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops."""
+
+    def __init__(self, settings: EmbeddingSettings, data_dir: Path) -> None:
+        self._engine = EmbeddingEngine.load(settings, data_dir)
+        self._embedder = LocalEmbedder(self._engine)
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings | PlatformError:
+        """Errors travel as values, so that they arrive without Ray's wrapping."""
+        try:
+            return await self._embedder.embed(texts)
+        except PlatformError as error:
+            return error.with_traceback(None)
+
+    async def check_health(self) -> None:
+        await asyncio.to_thread(self._engine.require_healthy)
+
+
+class PooledEmbedder:
+    """An Embedder: the gateway's side of the pool."""
+
+    def __init__(self, handle: DeploymentHandle[Any], space: VectorSpace, timeout_s: float) -> None:
+        self._handle = handle
+        self._space = space
+        self._timeout_s = timeout_s
+
+    @property
+    def space(self) -> VectorSpace:
+        return self._space
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        try:
+            async with asyncio.timeout(self._timeout_s):  # the router waits without limit when no replica is free
+                answer = await self._handle.embed.remote(list(texts))
+        except TimeoutError:
+            raise EngineUnavailable(f"no embedder answered within {self._timeout_s:g} s") from None
+        except BackPressureError as error:
+            raise Overloaded("all embedders are busy; try again later") from error
+        except RayError as error:
+            raise EngineUnavailable(f"the embedder's replica failed: {error}") from error
+        if isinstance(answer, PlatformError):
+            raise answer
+        return answer

@@ -1,0 +1,86 @@
+"""The gateway replica: HTTP in, everything else behind it. Lifecycle and wiring only; the work is in the domain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.api.app import build_app
+from serve_app.api.services import Services
+from serve_app.deployments.embedder import PooledEmbedder
+from serve_app.deployments.store import connect_store
+from serve_app.documents.indexing import Indexer
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.embedding.models import resolve_model
+from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.ports import Embedder
+from serve_app.search.embedder import BatchedEmbedder
+from serve_app.search.release import Release
+from serve_app.search.service import Searcher
+from serve_app.settings import Settings
+from serve_app.store.sparse import Bm25SparseEncoder
+
+
+class GatewayDeployment:
+    """Raises at construction if the engine cannot be loaded, so that a rollout stops before it takes traffic.
+
+    pool: the embedders' handle where placement is `pooled`; None loads the engine into this replica.
+    version: changes nothing here; another value makes Serve roll the replicas (RAY_NOTES, golden rule 6).
+    """
+
+    def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None = None, version: str = "") -> None:
+        self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir) if pool is None else None
+        model = resolve_model(settings.embedding, settings.data_dir)
+        behind: Embedder
+        if self._engine is not None:
+            behind = LocalEmbedder(self._engine)
+        else:
+            assert pool is not None
+            behind = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
+        embedder = BatchedEmbedder(behind, settings.batching)
+        sparse = Bm25SparseEncoder()
+        self._store = connect_store(settings)
+        precision = self._engine.precision if self._engine is not None else settings.embedding.precision
+        release = Release(model.space, precision, settings.chunking, settings.search)
+        self._services = Services(
+            settings=settings.api,
+            models=(settings.embedding.model,),
+            embedder=embedder,
+            sparse=sparse,
+            store=self._store,
+            searcher=Searcher(
+                embedder=embedder,
+                sparse=sparse,
+                store=self._store,
+                search=settings.search,
+                batching=settings.batching,
+                release=release.name,
+            ),
+            indexer=Indexer(
+                tokenizer=load_tokenizer(model),
+                chunking=settings.chunking,
+                embedder=embedder,
+                sparse=sparse,
+                store=self._store,
+            ),
+            checks={"engine": self._check_engine, "store": self._store.check},
+        )
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Called by Serve in the replica, after the constructor."""
+        return build_app(self._services)
+
+    async def _check_engine(self) -> None:
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.require_healthy)
+        else:
+            await self._services.embedder.embed(["health"])
+
+    async def check_health(self) -> None:
+        """Serve replaces the replica when this raises. The engine is the replica's own and a new replica would help;
+        the store is not (a dead store must not take every gateway with it): `/health/ready` tells of that one."""
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.require_healthy)

@@ -1,0 +1,53 @@
+"""Serve's options for each deployment, from our settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
+
+from serve_app.settings import ServingSettings
+
+
+def shared(settings: ServingSettings) -> dict[str, Any]:
+    """Drain, health checks and rollout by surge: the same for every deployment."""
+    return {
+        "max_ongoing_requests": settings.max_ongoing_requests,
+        "max_queued_requests": settings.max_queued_requests,
+        "graceful_shutdown_timeout_s": settings.graceful_shutdown_timeout_s,
+        "health_check_period_s": settings.health_check_period_s,
+        "health_check_timeout_s": settings.health_check_timeout_s,
+        "max_surge_percent": settings.max_surge_percent,  # start new ones before stopping the old
+        "logging_config": LoggingConfig(enable_access_log=False),
+    }
+
+
+def autoscaling(settings: ServingSettings, min_replicas: int, max_replicas: int) -> AutoscalingConfig:
+    return AutoscalingConfig(
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        target_ongoing_requests=settings.target_ongoing_requests,
+        upscale_delay_s=settings.upscale_delay_s,
+        downscale_delay_s=settings.downscale_delay_s,
+        metrics_interval_s=1.0,
+        look_back_period_s=max(2.0, settings.upscale_delay_s),
+    )
+
+
+def gateway(settings: ServingSettings) -> dict[str, Any]:
+    return {
+        "name": "gateway",
+        "ray_actor_options": {"num_cpus": settings.gateway_cpus},
+        "autoscaling_config": autoscaling(settings, settings.min_replicas, settings.max_replicas),
+        **shared(settings),
+    }
+
+
+def embedder(settings: ServingSettings) -> dict[str, Any]:
+    return {
+        "name": "embedder",
+        "ray_actor_options": {"num_cpus": settings.embedder_cpus, "num_gpus": settings.embedder_gpus},
+        "autoscaling_config": autoscaling(settings, settings.embedder_min_replicas, settings.embedder_max_replicas),
+        **shared(settings),
+    }

@@ -1,0 +1,160 @@
+"""The way to the store from anywhere in the cluster: replicas and jobs call `connect_store` and nothing else.
+
+Embedded: one detached named actor on the head node owns the folder (Edge takes an exclusive lock). It is restarted
+when it dies, and every call is idempotent, so a call that hits a dying actor is repeated until its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from serve_app.errors import PlatformError, StoreUnavailable
+from serve_app.ports import VectorStore
+from serve_app.settings import Settings, StoreSettings
+from serve_app.types import (
+    CollectionInfo,
+    Document,
+    DocumentPage,
+    IndexedDocument,
+    JsonObject,
+    Scope,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+)
+
+NAMESPACE = "ai-docs"
+ON_HEAD_NODE = {"node:__internal_head__": 0.001}  # where the folder is; also after a restart
+RETRY_PAUSE_S = 0.1
+
+T = TypeVar("T")
+
+
+def connect_store(settings: Settings) -> VectorStore:
+    """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
+    if settings.store.url is None:
+        return EmbeddedStoreClient(settings.data_dir, settings.store)
+    from serve_app.store.qdrant import (
+        QdrantStore,
+    )  # its client costs start-up time that the embedded store need not pay
+
+    return QdrantStore.connect(settings.with_secrets().store)
+
+
+class StoreActor:
+    """Owns the EdgeStore of one folder. Errors travel as values, so that they arrive without Ray's wrapping."""
+
+    def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
+        self._data_dir = data_dir
+        self._settings = settings
+        self._store: VectorStore | None = None
+        self._opening = asyncio.Lock()
+
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            store = self._store or await self._open()
+            return await getattr(store, method)(*args, **kwargs)
+        except PlatformError as error:
+            return error.with_traceback(None)
+
+    async def _open(self) -> VectorStore:
+        """On the first call, and on later ones until it works: a locked folder may become free."""
+        from serve_app.store.edge import EdgeStore
+
+        async with self._opening:
+            if self._store is None:
+                self._store = await asyncio.to_thread(EdgeStore.open, self._data_dir, self._settings)
+        return self._store
+
+
+class EmbeddedStoreClient:
+    """A VectorStore: each method is one hop to the actor."""
+
+    def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
+        self._data_dir = data_dir.expanduser().absolute()
+        self._settings = settings
+        self._actor = self._find_or_start()
+
+    def _find_or_start(self) -> Any:
+        return (
+            ray.remote(StoreActor)
+            .options(
+                name=f"store {self._data_dir}",
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                lifetime="detached",
+                num_cpus=0,
+                resources=ON_HEAD_NODE,
+                max_restarts=-1,
+                max_concurrency=1_000,  # calls in flight; the threads that work are settings.search_threads
+            )
+            .remote(self._data_dir, self._settings)
+        )
+
+    async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Raises what the store raised, or StoreUnavailable after timeout_s."""
+        deadline_s = time.monotonic() + self._settings.timeout_s
+        while True:
+            try:
+                answer = await within(self._actor.call.remote(method, *args, **kwargs), deadline_s)
+                break
+            except RayActorError as error:  # it died or restarts: the call may or may not have been done
+                if time.monotonic() + RETRY_PAUSE_S > deadline_s:
+                    raise StoreUnavailable(f"the store's process is gone and did not come back: {error}") from error
+                await asyncio.sleep(RETRY_PAUSE_S)
+                self._actor = await asyncio.to_thread(self._find_or_start)
+            except TimeoutError:
+                raise StoreUnavailable(f"no answer to {method} within {self._settings.timeout_s:g} s") from None
+            except RayError as error:
+                raise StoreUnavailable(f"{method} failed in the store's process: {error}") from error
+        if isinstance(answer, PlatformError):
+            raise answer
+        return answer
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        return await self._call("fingerprints", scope, document_ids)
+
+    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        await self._call("write", scope, space, documents)
+
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        return await self._call("delete_documents", scope, document_ids)
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        return await self._call("query_batch", queries)
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        return await self._call("document", scope, document_id)
+
+    async def scroll(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DocumentPage:
+        return await self._call("scroll", scope, filter=filter, limit=limit, cursor=cursor)
+
+    async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
+        return await self._call("count", scope, filter)
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        return await self._call("collections", tenant)
+
+    async def drop(self, scope: Scope) -> None:
+        await self._call("drop", scope)
+
+    async def check(self) -> None:
+        await self._call("check")
+
+    async def close(self) -> None:
+        """Nothing: the actor outlives its clients."""
+
+
+async def within(answer: Awaitable[T], deadline_s: float) -> T:
+    """Raises TimeoutError at `deadline_s` of the monotonic clock."""
+    async with asyncio.timeout(deadline_s - time.monotonic()):
+        return await answer

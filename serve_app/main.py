@@ -1,0 +1,34 @@
+"""The Serve graph on one page.
+
+serve run serve_app.main:app                    # the API on :8000, settings from AIDOCS_… variables
+serve run serve_app.main:app version=2026-11    # a code-only rollout: another version rolls the replicas
+serve deploy serve.yaml                         # the same by a config file, `import_path: serve_app.main:app`
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+
+from serve_app.deployments import options
+from serve_app.deployments.embedder import EmbedderDeployment
+from serve_app.deployments.gateway import GatewayDeployment
+from serve_app.settings import load_settings
+
+
+class AppArguments(BaseModel, extra="forbid"):
+    """What `serve run` and a config file's `args` may set; all else is settings."""
+
+    version: str = ""
+
+
+def app(arguments: AppArguments) -> Application:
+    """gateway (HTTP) → embedder pool, if placement is `pooled`; the store is an actor that replicas find by name."""
+    settings = load_settings().without_secrets()
+    pool = None
+    if settings.embedding.placement == "pooled":
+        embedder = serve.deployment(**options.embedder(settings.serving))(EmbedderDeployment)
+        pool = embedder.bind(settings.embedding, settings.data_dir)
+    gateway = serve.deployment(**options.gateway(settings.serving))(serve.ingress()(GatewayDeployment))
+    return gateway.bind(settings, pool, arguments.version)
