@@ -59,7 +59,7 @@ class StoreActor:
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            store = self._store or await self._open()
+            store: VectorStore = self._store or await self._open()
             return await getattr(store, method)(*args, **kwargs)
         except PlatformError as error:
             return error.with_traceback(None)
@@ -69,9 +69,9 @@ class StoreActor:
         from serve_app.store.edge import EdgeStore
 
         async with self._opening:
-            if self._store is None:
-                self._store = await asyncio.to_thread(EdgeStore.open, self._data_dir, self._settings)
-        return self._store
+            store: VectorStore = self._store or await asyncio.to_thread(EdgeStore.open, self._data_dir, self._settings)
+            self._store = store
+        return store
 
 
 class EmbeddedStoreClient:

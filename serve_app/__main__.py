@@ -1,0 +1,118 @@
+"""`python -m serve_app serve | start | stop | search`: the service on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from serve_app.deployments import local
+from serve_app.errors import PlatformError
+from serve_app.settings import Settings, load_settings
+
+cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    err.print(Text(f"error: {message}"))
+    raise typer.Exit(code)
+
+
+def read_settings() -> Settings:
+    try:
+        return load_settings()
+    except PlatformError as error:
+        fail(str(error), 2)
+
+
+@cli.command()
+def serve() -> None:
+    """Ray + Serve in the foreground; Ctrl-C ends all of it.
+
+    Examples:  python -m serve_app serve  ·  AIDOCS_SERVING__PORT=9000 python -m serve_app serve
+    """
+    try:
+        local.serve(read_settings(), lambda message: out.print(Text(message)))
+    except PlatformError as error:
+        fail(str(error))
+
+
+@cli.command()
+def start() -> None:
+    """The same in the background; returns when it is ready. Does nothing if it already is.
+
+    Example:  python -m serve_app start && curl -s http://127.0.0.1:8000/health/ready
+    """
+    settings = read_settings()
+    if local.run_file(settings).exists() and local.is_ready(settings):
+        out.print(Text(f"already running: {local.url(settings)}"))
+        return
+    local.stop(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / "serve.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serve_app", "serve"],
+            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
+        )  # fmt: skip
+    deadline_s = time.monotonic() + local.START_TIMEOUT_S
+    with err.status("starting Ray and Serve"):
+        while not (local.run_file(settings).exists() and local.is_ready(settings)):
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                local.stop(settings)
+                fail(f"it did not start; its log, {log}, ends:\n{log.read_text(errors='replace')[-2_000:]}")
+            time.sleep(0.1)  # a poll, bounded by the deadline
+    out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+
+
+@cli.command()
+def stop() -> None:
+    """End a run of this data folder, also what a killed one left behind."""
+    found = local.stop(read_settings())
+    out.print("stopped" if found else "nothing was running")
+
+
+@cli.command()
+def search(
+    query: str,
+    collection: Annotated[str, typer.Option(help="where to search")] = "demo",
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 5,
+    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse")] = "hybrid",
+    as_json: Annotated[bool, typer.Option("--json", help="the answer as it came")] = False,
+) -> None:
+    """Ask the running service.
+
+    Example:  python -m serve_app search "read a parquet file in batches" --collection demo
+    """
+    settings = read_settings()
+    body = json.dumps({"query": query, "limit": limit, "mode": mode}).encode()
+    request = urllib.request.Request(
+        f"{local.url(settings)}/v1/collections/{collection}/search", body, {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=settings.api.request_timeout_s) as reply:
+            answer = json.load(reply)
+    except urllib.error.HTTPError as error:
+        fail(str(json.load(error).get("detail", error)))
+    except OSError as error:
+        fail(f"{local.url(settings)} does not answer ({error}); `make serve` starts it")
+    if as_json:
+        print(json.dumps(answer))
+        return
+    for hit in answer["hits"]:
+        out.print(Text.assemble((f"{hit['score']:6.3f}  ", "cyan"), (hit["title"] or hit["document_id"], "bold")))
+        out.print(Text("        " + " ".join(hit["text"].split())[:220], style="dim"))
+    out.print(Text(f"{len(answer['hits'])} hits in {answer['took_ms']:.1f} ms ({answer['release']})"))
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,171 @@
+"""Ray + Serve + the app on this machine, as one foreground process that owns all of it and ends all of it.
+
+Every process it starts, Ray's daemons and HAProxy included, inherits RUN_MARK; `stop` ends what bears it and nothing
+else, so that a proxy which outlived a killed run gives its port back (DESIGN §10).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.settings import Settings
+
+RUN_MARK = "AI_DOCS_RUN"
+APP_NAME = "ai-docs"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+OBJECT_STORE_BYTES = 256 * 1024 * 1024
+
+# Read by Ray when it is imported. Measured: HAProxy and throughput mode carry 8 times the default proxy's requests.
+HIGH_THROUGHPUT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+}
+QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def run_file(settings: Settings) -> Path:
+    return settings.data_dir / "run.json"
+
+
+def url(settings: Settings) -> str:
+    return f"http://{settings.serving.host}:{settings.serving.port}"
+
+
+def serve(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Start all, tell the URL, and block until SIGINT or SIGTERM; then end all.
+
+    Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
+    not become ready in START_TIMEOUT_S.
+    """
+    require_free_port(settings)
+    mark = uuid.uuid4().hex
+    os.environ.update({RUN_MARK: mark, **QUIET})
+    for name, value in HIGH_THROUGHPUT.items():
+        os.environ.setdefault(name, value)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark, "url": url(settings)}))
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        started_s = time.monotonic()
+        start(settings)
+        wait_until_ready(settings, START_TIMEOUT_S, stopped)
+        tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
+        stopped.wait()
+        tell("stopping")
+    finally:
+        end(settings, mark)
+
+
+def start(settings: Settings) -> None:
+    """Ray with its dashboard (jobs and `serve deploy` need it) on loopback, and the app on it."""
+    import ray  # after the environment is set
+    from ray import serve as ray_serve
+
+    from serve_app.deployments.store import NAMESPACE
+    from serve_app.main import AppArguments, app
+
+    ray.init(
+        namespace=NAMESPACE,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    ray_serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
+    ray_serve.run(app(AppArguments()), name=APP_NAME, route_prefix="/")
+
+
+def is_ready(settings: Settings) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url(settings)}/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until_ready(settings: Settings, timeout_s: float, stopped: threading.Event) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not stopped.is_set() and not is_ready(settings):
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"{url(settings)}/health/ready did not answer 200 within {timeout_s:g} s")
+        stopped.wait(0.1)
+
+
+def require_free_port(settings: Settings) -> None:
+    host, port = settings.serving.host, settings.serving.port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{host}:{port} is in use. `make stop` ends an earlier run of ai-docs; "
+                "or choose another port: AIDOCS_SERVING__PORT=8001"
+            ) from error
+
+
+def end(settings: Settings, mark: str) -> None:
+    """From inside the run: the app and Ray in order, then whatever still bears the mark."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    end_marked(mark, spare=os.getpid())
+    run_file(settings).unlink(missing_ok=True)
+
+
+def stop(settings: Settings) -> bool:
+    """From outside: end the run of this data folder, or what is left of it. False if there was none."""
+    try:
+        run = json.loads(run_file(settings).read_text())
+    except FileNotFoundError:
+        return False
+    owner = next((p for p in marked(run["mark"]) if p.pid == run["pid"]), None)
+    if owner is not None:
+        owner.terminate()
+        psutil.wait_procs([owner], timeout=STOP_TIMEOUT_S)
+    end_marked(run["mark"], spare=os.getpid())
+    run_file(settings).unlink(missing_ok=True)
+    return True
+
+
+def end_marked(mark: str, spare: int) -> None:
+    processes = [p for p in marked(mark) if p.pid != spare]
+    for process in processes:
+        process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """This user's processes whose environment bears the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(RUN_MARK) == mark:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
+            continue  # not ours to see, so not ours to end
+    return found
