@@ -1,0 +1,229 @@
+"""One suite for every VectorStore: a subclass gives the `store` fixture, empty at the start of each test."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+
+from serve_app.errors import Conflict, InvalidInput, NotFound
+from serve_app.ports import VectorStore
+from serve_app.types import Document, Scope, SparseVector, VectorSpace
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, scrolled, where
+from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
+
+ODD_IDS = ["a/b:c?d=é", "nul\0inside", "日本語 🦜", " ", "x" * 2_000, '"quoted" \\ [0].b', "\x1f", "e\u0301", "\u00e9"]
+
+
+class VectorStoreContract(VectorQueryContract):
+    async def test_a_written_document_comes_back_whole(self, store: VectorStore) -> None:
+        metadata = {
+            "n": 1,
+            "f": 0.5,
+            "b": True,
+            "none": None,
+            "list": [1, "x"],
+            "deep": {"a.b": {"c": "é"}},
+            "": "empty",
+        }
+        whole = Document("id", "text\n" * 3, "title", "https://x.org", metadata, "someone")
+        indexed = document("id", "text")
+        await store.write(SCOPE, SPACE, [dataclasses.replace(indexed, document=whole)])
+        assert await store.document(SCOPE, "id") == whole
+        assert (await store.scroll(SCOPE)).documents == (whole,)
+
+    async def test_fingerprints_are_of_stored_documents_only(self, store: VectorStore) -> None:
+        assert await store.fingerprints(SCOPE, ["cats"]) == {}
+        await store.write(SCOPE, SPACE, LIBRARY)
+        wanted = {item.document.id: item.fingerprint for item in LIBRARY}
+        assert await store.fingerprints(SCOPE, [*wanted, "absent"]) == wanted
+        assert await store.fingerprints(SCOPE, []) == {}
+
+    @pytest.mark.parametrize("parts", [0, 1, 2, 3, 5])
+    async def test_a_replaced_document_leaves_no_stale_passage(self, store: VectorStore, parts: int) -> None:
+        await store.write(SCOPE, SPACE, [document("d", *[f"old part{i}" for i in range(3)]), document("e", "old")])
+        await store.write(SCOPE, SPACE, [document("d", *[f"new part{i}" for i in range(parts)], fingerprint="2")])
+        texts = sorted(hit.text for hit in (await ask(store, query("part old new", "dense"))).hits)
+        assert texts == sorted(["old", *[f"new part{i}" for i in range(parts)]])
+        assert await found(store, query("old", "sparse")) == ["e"]
+        assert (await store.count(SCOPE)).passages == parts + 1
+        assert (await store.fingerprints(SCOPE, ["d"])) == {"d": "2"}
+
+    async def test_repeating_a_write_changes_nothing(self, store: VectorStore) -> None:
+        for _ in range(3):
+            await store.write(SCOPE, SPACE, LIBRARY)
+            info = await store.count(SCOPE)
+            assert (info.documents, info.passages) == (5, 6)
+
+    async def test_the_last_of_equal_ids_in_one_call_wins(self, store: VectorStore) -> None:
+        twice = [document("d", "first", "second"), document("d", "third", fingerprint="last")]
+        await store.write(SCOPE, SPACE, twice)
+        assert (await store.document(SCOPE, "d")).text == "third"
+        assert (await store.count(SCOPE)).passages == 1
+        assert await store.fingerprints(SCOPE, ["d"]) == {"d": "last"}
+
+    async def test_document_without_passages(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, [document("empty")])
+        assert (await store.document(SCOPE, "empty")).title == "Title of empty"
+        assert await found(store, query("anything")) == []
+        info = await store.count(SCOPE)
+        assert (info.documents, info.passages) == (1, 0)
+        assert await store.delete_documents(SCOPE, ["empty"]) == 1
+
+    async def test_empty_write_makes_the_collection(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, [])
+        assert (await store.count(SCOPE)).documents == 0
+        assert await found(store, query("anything")) == []
+
+    async def test_many_documents_in_one_call(self, store: VectorStore) -> None:
+        many = [document(f"doc{i}", f"words of{i}", f"more of{i}") for i in range(700)]
+        await store.write(SCOPE, SPACE, many)
+        info = await store.count(SCOPE)
+        assert (info.documents, info.passages) == (700, 1_400)
+        ids = [item.document.id for item in many]
+        assert len(await store.fingerprints(SCOPE, ids)) == 700
+        assert await store.delete_documents(SCOPE, ids[:650]) == 650
+        assert sorted(await scrolled(store)) == sorted(ids[650:])
+
+    async def test_deleted_documents_are_gone(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        assert await store.delete_documents(SCOPE, ["cats", "absent", "cats"]) == 1
+        assert await store.delete_documents(SCOPE, ["cats"]) == 0
+        assert "cats" not in await found(store, query("cats purr softly", limit=100))
+        assert await store.fingerprints(SCOPE, ["cats"]) == {}
+        with pytest.raises(NotFound):
+            await store.document(SCOPE, "cats")
+        info = await store.count(SCOPE)
+        assert (info.documents, info.passages) == (4, 4)
+
+    async def test_a_deleted_document_can_come_back(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        await store.delete_documents(SCOPE, ["cats"])
+        await store.write(SCOPE, SPACE, [document("cats", "cats return")])
+        assert await found(store, query("cats", "sparse")) == ["cats"]
+
+    @pytest.mark.parametrize("limit", [1, 3, 7, 100])
+    async def test_scroll_gives_every_document_once(self, store: VectorStore, limit: int) -> None:
+        ids = {f"doc{i}" for i in range(20)}
+        await store.write(SCOPE, SPACE, [document(id, "a", "b", metadata={"even": int(id[3:]) % 2 == 0}) for id in ids])
+        seen = await scrolled(store, limit=limit)
+        assert len(seen) == 20
+        assert set(seen) == ids
+        assert await scrolled(store, limit=limit) == seen
+        even = await scrolled(store, limit=limit, filter=where("metadata.even", True))
+        assert even == [id for id in seen if int(id[3:]) % 2 == 0]
+
+    async def test_a_cursor_of_nowhere_is_refused(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        with pytest.raises(InvalidInput, match="cursor"):
+            await store.scroll(SCOPE, cursor="nonsense")
+
+    async def test_count_with_filter(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        info = await store.count(SCOPE, where("metadata.lang", "en"))
+        assert (info.name, info.documents, info.passages, info.space) == ("handbook", 2, 4, SPACE)
+        info = await store.count(SCOPE, where("subject", "nemo"))
+        assert (info.documents, info.passages) == (1, 1)
+
+    async def test_tenants_never_see_each_other(self, store: VectorStore) -> None:
+        rival = Scope("rival", SCOPE.collection)
+        await store.write(SCOPE, SPACE, [document("d", "secret of acme")])
+        await store.write(rival, SPACE, [document("d", "secret of rival"), document("e", "more")])
+        assert [hit.text for hit in (await ask(store, query("secret"))).hits] == ["secret of acme"]
+        assert (await store.document(rival, "d")).text == "secret of rival"
+        await store.delete_documents(rival, ["d"])
+        assert (await store.document(SCOPE, "d")).text == "secret of acme"
+        await store.drop(rival)
+        assert await scrolled(store) == ["d"]
+        assert [info.name for info in await store.collections("acme")] == ["handbook"]
+        assert await store.collections("rival") == []
+
+    async def test_names_do_not_run_into_each_other(self, store: VectorStore) -> None:
+        scopes = [Scope("a", "b-c"), Scope("a-b", "c"), Scope("a.b", "c"), Scope("a", "b.c"), Scope("a_b", "c")]
+        for number, scope in enumerate(scopes):
+            await store.write(scope, SPACE, [document(f"d{number}", "text")])
+        for number, scope in enumerate(scopes):
+            assert await scrolled(store, scope) == [f"d{number}"]
+        assert [info.name for info in await store.collections("a")] == ["b-c", "b.c"]
+
+    async def test_collections_by_name(self, store: VectorStore) -> None:
+        assert await store.collections("acme") == []
+        for name in ("b", "a", "c"):
+            await store.write(Scope("acme", name), SPACE, LIBRARY[: "abc".index(name)])
+        assert [(i.name, i.documents, i.space) for i in await store.collections("acme")] == [
+            (name, "abc".index(name), SPACE) for name in "abc"
+        ]
+
+    async def test_a_dropped_collection_is_unknown_and_can_come_back(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        await store.drop(SCOPE)
+        with pytest.raises(NotFound):
+            await store.count(SCOPE)
+        other = VectorSpace("another-model", "2", 8)
+        await store.write(SCOPE, other, [document("new", "text")])
+        assert (await store.count(SCOPE)).space == other
+        assert await scrolled(store) == ["new"]
+
+    async def test_unknown_collection_is_not_found(self, store: VectorStore) -> None:
+        for call in (
+            store.document(SCOPE, "d"),
+            store.delete_documents(SCOPE, ["d"]),
+            store.scroll(SCOPE),
+            store.count(SCOPE),
+            store.drop(SCOPE),
+        ):
+            with pytest.raises(NotFound, match="handbook"):
+                await call
+
+    async def test_another_space_conflicts_and_changes_nothing(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, LIBRARY)
+        for other in (VectorSpace("bag-of-words", "2", 8), VectorSpace("bag-of-words", "1", 9)):
+            with pytest.raises(Conflict, match="handbook"):
+                await store.write(SCOPE, other, [document("new", "text")])
+        assert sorted(await scrolled(store)) == sorted(item.document.id for item in LIBRARY)
+
+    async def test_odd_ids(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, [document(id, f"text number{i}") for i, id in enumerate(ODD_IDS)])
+        assert sorted(await scrolled(store)) == sorted(ODD_IDS)
+        for number, id in enumerate(ODD_IDS):
+            assert await found(store, query(f"number{number}", "sparse", filter=where("document_id", id))) == [id]
+            assert (await store.document(SCOPE, id)).id == id
+            assert await store.delete_documents(SCOPE, [id]) == 1
+        assert (await store.count(SCOPE)).passages == 0
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            dataclasses.replace(passage(0, "x"), dense=np.full(8, np.nan, np.float32)),
+            dataclasses.replace(passage(0, "x"), dense=np.full(8, np.inf, np.float32)),
+            dataclasses.replace(passage(0, "x"), dense=np.ones(7, np.float32)),
+            dataclasses.replace(passage(0, "x"), sparse=SparseVector(np.ones(2, np.uint32), np.ones(1, np.float32))),
+            passage(1, "not the first"),
+        ],
+    )
+    async def test_bad_vectors_are_refused_and_nothing_is_written(self, store: VectorStore, bad: object) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "old")])
+        broken = dataclasses.replace(document("broken", "x"), passages=(bad,))
+        with pytest.raises(InvalidInput, match="'broken'"):
+            await store.write(SCOPE, SPACE, [document("d", "new"), broken])
+        assert (await store.document(SCOPE, "d")).text == "old"
+
+    @pytest.mark.parametrize("value", [float("nan"), "\ud800", {"deep": [float("inf")]}])
+    async def test_metadata_that_is_not_json_is_refused(self, store: VectorStore, value: object) -> None:
+        with pytest.raises(InvalidInput, match="'d'"):
+            await store.write(SCOPE, SPACE, [document("d", "text", metadata={"bad": value})])  # type: ignore[dict-item]
+
+    async def test_concurrent_writers(self, store: VectorStore) -> None:
+        """To a collection that none has made yet, to different documents and to one and the same."""
+        versions = [[document(f"own{w}", "x y"), document("shared", *[f"v{w}"] * (w + 1))] for w in range(8)]
+        await asyncio.gather(*(store.write(SCOPE, SPACE, batch) for batch in versions))
+        assert sorted(await scrolled(store)) == sorted(["shared", *[f"own{w}" for w in range(8)]])
+        answer = await ask(store, query("v", "dense", filter=where("document_id", "shared"), limit=100))
+        [text] = {hit.text for hit in answer.hits}  # one version won, whole
+        assert len(answer.hits) == int(text[1:]) + 1
+        assert (await store.document(SCOPE, "shared")).text.split("\n") == [text] * len(answer.hits)
+
+    async def test_check_returns(self, store: VectorStore) -> None:
+        await store.check()
