@@ -1,0 +1,279 @@
+// The search page: state ↔ address, events → state, state → search → page. Parts in the modules beside this one.
+
+import * as client from "./client.js";
+import { copyCurl, openCurl } from "./curl_dialog.js";
+import { byId, element, redraw } from "./dom.js";
+import { Facets } from "./facets.js";
+import { activeParts, parseFilter, toggleEquality } from "./filter.js";
+import { hitItems } from "./hits.js";
+import { bindKeys, focusHit } from "./keys.js";
+import { clearNotices, showError, showNoCollections, showNothingFound, showWelcome } from "./notices.js";
+import { address, readState, remembered } from "./state.js";
+import { bindTheme, toggleTheme } from "./theme_button.js";
+
+const DEBOUNCE_MS = 160;
+const facets = new Facets();
+let state = readState(location.search);
+let known = []; // collections: {name, documents, passages}
+let running = new AbortController(); // of the newest search; a newer one aborts it
+let typing = 0; // timer of the debounce; 0 when nothing is waiting
+let isEditing = false; // typing goes on: it replaces its own entry of the history instead of adding more
+
+// state → page
+
+function drawControls() {
+  const query = byId("query");
+  if (query.value.trim() !== state.query) query.value = state.query;
+  byId("clear").hidden = !query.value;
+  document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
+  byId("collection").value = state.collection;
+  byId("curl-open").hidden = !state.query;
+  document.title = state.query ? `${state.query} · ai-docs` : "ai-docs search";
+  document.body.dataset.view = state.query || state.brokenFilter ? "results" : "welcome";
+  drawFilter();
+}
+
+function drawFilter() {
+  const chips = activeParts(state.filter).map(({ label, without }) =>
+    element("li", {}, element(
+      "button",
+      { type: "button", className: "chip active", "aria-label": `Remove filter ${label}`, onclick: () => setFilter(without) },
+      label, element("span", { "aria-hidden": "true" }, " ×"),
+    )),
+  );
+  redraw(byId("active-filter"), ...chips);
+  byId("active-filter").hidden = !chips.length;
+  byId("filter-json").value = state.brokenFilter?.text ?? (state.filter ? JSON.stringify(state.filter, null, 2) : "");
+  showFilterError(state.brokenFilter?.message ?? "");
+  byId("filter-clear").hidden = !byId("filter-json").value;
+}
+
+function showFilterError(message) {
+  byId("filter-error").textContent = message;
+  byId("filter-json").setAttribute("aria-invalid", String(Boolean(message)));
+  if (!message) return;
+  byId("raw-filter").open = true;
+  showPanel(true);
+}
+
+function showPanel(open) {
+  byId("filter-panel").hidden = !open;
+  byId("filter-toggle").setAttribute("aria-expanded", String(open));
+}
+
+function drawAnswer(answer, roundTrip_ms) {
+  const hadFocus = byId("hits").contains(document.activeElement);
+  byId("hits").replaceChildren(...hitItems(answer.hits, state, (key, value) => setFilter(toggleEquality(state.filter, key, value))));
+  if (hadFocus) focusHit(0);
+  clearNotices();
+  if (!answer.hits.length) {
+    showNothingFound(state, {
+      onNoFilter: () => setFilter(null),
+      onHybrid: () => change({ mode: "hybrid" }),
+      onFirstPage: () => change({ page: 1 }),
+    });
+  }
+  const first = (state.page - 1) * client.PAGE_HITS + 1;
+  const range = answer.hits.length ? `Hits ${first}–${first + answer.hits.length - 1}` : "No hits";
+  const facts = [`${answer.took_ms.toFixed(1)} ms`, `${Math.round(roundTrip_ms)} ms round trip`, `cache ${answer.cache}`, answer.release];
+  byId("status").replaceChildren(
+    element("strong", {}, range),
+    ...facts.map((fact) => element("span", {}, fact)),
+  );
+  byId("page").textContent = `Page ${state.page}`;
+  byId("previous").disabled = state.page === 1;
+  byId("next").disabled = answer.hits.length < client.PAGE_HITS;
+  byId("pages").hidden = byId("previous").disabled && byId("next").disabled;
+}
+
+function clearAnswer() {
+  byId("hits").replaceChildren();
+  byId("status").replaceChildren();
+  byId("pages").hidden = true;
+}
+
+// state → search
+
+/** Search for the state as it is. What an older search answers after this is never shown. */
+async function run() {
+  clearTimeout(typing);
+  typing = 0;
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  drawControls();
+  if (!state.query || state.brokenFilter) {
+    setBusy(false);
+    clearAnswer();
+    clearNotices();
+    if (!state.brokenFilter) welcome();
+    return;
+  }
+  setBusy(true);
+  const asked = state;
+  const startedAt = performance.now();
+  try {
+    const answer = await client.search(asked, signal);
+    signal.throwIfAborted();
+    drawAnswer(answer, performance.now() - startedAt);
+    setBusy(false);
+    await countFacets(asked, answer.hits, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    setBusy(false);
+    clearAnswer();
+    showError(error, run);
+  }
+}
+
+/** Facets are an aid: without them the hits stay, and the panel has none. */
+async function countFacets(asked, hits, signal) {
+  try {
+    await facets.update(asked, hits, (key, value) => setFilter(toggleEquality(state.filter, key, value)), signal);
+  } catch {
+    if (!signal.aborted) facets.forget();
+  }
+}
+
+function setBusy(busy) {
+  byId("results").setAttribute("aria-busy", String(busy));
+}
+
+function welcome() {
+  const chosen = known.find(({ name }) => name === state.collection);
+  if (chosen) showWelcome(chosen, (query) => change({ query }));
+  else if (!known.length) showNoCollections();
+}
+
+// events → state
+
+/** Change the state, write it into the address, search. replace: no new entry of the history. */
+function change(part, { replace = false } = {}) {
+  state = { ...state, page: 1, ...part };
+  const target = address(state);
+  if (target !== location.pathname + location.search) {
+    if (replace) history.replaceState(null, "", target);
+    else history.pushState(null, "", target);
+  }
+  return run();
+}
+
+function setFilter(filter) {
+  return change({ filter, brokenFilter: null });
+}
+
+async function turnPage(step) {
+  await change({ page: Math.max(1, state.page + step) });
+  focusHit(0);
+  scrollTo({ top: 0 });
+}
+
+function searchTyped() {
+  const query = byId("query").value.trim();
+  if (query === state.query) return run();
+  const replace = isEditing;
+  isEditing = true;
+  return change({ query }, { replace });
+}
+
+function onTyped(event) {
+  byId("clear").hidden = !byId("query").value;
+  if (event.isComposing) return; // an input method's half-made word
+  clearTimeout(typing);
+  typing = setTimeout(searchTyped, DEBOUNCE_MS);
+}
+
+function settleTyping() {
+  if (typing) searchTyped();
+  isEditing = false;
+}
+
+function clearQuery() {
+  byId("query").value = "";
+  searchTyped();
+  isEditing = false;
+  byId("query").focus();
+}
+
+function applyFilter() {
+  try {
+    setFilter(parseFilter(byId("filter-json").value));
+  } catch (error) {
+    showFilterError(error.message);
+    byId("filter-json").focus();
+  }
+}
+
+// start
+
+function bind() {
+  byId("query").addEventListener("input", onTyped);
+  byId("query").addEventListener("blur", settleTyping);
+  byId("search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    searchTyped();
+    isEditing = false;
+  });
+  byId("clear").addEventListener("click", clearQuery);
+  byId("search").addEventListener("change", ({ target }) => {
+    if (target.name === "mode") change({ mode: target.value });
+  });
+  byId("collection").addEventListener("change", ({ target }) => {
+    remembered.set("collection", target.value);
+    change({ collection: target.value, filter: null, brokenFilter: null });
+  });
+  byId("filter-toggle").addEventListener("click", () => showPanel(byId("filter-panel").hidden));
+  byId("filter-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    applyFilter();
+  });
+  byId("filter-json").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) applyFilter();
+  });
+  byId("filter-clear").addEventListener("click", () => setFilter(null));
+  byId("previous").addEventListener("click", () => turnPage(-1));
+  byId("next").addEventListener("click", () => turnPage(1));
+  byId("curl-open").addEventListener("click", () => openCurl(state));
+  byId("curl-copy").addEventListener("click", copyCurl);
+  byId("help-open").addEventListener("click", () => byId("help").showModal());
+  bindTheme();
+  addEventListener("popstate", () => {
+    state = readState(location.search);
+    state.collection ||= defaultCollection();
+    isEditing = false;
+    run();
+  });
+  bindKeys({ clearQuery, toggleTheme, openCurl: () => openCurl(state) });
+}
+
+function defaultCollection() {
+  const names = known.map(({ name }) => name);
+  const before = remembered.get("collection");
+  return names.includes(before) ? before : (names[0] ?? "");
+}
+
+async function start() {
+  try {
+    known = await client.collections();
+  } catch (error) {
+    showError(error, start);
+    return;
+  }
+  state.collection ||= defaultCollection();
+  const names = known.map(({ name }) => name);
+  if (state.collection && !names.includes(state.collection)) names.push(state.collection); // a link's: its search says more
+  const picker = byId("collection");
+  picker.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+  picker.disabled = !names.length;
+  if (!names.length) {
+    drawControls();
+    showNoCollections();
+    return;
+  }
+  run();
+}
+
+bind();
+drawControls();
+showPanel(matchMedia("(min-width: 60rem)").matches || Boolean(state.brokenFilter));
+start();

@@ -1,0 +1,85 @@
+// The API, as seen from the page. Every call has a deadline; every failure has a title and says what to do.
+
+export const TIMEOUT_MS = 15_000;
+export const PAGE_HITS = 10;
+
+/** What a person is shown. `title` and `detail` come from the problem+json answer where there is one. */
+export class ApiFailure extends Error {
+  constructor(title, detail, status = 0) {
+    super(detail);
+    this.title = title;
+    this.status = status;
+  }
+}
+
+const searchPath = (collection) => `/v1/collections/${encodeURIComponent(collection)}/search`;
+
+export const documentPath = (collection, id) =>
+  `/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`;
+
+/** The body of a search: only what differs from the API's defaults, besides query, mode and limit. */
+export function searchBody({ query, mode, page, filter }) {
+  const body = { query, mode, limit: PAGE_HITS };
+  if (page > 1) body.offset = (page - 1) * PAGE_HITS;
+  if (filter) body.filter = filter;
+  return body;
+}
+
+export const search = (state, signal) => call(searchPath(state.collection), searchBody(state), signal);
+
+/** How many passages have each value, over all that match the filter. Sparse and one hit: the cheapest way to ask. */
+export const countFacets = ({ collection, query, filter }, fields, signal) =>
+  call(searchPath(collection), { ...searchBody({ query, mode: "sparse", page: 1, filter }), limit: 1, facets: fields }, signal);
+
+export const collections = async () => (await call("/v1/collections")).collections;
+
+/** The same request for a shell. */
+export function curlCommand(state) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const body = JSON.stringify(searchBody(state), null, 2);
+  return (
+    `curl -sS ${quoted(location.origin + searchPath(state.collection))} \\\n` +
+    `  -H 'content-type: application/json' \\\n  -d ${quoted(body)}`
+  );
+}
+
+/** JSON of the answer. body: POST it; none: GET. Throws ApiFailure, or the signal's reason if the caller aborted. */
+async function call(path, body, signal) {
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), TIMEOUT_MS);
+  try {
+    const response = await fetch(path, {
+      method: body ? "POST" : "GET",
+      headers: { accept: "application/json", ...(body && { "content-type": "application/json" }) },
+      body: body && JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
+    });
+    if (!response.ok) throw await failureOf(response);
+    return await response.json();
+  } catch (error) {
+    if (error instanceof ApiFailure) throw error;
+    signal?.throwIfAborted();
+    if (deadline.signal.aborted) {
+      throw new ApiFailure("No answer in time", `The server did not answer within ${TIMEOUT_MS / 1000} seconds.`);
+    }
+    if (error instanceof SyntaxError) {
+      throw new ApiFailure("Not understood", "The server's answer is not JSON. Is a proxy in between?");
+    }
+    throw new ApiFailure("No connection", "The server cannot be reached. Is it running, and are you online?");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** RFC 9457 problem+json, or the bare status where a proxy answered instead. */
+async function failureOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  const title = typeof problem.title === "string" ? problem.title : `HTTP ${response.status}`;
+  const details = [problem.detail, ...(Array.isArray(problem.errors) ? problem.errors.map(describe) : [])];
+  const retryAfter = response.headers.get("retry-after");
+  if (retryAfter) details.push(`Try again in ${retryAfter} s.`);
+  const detail = [...new Set(details.filter((text) => typeof text === "string" && text))].join("\n");
+  return new ApiFailure(title, detail || "The server gave no reason.", response.status);
+}
+
+const describe = (error) => [error?.pointer, error?.message ?? error?.detail].filter(Boolean).join(": ");
