@@ -1,0 +1,158 @@
+"""Documents → what the store keeps: checked, cut, embedded, written; what did not change is left alone.
+
+The pure pieces (`validate`, `fingerprint`, `cut`) are the batch job's as well; `Indexer` is the API's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve_app.documents.chunking import CHUNKER_VERSION, chunk, embedding_title
+from serve_app.documents.validation import storable, validate
+from serve_app.errors import InvalidInput, UnreadableDocument
+from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.settings import ChunkingSettings
+from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, VectorSpace
+
+SLICE_PASSAGES = 256  # embedded and written together: a big upload does not keep searches waiting
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDocument:
+    id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """Every document is counted in exactly one of indexed, unchanged and failed. passages: of those indexed."""
+
+    indexed: int
+    passages: int
+    unchanged: int
+    failed: tuple[FailedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CutDocument:
+    """passages and texts go together: texts[i] is what the engine and BM25 see of passages[i]."""
+
+    document: Document
+    passages: tuple[Passage, ...]
+    texts: tuple[str, ...]
+
+
+def fingerprint(document: Document, space: VectorSpace, chunking: ChunkingSettings) -> str:
+    """32 hex digits (BLAKE2b) over the document and all else that its passages and vectors depend on."""
+    content = [document.id, document.title, document.text, document.url, document.subject, document.metadata]
+    rest = [CHUNKER_VERSION, chunking.max_tokens, chunking.overlap_tokens, space.model, space.revision, space.dim]
+    canonical = json.dumps([content, rest], sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def cut(document: Document, *, tokenizer: Tokenizer, chunking: ChunkingSettings) -> CutDocument:
+    """Passages of a valid document and the texts to embed. Raises UnreadableDocument if it has none."""
+    title = embedding_title(document.title, tokenizer=tokenizer, settings=chunking)
+    passages = chunk(document.text, title=title, tokenizer=tokenizer, settings=chunking)
+    if not passages:
+        raise UnreadableDocument("neither its text nor its title has anything to search for")
+    return CutDocument(document, tuple(passages), tuple(passage.embedded_text(title) for passage in passages))
+
+
+class Indexer:
+    """Indexes uploads into any store with any engine. Safe to call concurrently."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        chunking: ChunkingSettings,
+        embedder: Embedder,
+        sparse: SparseEncoder,
+        store: VectorStore,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._chunking = chunking
+        self._embedder = embedder
+        self._sparse = sparse
+        self._store = store
+
+    async def index(self, scope: Scope, documents: Sequence[Document]) -> IndexReport:
+        """Write the documents that are new or changed; on return they are found by every search.
+
+        A document that cannot be indexed is in `failed` with the reason and harms no other; of several with one id
+        the last counts. Raises what concerns all of them: Conflict, StoreUnavailable, EngineUnavailable; then some
+        may have been written, each of them wholly, and the same call again does the rest.
+        """
+        space = self._embedder.space
+        wanted, failed = await asyncio.to_thread(_accepted, documents)
+        prints = await asyncio.to_thread(self._fingerprints, wanted, space)
+        stored = await self._store.fingerprints(scope, list(wanted))
+        changed = [document for id, document in wanted.items() if stored.get(id) != prints[id]]
+        indexed = passages = 0
+        waiting = iter(changed)
+        while True:
+            batch, broken = await asyncio.to_thread(self._next_slice, waiting)
+            failed.extend(broken)
+            if not batch:
+                break
+            await self._store.write(scope, space, await self._vectorised(batch, prints))
+            indexed += len(batch)
+            passages += sum(len(document.passages) for document in batch)
+        return IndexReport(indexed, passages, len(wanted) - len(changed), tuple(failed))
+
+    def _fingerprints(self, wanted: dict[str, Document], space: VectorSpace) -> dict[str, str]:
+        return {id: fingerprint(document, space, self._chunking) for id, document in wanted.items()}
+
+    def _next_slice(self, waiting: Iterator[Document]) -> tuple[list[CutDocument], list[FailedDocument]]:
+        """Cut documents until a slice is full or none is left."""
+        batch: list[CutDocument] = []
+        failed: list[FailedDocument] = []
+        passages = 0
+        for document in waiting:
+            try:
+                batch.append(cut(document, tokenizer=self._tokenizer, chunking=self._chunking))
+            except InvalidInput as error:
+                failed.append(FailedDocument(document.id, str(error)))
+                continue
+            passages += len(batch[-1].passages)
+            if passages >= SLICE_PASSAGES:
+                break
+        return batch, failed
+
+    async def _vectorised(self, batch: Sequence[CutDocument], prints: dict[str, str]) -> list[IndexedDocument]:
+        texts = [text for document in batch for text in document.texts]
+        slices = [texts[start : start + SLICE_PASSAGES] for start in range(0, len(texts), SLICE_PASSAGES)]
+        dense = np.concatenate([(await self._embedder.embed(some)).vectors for some in slices])
+        sparse = await asyncio.to_thread(self._sparse.encode_passages, texts)
+        vectors = zip(dense, sparse, strict=True)
+        return [
+            IndexedDocument(
+                one.document,
+                prints[one.document.id],
+                tuple(IndexedPassage(passage, *next(vectors)) for passage in one.passages),
+            )
+            for one in batch
+        ]
+
+
+def _accepted(documents: Sequence[Document]) -> tuple[dict[str, Document], list[FailedDocument]]:
+    """The documents to index by id, and those which cannot be."""
+    wanted: dict[str, Document] = {}
+    failed: list[FailedDocument] = []
+    for document in documents:
+        try:
+            validate(document)
+        except InvalidInput as error:
+            failed.append(FailedDocument(document.id, str(error)))
+            continue
+        if document.id in wanted:
+            failed.append(FailedDocument(document.id, "a later document of this call has the same id and replaces it"))
+        wanted[document.id] = storable(document)
+    return wanted, failed

@@ -1,0 +1,96 @@
+"""Markdown text → its top-level blocks, as ranges of the source. Nothing is rendered and nothing is dropped: the
+ranges cover every character that is not whitespace, so plain prose survives whatever its punctuation would mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+MAX_HEADING_CHARS = 200  # a longer "heading" is prose that happens to stand above a line of dashes
+
+NEWLINE = re.compile(r"\r\n?|\n")  # what markdown-it takes for the end of a line
+# Inline markup is never needed; link definitions would vanish without a token, as paragraphs they stay.
+BLOCK_PARSER = MarkdownIt("commonmark").enable("table").disable(["inline", "text_join", "reference"])
+INLINE_PARSER = MarkdownIt("commonmark")
+
+
+class BlockKind(StrEnum):
+    HEADING = "heading"
+    PROSE = "prose"
+    LIST = "list"
+    CODE = "code"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """text[start:end] of the source, whole lines. cuts: where a list is best cut, the starts of its items.
+    header_end: end of a table's header and delimiter rows. level and heading: of a heading, 1–6 and its plain text."""
+
+    kind: BlockKind
+    start: int
+    end: int
+    cuts: tuple[int, ...] = ()
+    header_end: int = 0
+    level: int = 0
+    heading: str = ""
+
+
+def parse_blocks(text: str) -> list[Block]:
+    """Blocks in order, without overlap. Raises nothing: any text is Markdown."""
+    lines = [0, *(match.end() for match in NEWLINE.finditer(text)), len(text)]
+    blocks: list[Block] = []
+    for block in _parsed_blocks(text, lines):
+        blocks.extend(_gap(text, blocks[-1].end if blocks else 0, block.start))
+        blocks.append(block)
+    blocks.extend(_gap(text, blocks[-1].end if blocks else 0, len(text)))
+    return blocks
+
+
+def _gap(text: str, start: int, end: int) -> Iterator[Block]:
+    """What the parser left out, if it is more than blank."""
+    if text[start:end].strip():
+        yield Block(BlockKind.PROSE, start, end)
+
+
+def _parsed_blocks(text: str, lines: Sequence[int]) -> Iterator[Block]:
+    tokens = BLOCK_PARSER.parse(text)
+    first = 0
+    for last, depth in enumerate(accumulate(token.nesting for token in tokens)):
+        if depth == 0:
+            opening = tokens[first]
+            if opening.map is not None:
+                yield _block(opening, tokens[first + 1 : last], lines)
+            first = last + 1
+
+
+def _block(opening: Token, inside: Sequence[Token], lines: Sequence[int]) -> Block:
+    first, last = opening.map or (0, 0)
+    start, end = lines[first], lines[min(last, len(lines) - 1)]
+    match opening.type:
+        case "heading_open" if len(inside[0].content) <= MAX_HEADING_CHARS:
+            level = int(opening.tag.removeprefix("h"))
+            return Block(BlockKind.HEADING, start, end, level=level, heading=plain_text(inside[0].content))
+        case "fence" | "code_block":
+            return Block(BlockKind.CODE, start, end)
+        case "table_open":
+            return Block(BlockKind.TABLE, start, end, header_end=lines[min(first + 2, last)])
+        case "bullet_list_open" | "ordered_list_open":
+            items = (token.map[0] for token in inside if token.type == "list_item_open" and token.map)
+            cuts = sorted({lines[item] for item in items} - {start})
+            return Block(BlockKind.LIST, start, end, cuts=tuple(cuts))
+        case _:
+            return Block(BlockKind.PROSE, start, end)
+
+
+def plain_text(inline: str) -> str:
+    """A line of Markdown without its markup: links and images are their text, code is bare, spaces are single."""
+    children = INLINE_PARSER.parseInline(inline)[0].children or []
+    text = "".join(" " if child.type in {"softbreak", "hardbreak"} else child.content for child in children)
+    return " ".join(text.split())

@@ -1,0 +1,69 @@
+"""Where each token of a text begins, so that any range of it is counted without tokenising it again."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from serve_app.ports import Tokenizer
+
+WINDOW_CHARS = 65_536  # tokenised at once: bounds the memory of the spans, and lets other threads run between
+LONG_TOKEN_CHARS = 64  # WordPiece makes one unknown token of an overlong word; no real token is longer than this
+CHARS_PER_TOKEN = 4  # what a stretch without tokens is counted as
+
+
+class TokenIndex:
+    """Counts tokens of ranges of `text`; O(n) to make, O(log n) to ask.
+
+    A stretch of more than LONG_TOKEN_CHARS without a token (an overlong word, a run of spaces) counts as a token per
+    CHARS_PER_TOKEN characters, so that a passage is bounded in characters as well.
+    """
+
+    def __init__(self, text: str, tokenizer: Tokenizer) -> None:
+        self.text = text
+        self._tokenizer = tokenizer
+        self._starts = array("q", _starts(text, tokenizer))
+
+    def count(self, start: int, end: int) -> int:
+        return bisect_left(self._starts, end) - bisect_left(self._starts, start)
+
+    def count_alone(self, start: int, end: int) -> int:
+        """Tokens of text[start:end] if it stood alone: more than `count` where a word was cut."""
+        return max(self.count(start, end), len(self._tokenizer.token_spans(self.text[start:end])))
+
+    def forward(self, start: int, tokens: int) -> int:
+        """The furthest end for which text[start:end] has at most so many tokens."""
+        first = bisect_left(self._starts, start) + tokens
+        return self._starts[first] if first < len(self._starts) else len(self.text)
+
+    def back(self, end: int, tokens: int) -> int:
+        """Where the last so many tokens before `end` begin."""
+        return self._starts[max(0, bisect_left(self._starts, end) - tokens)] if self._starts else 0
+
+
+def _starts(text: str, tokenizer: Tokenizer) -> Iterator[int]:
+    last = 0  # everything before it is counted
+    for begin, end in _windows(text):
+        for start, stop in tokenizer.token_spans(text[begin:end]):
+            here = max(begin + start, last)
+            if stop > start:
+                yield from _filled(last, here)
+                yield here
+                last = here
+    yield from _filled(last, len(text))
+
+
+def _filled(last: int, here: int) -> range:
+    return range(last + CHARS_PER_TOKEN, here, CHARS_PER_TOKEN) if here - last > LONG_TOKEN_CHARS else range(0)
+
+
+def _windows(text: str) -> Iterator[tuple[int, int]]:
+    begin = 0
+    while begin < len(text):
+        end = min(begin + WINDOW_CHARS, len(text))
+        if end < len(text):
+            space = max(text.rfind(" ", begin + 1, end), text.rfind("\n", begin + 1, end))
+            end = space if space > begin else end
+        yield begin, end
+        begin = end

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from serve_app.documents.indexing import SLICE_PASSAGES, Indexer, IndexReport, cut, fingerprint
+from serve_app.errors import StoreUnavailable
+from serve_app.ports import Tokenizer
+from serve_app.settings import ChunkingSettings
+from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.types import Document, Embeddings, IndexedDocument, Scope, VectorSpace
+
+SCOPE = Scope("acme", "docs")
+SPACE = VectorSpace("model", "1", 4)
+CHUNKING = ChunkingSettings()
+
+
+class LengthEmbedder:
+    """A vector per text that tells which text it was made of."""
+
+    space = SPACE
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.calls.append(len(texts))
+        rows = [[len(text), text.count("a"), text.count("e"), 1.0] for text in texts]
+        return Embeddings(np.array(rows, np.float32), np.zeros(len(texts), np.int32))
+
+
+@dataclass
+class MemoryStore:
+    """The two methods that indexing calls."""
+
+    kept: dict[str, IndexedDocument] = field(default_factory=dict)
+    writes: list[list[str]] = field(default_factory=list)
+    fail_from_write: float = math.inf
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        return {id: self.kept[id].fingerprint for id in document_ids if id in self.kept}
+
+    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        if len(self.writes) >= self.fail_from_write:
+            raise StoreUnavailable("the store went away")
+        self.writes.append([one.document.id for one in documents])
+        self.kept.update({one.document.id: one for one in documents})
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def embedder() -> LengthEmbedder:
+    return LengthEmbedder()
+
+
+@pytest.fixture
+def indexer(tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder) -> Indexer:
+    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)  # type: ignore[arg-type]
+
+
+async def test_new_documents_are_written_with_their_own_vectors(indexer: Indexer, store: MemoryStore) -> None:
+    documents = [Document(f"d{n}", "# Part\n\n" + "a sentence here. " * (n * 60), title=f"T{n}") for n in range(1, 5)]
+    report = await indexer.index(SCOPE, documents)
+    kept = [store.kept[document.id] for document in documents]
+    assert report == IndexReport(4, sum(len(one.passages) for one in kept), 0, ())
+    for one in kept:
+        for number, indexed in enumerate(one.passages):
+            text = indexed.passage.embedded_text(one.document.title)
+            assert indexed.passage.number == number
+            assert indexed.dense.tolist() == [len(text), text.count("a"), text.count("e"), 1.0]
+            assert indexed.sparse.indices.size > 0
+
+
+async def test_unchanged_documents_are_left_alone(
+    indexer: Indexer, store: MemoryStore, embedder: LengthEmbedder
+) -> None:
+    documents = [Document("a", "one", metadata={"x": 1, "y": 2}), Document("b", "two")]
+    await indexer.index(SCOPE, documents)
+    again = [replace(documents[0], metadata={"y": 2, "x": 1}), replace(documents[1], text="three")]
+    assert await indexer.index(SCOPE, again) == IndexReport(1, 1, 1, ())
+    assert store.writes == [["a", "b"], ["b"]]
+    assert embedder.calls == [2, 1]
+
+
+async def test_the_last_of_one_id_counts(indexer: Indexer, store: MemoryStore) -> None:
+    report = await indexer.index(SCOPE, [Document("a", "first"), Document("b", "other"), Document("a", "last")])
+    assert (report.indexed, [one.id for one in report.failed]) == (2, ["a"])
+    assert "replaces it" in report.failed[0].error
+    assert store.kept["a"].document.text == "last"
+
+
+async def test_a_bad_document_fails_alone(indexer: Indexer, store: MemoryStore) -> None:
+    bad = [Document("", "x"), Document("nan", "x", metadata={"v": math.nan}), Document("nul", "\x00")]
+    report = await indexer.index(SCOPE, [*bad, Document("good", "x\x00y\ud800")])
+    assert (report.indexed, [one.id for one in report.failed]) == (1, ["", "nan", "nul"])
+    assert store.kept["good"].document.text == "xy\N{REPLACEMENT CHARACTER}"
+
+
+async def test_nothing_to_do_writes_nothing(indexer: Indexer, store: MemoryStore) -> None:
+    assert await indexer.index(SCOPE, []) == IndexReport(0, 0, 0, ())
+    assert store.writes == []
+
+
+async def test_a_big_upload_goes_in_slices_and_an_outage_keeps_those_written(
+    indexer: Indexer, store: MemoryStore, embedder: LengthEmbedder
+) -> None:
+    documents = [Document(f"d{number}", f"text {number}") for number in range(2 * SLICE_PASSAGES + 1)]
+    store.fail_from_write = 1
+    with pytest.raises(StoreUnavailable):
+        await indexer.index(SCOPE, documents)
+    store.fail_from_write = math.inf
+    assert await indexer.index(SCOPE, documents) == IndexReport(
+        SLICE_PASSAGES + 1, SLICE_PASSAGES + 1, SLICE_PASSAGES, ()
+    )
+    assert len(store.kept) == len(documents)
+    assert max(embedder.calls) <= SLICE_PASSAGES
+
+
+async def test_one_document_of_many_passages_is_written_once(
+    indexer: Indexer, store: MemoryStore, embedder: LengthEmbedder
+) -> None:
+    report = await indexer.index(SCOPE, [Document("big", "alpha beta. " * 30_000)])
+    assert report.passages > SLICE_PASSAGES == max(embedder.calls)
+    assert store.writes == [["big"]]
+
+
+async def test_the_event_loop_stays_free(indexer: Indexer) -> None:
+    """Longest silence of a task that only wants to tick, while half a megabyte is cut."""
+    task = asyncio.create_task(indexer.index(SCOPE, [Document("big", "A line of words.\n\n" * 30_000)]))
+    gaps_s, last = [], time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        gaps_s.append(now - last)
+        last = now
+    total_s = sum(gaps_s)
+    assert len(gaps_s) > 10
+    assert max(gaps_s) < total_s / 2
+
+
+def test_the_fingerprint_follows_what_the_index_depends_on() -> None:
+    document = Document("a", "text", "title", "url", {"k": [1, None]}, "subject")
+    changed = [
+        *(replace(document, **{name: "other"}) for name in ("id", "text", "title", "url", "subject")),
+        replace(document, metadata={"k": [1, 2]}),
+    ]
+    prints = [fingerprint(one, SPACE, CHUNKING) for one in [document, *changed]]
+    prints += [
+        fingerprint(document, other, CHUNKING) for other in (replace(SPACE, revision="2"), replace(SPACE, dim=8))
+    ]
+    prints += [fingerprint(document, SPACE, ChunkingSettings(max_tokens=128))]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint(document, SPACE, CHUNKING) == prints[0] == fingerprint(replace(document), SPACE, CHUNKING)
+
+
+def test_what_is_embedded_belongs_to_the_passage(tokenizer: Tokenizer) -> None:
+    one = cut(Document("a", "# H\n\nbody", "word " * 500), tokenizer=tokenizer, chunking=CHUNKING)
+    assert one.texts == (one.passages[0].embedded_text(("word " * 63).strip()),)
