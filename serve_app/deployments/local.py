@@ -55,12 +55,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     not become ready in START_TIMEOUT_S.
     """
     require_free_port(settings)
-    mark = uuid.uuid4().hex
-    os.environ.update({RUN_MARK: mark, **QUIET})
-    for name, value in HIGH_THROUGHPUT.items():
-        os.environ.setdefault(name, value)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark, "url": url(settings)}))
+    mark = mark_this_run(settings)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -73,6 +68,17 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         tell("stopping")
     finally:
         end(settings, mark)
+
+
+def mark_this_run(settings: Settings) -> str:
+    """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
+    mark = uuid.uuid4().hex
+    os.environ.update({RUN_MARK: mark, **QUIET})
+    for name, value in HIGH_THROUGHPUT.items():
+        os.environ.setdefault(name, value)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark}))
+    return mark
 
 
 def start(settings: Settings) -> None:

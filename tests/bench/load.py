@@ -1,0 +1,109 @@
+"""A closed-loop HTTP client, cheap enough to share two cores with what it measures. Run as a process of its own:
+
+    python -m tests.bench.load http://127.0.0.1:8000/v1/… bodies.jsonl --clients 32 --seconds 5
+
+Prints JSON: requests, errors, requests_per_s, p50_ms, p95_ms, p99_ms. Loopback only; ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+
+class Client:
+    """One keep-alive connection. Understands just what Serve and HAProxy send: a Content-Length or chunks."""
+
+    def __init__(self, host: str, port: int, head: str) -> None:
+        self._host, self._port, self._head = host, port, head
+
+    async def connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+
+    async def post(self, body: bytes) -> int:
+        """The status."""
+        self._writer.write(self._head.format(length=len(body)).encode() + body)
+        header = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        status = int(header[9:12])
+        if (at := header.find(b"content-length:")) >= 0:
+            await self._reader.readexactly(int(header[at + 15 : header.index(b"\r\n", at)]))
+        else:
+            while size := int(await self._reader.readline(), 16):
+                await self._reader.readexactly(size + 2)
+            await self._reader.readexactly(2)
+        return status
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> dict[str, float]:
+    parts = urlsplit(url)
+    assert parts.hostname in {"127.0.0.1", "localhost"}, "loopback only"
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        "content-length: {length}\r\n\r\n"
+    )
+    latencies_ms: list[float] = []
+    errors = 0
+    supply: Iterator[bytes] = itertools.cycle(bodies)
+    deadline_s = time.perf_counter() + seconds
+
+    async def client() -> None:
+        nonlocal errors
+        connection = Client(parts.hostname or "", parts.port or 80, head)
+        await connection.connect()
+        while (started_s := time.perf_counter()) < deadline_s:
+            status = await connection.post(next(supply))
+            latencies_ms.append((time.perf_counter() - started_s) * 1e3)
+            errors += status != 200
+        connection.close()
+
+    started_s = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return summarise(latencies_ms, errors, time.perf_counter() - started_s)
+
+
+def summarise(latencies_ms: Sequence[float], errors: int, elapsed_s: float) -> dict[str, float]:
+    cuts = statistics.quantiles(latencies_ms, n=100) if len(latencies_ms) > 1 else [float("nan")] * 99
+    return {
+        "requests": len(latencies_ms),
+        "errors": errors,
+        "requests_per_s": len(latencies_ms) / elapsed_s,
+        "p50_ms": cuts[49],
+        "p95_ms": cuts[94],
+        "p99_ms": cuts[98],
+    }
+
+
+def load(url: str, bodies: Path, *, clients: int, seconds: float) -> dict[str, Any]:
+    """Run this module in a process of its own, so that the client's work is not the server's."""
+    command = [sys.executable, "-m", "tests.bench.load", url, str(bodies)]
+    command += ["--clients", str(clients), "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    if result["errors"]:
+        raise RuntimeError(f"{result['errors']} of {result['requests']} requests to {url} failed")
+    return result
+
+
+def main(
+    url: str, bodies: Path, clients: Annotated[int, typer.Option()] = 32, seconds: Annotated[float, typer.Option()] = 5
+) -> None:
+    lines = bodies.read_bytes().splitlines()
+    print(json.dumps(asyncio.run(run(url, lines, clients, seconds))))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,66 @@
+"""Medians of interleaved rounds, and the ratio of two things measured in the same run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Series:
+    """One thing's rounds, in `unit`; higher is better for rates, lower for times."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.median:,.4g} {self.unit} ({min(self.values):,.4g}–{max(self.values):,.4g})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours over the reference's; `target` is the least ratio that was asked for, None where there is none yet.
+
+    The ratio is the median of the rounds' own ratios: a round's two halves ran one behind the other, so that what
+    slows the machine for a minute slows both."""
+
+    figure: str
+    ours: Series
+    reference: Series
+    target: float | None = None
+    note: str = ""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        return tuple(a / b for a, b in zip(self.ours.values, self.reference.values, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self) | {
+            "ratio": self.ratio,
+            "ratio_min": min(self.ratios),
+            "ratio_max": max(self.ratios),
+            "ours_median": self.ours.median,
+            "reference_median": self.reference.median,
+        }
+
+
+def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Run each in turn, `rounds` times after one unmeasured warm-up of each."""
+    for run in contenders.values():
+        run()
+    values: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        order = list(contenders.items())
+        for name, run in order if number % 2 == 0 else reversed(order):  # neither always goes first
+            values[name].append(run())
+    return {name: tuple(series) for name, series in values.items()}

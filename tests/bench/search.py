@@ -1,0 +1,122 @@
+"""The API under load against the same work in three chained deployments, both on one Ray, in the same proxy mode."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from serve_app.deployments import local
+from serve_app.documents.indexing import Indexer
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.settings import ServingSettings, Settings
+from serve_app.store.edge import EdgeStore
+from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.types import LOCAL_PRINCIPAL, VectorSpace
+from tests.bench.corpus import documents, queries
+from tests.bench.load import load
+from tests.bench.rounds import Comparison, Series, interleave
+
+COLLECTION = "bench"
+CLIENTS = 32
+ROUND_S = 5.0
+QUERIES = 20_000
+TARGET = 2.0
+
+
+def compare(settings: Settings, document_count: int, rounds: int, tell: Console) -> list[Comparison]:
+    """Hybrid searches per second, distinct queries, CLIENTS at once; and the peer's time over ours at one client."""
+    source = documents(document_count)
+    with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
+        ours_dir, peer_dir = Path(folder, "ours"), Path(folder, "peer")
+        shutil.copytree(settings.data_dir / "models", ours_dir / "models")
+        ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=free_port())})
+        with tell.status(f"embedding {len(source)} documents"):
+            passages, space = asyncio.run(index(ours, source))
+        shutil.copytree(ours_dir / "store", peer_dir / "store")
+        body_file = Path(folder, "queries.jsonl")
+        body_file.write_text("\n".join(json.dumps({"query": text}) for text in queries(source, QUERIES)))
+        with tell.status("starting both applications"), both_running(ours, peer_dir, space):
+            at = f"{local.url(ours)}/v1/collections/{COLLECTION}/search", f"{local.url(ours)}/peer/search"
+            return measure(at, body_file, rounds, f"{passages:,} passages")
+
+
+def measure(at: tuple[str, str], body_file: Path, rounds: int, note: str) -> list[Comparison]:
+    ours_url, peer_url = at
+
+    def rate(url: str) -> float:
+        return float(load(url, body_file, clients=CLIENTS, seconds=ROUND_S)["requests_per_s"])
+
+    def p50_ms(url: str) -> float:
+        return float(load(url, body_file, clients=1, seconds=ROUND_S / 2)["p50_ms"])
+
+    rates = interleave({"ours": lambda: rate(ours_url), "peer": lambda: rate(peer_url)}, rounds)
+    times = interleave({"ours": lambda: p50_ms(ours_url), "peer": lambda: p50_ms(peer_url)}, rounds)
+    return [
+        Comparison(
+            f"hybrid search, {CLIENTS} clients",
+            Series("ai-docs", "requests/s", rates["ours"]),
+            Series("three deployments", "requests/s", rates["peer"]),
+            TARGET,
+            note,
+        ),
+        Comparison(  # the peer's time over ours, so that more is better here too
+            "hybrid search, 1 client, speed",
+            Series("ai-docs", "searches/s", tuple(1e3 / t for t in times["ours"])),
+            Series("three deployments", "searches/s", tuple(1e3 / t for t in times["peer"])),
+            None,
+            f"{note}; 1 / p50",
+        ),
+    ]
+
+
+async def index(settings: Settings, source: Sequence[object]) -> tuple[int, VectorSpace]:
+    engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+    store = EdgeStore.open(settings.data_dir, settings.store)
+    indexer = Indexer(
+        tokenizer=engine.tokenizer,
+        chunking=settings.chunking,
+        embedder=LocalEmbedder(engine),
+        sparse=Bm25SparseEncoder(),
+        store=store,
+    )
+    report = await indexer.index(LOCAL_PRINCIPAL.scope(COLLECTION), source)  # type: ignore[arg-type]
+    await store.close()
+    return report.passages, engine.space
+
+
+@contextmanager
+def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iterator[None]:
+    mark = local.mark_this_run(settings)
+    try:
+        local.start(settings)
+        local.wait_until_ready(settings, local.START_TIMEOUT_S, threading.Event())
+        from ray import serve
+
+        from tests.bench.three_deployments import build
+
+        peer = build(settings, peer_dir, LOCAL_PRINCIPAL.scope(COLLECTION), space)
+        serve.run(peer, name="peer", route_prefix="/peer")
+        yield
+    finally:
+        local.end(settings, mark)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

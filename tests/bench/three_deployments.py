@@ -1,0 +1,81 @@
+"""What most Serve applications do: gateway → embedder → searcher, each a deployment, a hop per request and stage.
+
+The reference for search: the same engine, the same store and the same fusion, without micro-batches. It answers
+`POST /peer/search` with {"query", "limit"}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.settings import Settings
+from serve_app.store.edge import EdgeStore
+from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.types import Fusion, Hit, Scope, StoreQuery, Vector, VectorSpace
+
+api = FastAPI()
+
+
+class Question(BaseModel):
+    query: str
+    limit: int = 10
+
+
+class Embedder:
+    def __init__(self, settings: Settings) -> None:
+        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings.embedding, settings.data_dir))
+
+    async def embed(self, text: str) -> Vector:
+        return (await self._embedder.embed([text])).vectors[0]
+
+
+class Searcher:
+    def __init__(self, settings: Settings, store_dir: Path, scope: Scope, space: VectorSpace) -> None:
+        self._store = EdgeStore.open(store_dir, settings.store)
+        self._sparse = Bm25SparseEncoder()
+        self._profile = settings.search.profiles[settings.search.default_profile]
+        self._scope, self._space = scope, space
+
+    async def search(self, text: str, vector: Vector, limit: int) -> tuple[Hit, ...]:
+        query = StoreQuery(
+            self._scope,
+            self._space,
+            dense=vector,
+            sparse=self._sparse.encode_query(text),
+            limit=limit,
+            fusion=Fusion(self._profile.fusion, self._profile.rrf_k),
+            prefetch=self._profile.prefetch,
+        )
+        [result] = await self._store.query_batch([query])
+        if isinstance(result, Exception):
+            raise result
+        return result.hits
+
+
+@serve.ingress(api)
+class Gateway:
+    def __init__(self, embedder: DeploymentHandle[Any], searcher: DeploymentHandle[Any]) -> None:
+        self._embedder, self._searcher = embedder, searcher
+
+    @api.post("/search")
+    async def search(self, question: Question) -> dict[str, Any]:
+        vector = await self._embedder.embed.remote(question.query)
+        hits = await self._searcher.search.remote(question.query, vector, question.limit)
+        return {"hits": hits}
+
+
+def build(settings: Settings, store_dir: Path, scope: Scope, space: VectorSpace) -> Application:
+    """The store in `store_dir` must be a closed copy: the searcher becomes its only owner."""
+    deployment = serve.deployment(max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.1})
+    embedder = deployment(Embedder).bind(settings)
+    searcher = deployment(Searcher).bind(settings, store_dir, scope, space)
+    return deployment(Gateway).bind(embedder, searcher)
