@@ -1,0 +1,43 @@
+"""The HTTP API as one FastAPI application (DESIGN §6)."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from serve_app.api.openapi import describe
+from serve_app.api.problems import from_http_exception, internal_error, problem_response
+from serve_app.api.routes import collections, documents, embeddings, health, page, search
+from serve_app.api.services import Services
+
+DESCRIPTION = """Put documents in, ask in plain language, get the right passages back.
+
+Errors are problems (RFC 9457), on `/v1/embeddings` and `/v1/models` OpenAI's error envelope. 429 and 503 carry
+`Retry-After`, in seconds."""
+
+
+def build_app(services: Services) -> FastAPI:
+    """Everything a replica answers. Called in the replica: nothing of it is pickled."""
+    app = FastAPI(title="ai-docs", version="1", description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
+    app.state.services = services
+    app.state.started_at_s = int(time.time())
+    for module in (embeddings, documents, collections, search, health):
+        app.include_router(module.router)
+    app.include_router(documents.uploads)
+    page.mount(app)
+    app.add_exception_handler(HTTPException, refuse)
+    app.add_exception_handler(Exception, fail)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    return app
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem_response(request, from_http_exception(request, error))
+
+
+async def fail(request: Request, error: Exception) -> Response:
+    return problem_response(request, internal_error(error))

@@ -1,0 +1,78 @@
+"""From the bytes of a request to JSON values, within limits and without surprises.
+
+RFC 8259, strictly: UTF-8, no NaN or Infinity, no half of a surrogate pair. Of a name that occurs twice in an object
+the last value counts; nesting ends at 200 levels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+
+from serve_app.api.problems import MalformedJson, UnsupportedMediaType
+from serve_app.errors import PayloadTooLarge
+
+
+class JsonRequest(Request):
+    """A request whose body `load` has read and parsed; FastAPI gets it from `body` and `json`."""
+
+    _bytes = b""
+    _value: Any = None
+
+    async def load(self, max_bytes: int) -> None:
+        """Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, and ClientDisconnect."""
+        self._bytes = await read_body(self, max_bytes)
+        if self._bytes:
+            require_json_type(self.headers.get("content-type", ""))
+            self._value = parse_json(self._bytes)
+
+    async def body(self) -> bytes:
+        return self._bytes
+
+    async def json(self) -> Any:
+        return self._value
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. A longer one is refused as soon as that is known: by its Content-Length, or at the chunk that
+    goes beyond."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise too_large(max_bytes)
+    chunks: list[bytes] = []
+    size_bytes = 0
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size_bytes += len(chunk)
+        if size_bytes > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"a body may have {max_bytes} bytes; send less at once")
+
+
+def require_json_type(content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType(
+            f"the body's Content-Type is {media_type[:80]!r}; send JSON with Content-Type: application/json"
+        )
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises MalformedJson, which says where."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedJson(f"the body is not JSON: {error}") from None

@@ -1,0 +1,81 @@
+"""Problems in the OpenAPI document: every route says which it can answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from serve_app.api.problems import PROBLEM_JSON, TYPE_PREFIX
+
+Responses = dict[int | str, dict[str, Any]]
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "examples": [TYPE_PREFIX + "invalid-input"]},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong and what to do"},
+        "errors": {
+            "type": "array",
+            "description": "Of a request that does not fit: what is wrong where",
+            "items": {
+                "type": "object",
+                "required": ["detail"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "JSON pointer into the body"},
+                    "parameter": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+OPENAI_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+READ = (404, 422, 429, 500, 503, 504)
+WRITE = (400, 404, 409, 413, 415, 422, 429, 500, 503, 504)
+
+
+def problems(*statuses: int) -> Responses:
+    return _responses(statuses, PROBLEM_JSON, "Problem")
+
+
+def openai_errors(*statuses: int) -> Responses:
+    return _responses(statuses, "application/json", "OpenAIError")
+
+
+def _responses(statuses: tuple[int, ...], media_type: str, schema: str) -> Responses:
+    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        document["components"]["schemas"] |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
+        app.openapi_schema = document
+    return app.openapi_schema

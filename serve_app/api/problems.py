@@ -1,0 +1,141 @@
+"""Errors as HTTP: one table of statuses, two renderings (RFC 9457 problems, and OpenAI's envelope on its routes)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from serve_app.api.responses import json_response
+from serve_app.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    PlatformError,
+    Unavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:ai-docs:error:"
+OPENAI_ROUTES = ("/v1/embeddings", "/v1/models")
+RETRY_AFTER_S = 1
+MAX_REPORTED_ERRORS = 20
+
+
+class MalformedJson(InvalidInput):
+    code, title = "malformed-json", "Malformed JSON"
+
+
+class UnsupportedMediaType(InvalidInput):
+    code, title = "unsupported-media-type", "Unsupported media type"
+
+
+# Looked up by ancestry: a new error has its parent's status until it gets one of its own.
+STATUS: dict[type[PlatformError], int] = {
+    PlatformError: 500,
+    InvalidInput: 422,
+    MalformedJson: 400,
+    UnsupportedMediaType: 415,
+    PayloadTooLarge: 413,
+    NotFound: 404,
+    Conflict: 409,
+    Overloaded: 429,
+    DeadlineExceeded: 504,
+    Unavailable: 503,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """RFC 9457. `code` is the last part of `type`. errors: what is wrong where, for a body or parameters that do not
+    fit: `{"pointer": "#/documents/0/id", "detail": …}` or `{"parameter": "limit", "detail": …}`."""
+
+    code: str
+    title: str
+    status: int
+    detail: str
+    errors: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        members = asdict(self)
+        del members["headers"]
+        content = {"type": TYPE_PREFIX + members.pop("code"), **members}
+        if not self.errors:
+            del content["errors"]
+        return content
+
+    def as_openai(self) -> dict[str, Any]:
+        where = self.errors[0] if self.errors else {}
+        param = where.get("parameter") or where.get("pointer", "#/").removeprefix("#/").replace("/", ".")
+        kind = "invalid_request_error" if self.status < 429 else "server_error"
+        if self.status == 429:
+            kind = "rate_limit_error"
+        return {"error": {"message": self.detail, "type": kind, "param": param or None, "code": self.code}}
+
+
+def status_of(error: PlatformError) -> int:
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def to_problem(error: PlatformError) -> Problem:
+    """An error without a status of its own is a fault of ours: its text stays in the log."""
+    status = status_of(error)
+    if status == 500:
+        return internal_error(error)
+    return Problem(error.code, error.title, status, str(error) or error.title)
+
+
+def internal_error(error: BaseException) -> Problem:
+    """Logs the traceback and tells the caller nothing of it."""
+    logger.error("unexpected error in a request", exc_info=error)
+    detail = "Something went wrong on our side; the log has the reason. The request may be sent again."
+    return Problem(PlatformError.code, PlatformError.title, 500, detail)
+
+
+def from_http_exception(request: Request, error: HTTPException) -> Problem:
+    """What the framework refuses by itself: no such route, wrong method."""
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "-")
+    detail = error.detail
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        detail = f"{request.method} {request.url.path[:200]} is not a route; /docs lists them"
+    return Problem(code, status.phrase, status, detail, headers=error.headers or {})
+
+
+def from_validation_error(error: RequestValidationError) -> Problem:
+    """Never echoes the input: it may be huge, secret, or not expressible in JSON."""
+    errors = [place_of(item["loc"]) | {"detail": item["msg"]} for item in error.errors()[:MAX_REPORTED_ERRORS]]
+    first = errors[0]
+    detail = f"{first.get('parameter') or first['pointer']}: {first['detail']}"
+    if len(errors) > 1:
+        detail += f" (and {len(errors) - 1} more)"
+    return Problem(InvalidInput.code, InvalidInput.title, STATUS[InvalidInput], detail, errors)
+
+
+def place_of(loc: Sequence[str | int]) -> dict[str, str]:
+    """FastAPI's location as a JSON pointer into the body (RFC 6901, as a URI fragment's text), or a parameter."""
+    kind, *steps = loc
+    if kind != "body":
+        return {"parameter": str(steps[0]) if steps else str(kind)}
+    return {"pointer": "#" + "".join("/" + str(s)[:80].replace("~", "~0").replace("/", "~1") for s in steps)}
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    headers = dict(problem.headers)
+    if problem.status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if request.url.path.startswith(OPENAI_ROUTES):
+        return json_response(problem.as_openai(), status_code=problem.status, headers=headers)
+    return json_response(problem.as_json(), status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)

@@ -1,0 +1,42 @@
+"""Collections: list, count, drop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.openapi import READ, problems
+from serve_app.api.responses import json_response
+from serve_app.api.route import ApiRoute
+from serve_app.api.schemas.documents import CollectionAnswer, CollectionsAnswer, DeletedAnswer
+from serve_app.types import CollectionInfo
+
+router = APIRouter(route_class=ApiRoute, tags=["collections"])
+
+
+@router.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(*READ))
+async def list_collections(services: Wired, caller: Caller) -> Response:
+    """All collections, by name."""
+    found = await services.store.collections(caller.tenant)
+    return json_response({"collections": [describe(info) for info in found]})
+
+
+@router.get("/v1/collections/{collection}", response_model=CollectionAnswer, responses=problems(*READ))
+async def get_collection(collection: CollectionName, services: Wired, caller: Caller) -> Response:
+    """What is in a collection."""
+    return json_response(describe(await services.store.count(caller.scope(collection))))
+
+
+@router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
+async def delete_collection(collection: CollectionName, services: Wired, caller: Caller) -> Response:
+    """Remove a collection with all that is in it."""
+    scope = caller.scope(collection)
+    found = await services.store.count(scope)
+    await services.store.drop(scope)
+    return json_response({"deleted": found.documents})
+
+
+def describe(info: CollectionInfo) -> dict[str, Any]:
+    return {"name": info.name, "documents": info.documents, "passages": info.passages}

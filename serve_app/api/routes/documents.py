@@ -1,0 +1,114 @@
+"""Documents of one collection: put in, read, list, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Query, Response
+
+from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.openapi import READ, WRITE, problems
+from serve_app.api.responses import json_response
+from serve_app.api.route import ApiRoute, UploadRoute
+from serve_app.api.schemas.documents import (
+    ID_PATTERN,
+    DeletedAnswer,
+    DocumentAnswer,
+    DocumentBody,
+    DocumentPageAnswer,
+    UploadAnswer,
+    UploadRequest,
+)
+from serve_app.documents.validation import MAX_ID_CHARS
+from serve_app.errors import InvalidInput, NotFound, UnreadableDocument
+from serve_app.settings import ApiSettings
+from serve_app.types import Document, JsonObject
+
+DOCUMENTS = "/v1/collections/{collection}/documents"
+
+uploads = APIRouter(route_class=UploadRoute, tags=["documents"])
+router = APIRouter(route_class=ApiRoute, tags=["documents"])
+
+DocumentId = Annotated[
+    str,
+    Path(
+        min_length=1, max_length=MAX_ID_CHARS, pattern=ID_PATTERN, description="May contain slashes", examples=["a/b"]
+    ),
+]
+
+
+@uploads.post(DOCUMENTS, response_model=UploadAnswer, responses=problems(*WRITE))
+async def put_documents(collection: CollectionName, body: UploadRequest, services: Wired, caller: Caller) -> Response:
+    """Put documents in; the collection is made when it does not exist. They are found as soon as 200 arrives.
+
+    A body that does not fit is refused as a whole and nothing is written. A document whose content cannot be indexed
+    is in `failed`, with the reason; the others are indexed."""
+    limits = services.settings
+    scope = caller.scope(collection)
+    if len(body.documents) > limits.max_documents:
+        raise InvalidInput(f"documents: {len(body.documents)} are too many; at most {limits.max_documents} in one call")
+    accepted: list[Document] = []
+    failed: list[dict[str, str]] = []
+    for document in map(DocumentBody.to_document, body.documents):
+        try:
+            require_content_within_limits(document, limits)
+        except UnreadableDocument as error:
+            failed.append({"id": document.id, "error": str(error)})
+        else:
+            accepted.append(document)
+    report = await services.indexer.index(scope, accepted)
+    failed += [{"id": item.id, "error": item.error} for item in report.failed]
+    counts = {"indexed": report.indexed, "passages": report.passages, "unchanged": report.unchanged}
+    return json_response({**counts, "failed": failed})
+
+
+@router.get(DOCUMENTS, response_model=DocumentPageAnswer, responses=problems(*READ))
+async def list_documents(
+    collection: CollectionName,
+    services: Wired,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1)] = 100,
+    cursor: Annotated[str | None, Query(description="From the page before")] = None,
+) -> Response:
+    """Documents in a stable order, page by page."""
+    if limit > services.settings.max_limit:
+        raise InvalidInput(f"limit: {limit} is too much; at most {services.settings.max_limit}")
+    page = await services.store.scroll(caller.scope(collection), limit=limit, cursor=cursor)
+    return json_response({"documents": page.documents, "cursor": page.cursor})
+
+
+@router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
+async def get_document(collection: CollectionName, id: DocumentId, services: Wired, caller: Caller) -> Response:
+    """A document as it was put in."""
+    return json_response(await services.store.document(caller.scope(collection), id))
+
+
+@router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
+async def delete_document(collection: CollectionName, id: DocumentId, services: Wired, caller: Caller) -> Response:
+    """Remove a document with all its passages."""
+    deleted = await services.store.delete_documents(caller.scope(collection), [id])
+    if not deleted:
+        raise NotFound(f"there is no document {id!r} in {collection}")
+    return json_response({"deleted": deleted})
+
+
+def require_content_within_limits(document: Document, limits: ApiSettings) -> None:
+    """Raises UnreadableDocument: this document cannot be indexed, which is no reason to refuse the others."""
+    if len(document.text) > limits.max_document_chars:
+        raise UnreadableDocument(
+            f"text has {len(document.text)} characters; at most {limits.max_document_chars} are allowed: split it"
+        )
+    size_bytes = json_bytes(document.metadata)
+    if size_bytes > limits.max_metadata_bytes:
+        raise UnreadableDocument(
+            f"metadata has {size_bytes} bytes as JSON; at most {limits.max_metadata_bytes} are allowed"
+        )
+
+
+def json_bytes(metadata: JsonObject) -> int:
+    """Its size as JSON; 0 for what cannot be stored at all, which the indexer refuses and says why."""
+    try:
+        return len(orjson.dumps(metadata))
+    except orjson.JSONEncodeError:
+        return 0

@@ -1,0 +1,73 @@
+"""`/v1/embeddings` and `/v1/models`, as any OpenAI client expects them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from serve_app.api.dependencies import Caller, Wired
+from serve_app.api.openapi import READ, WRITE, openai_errors
+from serve_app.api.responses import json_response
+from serve_app.api.route import ApiRoute
+from serve_app.api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsRequest, ModelAnswer, ModelsAnswer
+from serve_app.api.services import Services
+from serve_app.api.vectors import quantize, to_base64, truncate
+from serve_app.errors import InvalidInput, NotFound
+from serve_app.settings import ApiSettings
+
+router = APIRouter(route_class=ApiRoute, tags=["embeddings"])
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=openai_errors(*WRITE))
+async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Caller) -> Response:
+    """Texts to vectors."""
+    require_model(services, body.model)
+    require_within_limits(body, services.settings, services.embedder.space.dim)
+    embeddings = await services.embedder.embed(body.input)
+    vectors = embeddings.vectors if body.dimensions is None else truncate(embeddings.vectors, body.dimensions)
+    rows = quantize(vectors, body.output_dtype)
+    items: list[dict[str, Any]] = [
+        {"object": "embedding", "index": i, "embedding": to_base64(row) if body.encoding_format == "base64" else row}
+        for i, row in enumerate(rows)
+    ]
+    if body.sparse:
+        for item, weights in zip(items, services.sparse.encode_passages(body.input), strict=True):
+            item["sparse"] = {"indices": weights.indices, "values": weights.values}
+    tokens = int(embeddings.tokens.sum())
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return json_response({"object": "list", "data": items, "model": services.models[0], "usage": usage})
+
+
+@router.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))
+async def list_models(request: Request, services: Wired, caller: Caller) -> Response:
+    """The embedding models that are served."""
+    return json_response({"object": "list", "data": [describe(request, name) for name in services.models]})
+
+
+@router.get("/v1/models/{model:path}", response_model=ModelAnswer, responses=openai_errors(*READ))
+async def get_model(model: str, request: Request, services: Wired, caller: Caller) -> Response:
+    """One model; its name may contain slashes."""
+    return json_response(describe(request, require_model(services, model)))
+
+
+def describe(request: Request, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": request.app.state.started_at_s, "owned_by": "ai-docs"}
+
+
+def require_model(services: Services, name: str) -> str:
+    """The served id that is meant: itself, or the part behind its last slash. Raises NotFound."""
+    for served in services.models:
+        if name in (served, served.rsplit("/", 1)[-1]):
+            return served
+    raise NotFound(f"the model {name[:200]!r} is not served; there are: {', '.join(services.models)}")
+
+
+def require_within_limits(body: EmbeddingsRequest, limits: ApiSettings, dim: int) -> None:
+    if len(body.input) > limits.max_texts:
+        raise InvalidInput(f"input: {len(body.input)} texts are too many; at most {limits.max_texts}")
+    for i, text in enumerate(body.input):
+        if len(text) > limits.max_text_chars:
+            raise InvalidInput(f"input[{i}]: {len(text)} characters are too many; at most {limits.max_text_chars}")
+    if body.dimensions is not None and body.dimensions > dim:
+        raise InvalidInput(f"dimensions: {body.dimensions} is too much; the model's vectors have {dim}")

@@ -1,0 +1,67 @@
+"""Search: one question, or many in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.openapi import WRITE, problems
+from serve_app.api.problems import to_problem
+from serve_app.api.responses import json_response
+from serve_app.api.route import ApiRoute
+from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
+from serve_app.errors import InvalidInput, PlatformError
+from serve_app.search.request import SearchAnswer, SearchRequest
+from serve_app.settings import ApiSettings
+
+SEARCH = "/v1/collections/{collection}/search"
+
+router = APIRouter(route_class=ApiRoute, tags=["search"])
+
+
+@router.post(SEARCH, response_model=SearchAnswerBody, responses=problems(*WRITE))
+async def search(collection: CollectionName, body: SearchBody, services: Wired, caller: Caller) -> Response:
+    """The passages that answer a question best."""
+    request = body.to_request(collection, services.settings)
+    return json_response(describe(body, await services.searcher.search(caller, request)))
+
+
+@router.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
+async def search_batch(collection: CollectionName, body: BatchSearchBody, services: Wired, caller: Caller) -> Response:
+    """Many searches in one call; each gets its answer, or `{"error": problem}`, in order."""
+    limits = services.settings
+    if len(body.queries) > limits.max_queries:
+        raise InvalidInput(f"queries: {len(body.queries)} are too many; at most {limits.max_queries} in one call")
+    prepared = [prepare(query, collection, limits) for query in body.queries]
+    requests = [request for request in prepared if isinstance(request, SearchRequest)]
+    found = iter(await services.searcher.search_batch(caller, requests))
+    answers = [next(found) if isinstance(item, SearchRequest) else item for item in prepared]
+    results = [
+        {"error": to_problem(answer).as_json()} if isinstance(answer, PlatformError) else describe(query, answer)
+        for query, answer in zip(body.queries, answers, strict=True)
+    ]
+    return json_response({"results": results})
+
+
+def prepare(query: SearchBody, collection: str, limits: ApiSettings) -> SearchRequest | InvalidInput:
+    try:
+        return query.to_request(collection, limits)
+    except InvalidInput as error:
+        return error
+
+
+def describe(body: SearchBody, answer: SearchAnswer) -> dict[str, Any]:
+    """Facets by the names that were asked for, not by the store's paths."""
+    content: dict[str, Any] = {
+        "hits": answer.hits,
+        "release": answer.release,
+        "cache": answer.cache,
+        "took_ms": round(answer.took_ms, 3),
+    }
+    if answer.total is not None:
+        content["total"] = answer.total
+    if body.facets:
+        content["facets"] = {name: answer.facets.get(path_of("facets", name), {}) for name in body.facets}
+    return content

@@ -1,0 +1,18 @@
+"""Health."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from serve_app.api.schemas.body import Answer
+
+
+class LiveAnswer(Answer):
+    status: Literal["live"]
+
+
+class ReadyAnswer(Answer):
+    """checks: "ok" for each part."""
+
+    status: Literal["ready"]
+    checks: dict[str, str]

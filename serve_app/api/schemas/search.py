@@ -1,0 +1,120 @@
+"""Searches: from the request's body to a SearchRequest, and what comes back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from serve_app.api.schemas.body import Answer, Body
+from serve_app.errors import InvalidInput
+from serve_app.search.request import SearchMode, SearchRequest
+from serve_app.settings import ApiSettings
+from serve_app.store.filters import field_path, parse_filter
+from serve_app.types import JsonValue
+
+EXAMPLE: JsonValue = {
+    "query": "how often are keys rotated",
+    "limit": 5,
+    "filter": {"must": [{"key": "team", "match": {"value": "platform"}}]},
+    "facets": ["year"],
+}
+
+
+class SearchBody(Body):
+    """`filter` is Qdrant's filter JSON; a field is one of `metadata` unless it is document_id, title, url or subject.
+    `group_by` keeps the best passage of each value. `diversity` goes from 0 (relevance only) to 1 (variety only)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    query: str = Field(min_length=1)
+    limit: int = Field(10, ge=1)
+    offset: int = Field(0, ge=0)
+    mode: Literal["hybrid", "dense", "sparse"] = "hybrid"
+    filter: dict[str, Any] | None = None
+    group_by: str | None = None
+    facets: list[str] | None = Field(None, fail_fast=True)
+    diversity: float | None = Field(None, ge=0, le=1)
+    profile: str | None = None
+
+    def to_request(self, collection: str, limits: ApiSettings) -> SearchRequest:
+        """Raises InvalidInput, which begins with the field's name."""
+        require_at_most("query", len(self.query), limits.max_query_chars, "characters")
+        require_at_most("limit", self.limit, limits.max_limit, "hits")
+        require_at_most("offset", self.offset, limits.max_offset, "hits")
+        require_at_most("facets", len(self.facets or ()), limits.max_facets, "fields")
+        return SearchRequest(
+            collection=collection,
+            query=self.query,
+            limit=self.limit,
+            offset=self.offset,
+            mode=SearchMode(self.mode),
+            filter=self._filter(limits),
+            group_by=None if self.group_by is None else path_of("group_by", self.group_by),
+            facets=tuple(dict.fromkeys(path_of("facets", name) for name in self.facets or ())),
+            diversity=self.diversity,
+            profile=self.profile,
+        )
+
+    def _filter(self, limits: ApiSettings) -> dict[str, Any] | None:
+        if self.filter is None:
+            return None
+        try:
+            parsed = parse_filter(
+                self.filter, max_depth=limits.max_filter_depth, max_conditions=limits.max_filter_conditions
+            )
+        except InvalidInput as error:
+            raise InvalidInput(f"filter: {error}") from None
+        return dict(parsed) or None
+
+
+def require_at_most(field: str, value: int, most: int, unit: str) -> None:
+    if value > most:
+        raise InvalidInput(f"{field}: {value} is too much; at most {most} {unit}")
+
+
+def path_of(field: str, name: str) -> str:
+    try:
+        return field_path(name)
+    except InvalidInput as error:
+        raise InvalidInput(f"{field}: {error}") from None
+
+
+class BatchSearchBody(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"queries": [EXAMPLE, {"query": "on-call rota"}]}]})
+
+    queries: list[SearchBody] = Field(min_length=1, fail_fast=True)
+
+
+class HitAnswer(Answer):
+    document_id: str
+    passage_id: str
+    score: float
+    title: str
+    text: str
+    url: str
+    metadata: dict[str, Any]
+    headings: list[str]
+
+
+class SearchAnswerBody(Answer):
+    """`facets` (value → passages) and `total` (passages that match the filter) only where facets were asked for."""
+
+    hits: list[HitAnswer]
+    release: str
+    cache: Literal["l1", "l2", "l3", "l4", "miss"]
+    took_ms: float
+    total: int | None = None
+    facets: dict[str, dict[str, int]] | None = None
+
+
+class BatchError(Answer):
+    """The problem that this query alone would have been answered with."""
+
+    error: dict[str, Any]
+
+
+class BatchSearchAnswer(Answer):
+    """One result per query, in order; a query that failed has its problem and does not disturb the others."""
+
+    results: list[SearchAnswerBody | BatchError]
