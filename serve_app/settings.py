@@ -89,6 +89,7 @@ class ApiSettings(Section):
     max_metadata_bytes: PositiveInt = 64 * 1024  # of one document, as JSON
     request_timeout_s: PositiveFloat = 30.0
     upload_timeout_s: PositiveFloat = 300.0
+    health_timeout_s: PositiveFloat = 3.0  # for each part that /health/ready asks
 
 
 class BatchingSettings(Section):
