@@ -21,6 +21,7 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import qdrant_edge as edge
 
 from serve_app.errors import InvalidInput
@@ -40,7 +41,8 @@ from serve_app.types import JsonObject, JsonValue
 
 __all__ = ["field_path", "parse_filter", "to_edge"]
 
-CLAUSES = ("must", "should", "must_not", "min_should")
+LISTS = ("must", "should", "must_not")
+CLAUSES = (*LISTS, "min_should")
 TESTS = {"match": read_match, "range": read_range, "values_count": read_values_count}
 SHAPES = 'a condition has "key" and "match", "range" or "values_count", or "is_empty", "is_null", "nested" or a filter'
 REFUSED = {
@@ -77,7 +79,7 @@ class _Parser:
             fail(at, f"filters may be nested {self._max_depth} deep, no deeper")
         fields = read_object(raw, at, CLAUSES)
         clauses: Object = {}
-        for name in ("must", "should", "must_not"):
+        for name in LISTS:
             conditions = self._clause(fields.get(name), inside(at, name), depth, path_of)
             if conditions:
                 clauses[name] = [*{canonical_json(c): c for c in conditions}.values()]
@@ -161,16 +163,23 @@ def canonical_json(value: JsonValue) -> str:
 
 
 def to_edge(filter: JsonObject) -> edge.Filter:
-    """A canonical filter for Qdrant Edge; for a Qdrant server the canonical JSON itself is right."""
-    fields = cast("dict[str, Any]", filter)
-    at_least = fields.get("min_should")
+    """A canonical filter for Qdrant Edge. For a Qdrant server the canonical JSON itself is right.
+
+    A clause that is absent must be left out: inside `nested`, Edge takes an empty one for one that nothing meets.
+    """
+    clauses = cast("dict[str, Any]", filter)
+    lists = {name: [_edge_condition(c) for c in clauses[name]] for name in LISTS if name in clauses}
+    at_least = clauses.get("min_should")
     return edge.Filter(
-        must=[_edge_condition(condition) for condition in fields.get("must", [])],
-        should=[_edge_condition(condition) for condition in fields.get("should", [])],
-        must_not=[_edge_condition(condition) for condition in fields.get("must_not", [])],
-        min_should=at_least
-        and edge.MinShould([_edge_condition(c) for c in at_least["conditions"]], at_least["min_count"]),
+        must=lists.get("must"),
+        should=lists.get("should"),
+        must_not=lists.get("must_not"),
+        min_should=at_least and _edge_min_should(**at_least),
     )
+
+
+def _edge_min_should(conditions: list[dict[str, Any]], min_count: int) -> edge.MinShould:
+    return edge.MinShould([_edge_condition(condition) for condition in conditions], min_count)
 
 
 def _edge_condition(condition: dict[str, Any]) -> edge.ConditionType:
@@ -203,7 +212,8 @@ def _edge_field_condition(
 def _edge_match(match: dict[str, Any]) -> edge.MatchType:
     match match:
         case {"value": value}:
-            return edge.MatchValue(value)
+            # Edge 0.9.0 takes Python's True for the integer 1; NumPy's it takes for what it is.
+            return edge.MatchValue(cast("bool", np.bool_(value)) if isinstance(value, bool) else value)
         case {"any": values}:
             return edge.MatchAny(values)
         case {"except": values}:
