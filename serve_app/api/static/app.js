@@ -7,7 +7,7 @@ import { Facets } from "./facets.js";
 import { activeParts, parseFilter, toggleEquality } from "./filter.js";
 import { hitItems } from "./hits.js";
 import { bindKeys, focusHit } from "./keys.js";
-import { clearNotices, showError, showNoCollections, showNothingFound, showWelcome } from "./notices.js";
+import { clearNotices, showBrokenFilter, showError, showNoCollections, showNothingFound, showWelcome } from "./notices.js";
 import { address, readState, remembered } from "./state.js";
 import { bindTheme, toggleTheme } from "./theme_button.js";
 
@@ -75,7 +75,7 @@ function drawAnswer(answer, roundTrip_ms) {
   }
   const first = (state.page - 1) * client.PAGE_HITS + 1;
   const range = answer.hits.length ? `Hits ${first}–${first + answer.hits.length - 1}` : "No hits";
-  const facts = [`${answer.took_ms.toFixed(1)} ms`, `${Math.round(roundTrip_ms)} ms round trip`, `cache ${answer.cache}`, answer.release];
+  const facts = [`${answer.took_ms.toFixed(1)} ms search`, `${Math.round(roundTrip_ms)} ms round trip`, `cache ${answer.cache}`, answer.release];
   byId("status").replaceChildren(
     element("strong", {}, range),
     ...facts.map((fact) => element("span", {}, fact)),
@@ -106,7 +106,9 @@ async function run() {
     setBusy(false);
     clearAnswer();
     clearNotices();
-    if (!state.brokenFilter) welcome();
+    facets.forget();
+    if (state.brokenFilter) showBrokenFilter(() => setFilter(null));
+    else welcome();
     return;
   }
   setBusy(true);
@@ -122,6 +124,7 @@ async function run() {
     if (signal.aborted) return;
     setBusy(false);
     clearAnswer();
+    facets.forget();
     showError(error, run);
   }
 }

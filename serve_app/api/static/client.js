@@ -75,11 +75,12 @@ async function call(path, body, signal) {
 async function failureOf(response) {
   const problem = await response.json().catch(() => ({}));
   const title = typeof problem.title === "string" ? problem.title : `HTTP ${response.status}`;
-  const details = [problem.detail, ...(Array.isArray(problem.errors) ? problem.errors.map(describe) : [])];
+  const errors = Array.isArray(problem.errors) ? problem.errors : [];
+  const details = [problem.detail, ...(errors.length > 1 ? errors.map(describe) : [])]; // one is told by detail itself
   const retryAfter = response.headers.get("retry-after");
   if (retryAfter) details.push(`Try again in ${retryAfter} s.`);
   const detail = [...new Set(details.filter((text) => typeof text === "string" && text))].join("\n");
   return new ApiFailure(title, detail || "The server gave no reason.", response.status);
 }
 
-const describe = (error) => [error?.pointer, error?.message ?? error?.detail].filter(Boolean).join(": ");
+const describe = (error) => [error?.pointer ?? error?.parameter, error?.detail].filter(Boolean).join(": ");

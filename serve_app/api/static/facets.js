@@ -5,7 +5,7 @@ import { byId, element, redraw } from "./dom.js";
 import { fieldLabel, hasEquality, isMatchable, metadataKey } from "./filter.js";
 
 const MAX_FIELDS = 6;
-const MAX_VALUES = 8; // shown before "all"
+const MAX_VALUES = 8; // of a field, before "more"
 
 export class Facets {
   #collection = "";
@@ -29,7 +29,7 @@ export class Facets {
     this.#draw(state.filter, answer, onPick);
   }
 
-  /** Take the counts off the page: they could not be had. */
+  /** Take the counts off the page: they answer another question. */
   forget() {
     this.#asked = "";
     redraw(byId("facets"));
@@ -52,11 +52,18 @@ export class Facets {
 
   #draw(filter, { facets = {}, total }, onPick) {
     const groups = Object.entries(facets)
-      .map(([key, counts]) => [key, Object.entries(counts).sort(([, a], [, b]) => b - a)])
+      .map(([key, counts]) => [key, this.#matchable(key, counts)])
       .filter(([key, counts]) => this.#isTelling(key, counts, filter))
       .sort(([, a], [, b]) => a.length - b.length);
     const heading = total === undefined ? [] : [element("p", { className: "muted" }, `${total.toLocaleString("en")} passages to search`)];
     redraw(byId("facets"), ...heading, ...groups.map(([key, counts]) => this.#group(key, counts, filter, onPick)));
+  }
+
+  /** [text, passages] of the values that a filter can name, most frequent first. */
+  #matchable(key, counts) {
+    return Object.entries(counts)
+      .filter(([text]) => isMatchable(this.#valueOf(key, text)))
+      .sort(([, a], [, b]) => b - a);
   }
 
   /** A field with one value divides nothing, unless it is that value which is filtered for. */
@@ -85,18 +92,19 @@ export class Facets {
           "aria-pressed": String(hasEquality(filter, key, value)),
           onclick: () => onPick(key, value),
         },
-        element("span", { className: "chip-text" }, text),
+        element("span", { className: "chip-text" }, text || "(empty)"),
         element("span", { className: "count", "aria-label": `${passages} passages` }, passages.toLocaleString("en")),
       );
       list.append(element("li", { hidden: index >= MAX_VALUES && !this.#opened.has(key) }, chip));
     });
     const group = element("section", { className: "facet", "aria-label": fieldLabel(key) }, element("h3", {}, fieldLabel(key)), list);
-    if (counts.length > MAX_VALUES && !this.#opened.has(key)) group.append(this.#allButton(key, list, counts.length));
+    if (counts.length > MAX_VALUES && !this.#opened.has(key)) group.append(this.#moreButton(key, list));
     return group;
   }
 
-  #allButton(key, list, count) {
-    const button = element("button", { type: "button", className: "link" }, `All ${count}`);
+  #moreButton(key, list) {
+    const hidden = list.querySelectorAll("li[hidden]").length;
+    const button = element("button", { type: "button", className: "link" }, `${hidden} more`);
     button.addEventListener("click", () => {
       this.#opened.add(key);
       const first = list.querySelector("li[hidden] button");

@@ -72,12 +72,14 @@ function drawPath(node, hit, title, url) {
 function drawText(item, text, stems) {
   const paragraph = item.querySelector(".text");
   const button = item.querySelector(".expand");
-  const found = findMatches(text, stems);
-  const short = excerpt(text, found, EXCERPT_CHARS);
-  const whole = [0, text.length];
-  const isCut = short[1] - short[0] < text.length;
+  const brief = text.replace(/([^\p{L}\p{N}\s])\1{3,}/gu, "$1$1$1"); // rules of ===== and the like say nothing here
+  const found = findMatches(brief, stems);
+  const stretch = excerpt(brief, found, EXCERPT_CHARS);
+  const isCut = stretch[1] - stretch[0] < text.length;
   const draw = (expanded) => {
-    paragraph.replaceChildren(marked(text, found, expanded ? whole : short));
+    paragraph.replaceChildren(
+      expanded ? marked(text, findMatches(text, stems), [0, text.length]) : marked(brief, found, stretch),
+    );
     item.firstElementChild.classList.toggle("expanded", expanded);
     button.setAttribute("aria-expanded", String(expanded));
     button.textContent = expanded ? LESS : WHOLE;

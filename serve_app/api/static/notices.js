@@ -45,6 +45,16 @@ export function showNoCollections() {
   );
 }
 
+/** The filter of a link cannot be read, so nothing was searched. */
+export function showBrokenFilter(onNoFilter) {
+  show(
+    byId("error"),
+    element("h2", {}, "The filter cannot be read"),
+    element("p", {}, "Mend it under “Filter as JSON”, or search without it."),
+    element("div", { className: "row" }, action("Search without the filter", onNoFilter)),
+  );
+}
+
 /** A search that found nothing. Each way out is a button where there is one. */
 export function showNothingFound(state, { onNoFilter, onHybrid, onFirstPage }) {
   const ways = [];
@@ -58,12 +68,13 @@ export function showNothingFound(state, { onNoFilter, onHybrid, onFirstPage }) {
   show(byId("notice"), element("h2", {}, title), element("p", {}, hint), element("div", { className: "row" }, ...ways));
 }
 
-/** failure: an ApiFailure, or an Error of our own. */
+/** failure: an ApiFailure, or an Error of our own. To try again helps where the request was not at fault. */
 export function showError(failure, onRetry) {
+  const mayHelp = !(failure.status >= 400 && failure.status < 500) || failure.status === 408 || failure.status === 429;
   show(
     byId("error"),
     element("h2", {}, failure.title ?? "This page has a fault"),
     element("p", {}, failure.message),
-    ...(onRetry ? [element("div", { className: "row" }, action("Try again", onRetry))] : []),
+    ...(mayHelp ? [element("div", { className: "row" }, action("Try again", onRetry))] : []),
   );
 }
