@@ -1,0 +1,20 @@
+"""What the engine needs from a backend. Knows no library."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from serve_app.embedding.precision import Precision
+from serve_app.embedding.tokenizer import TokenBatch
+from serve_app.types import Vector
+
+
+class Backend(Protocol):
+    """One loaded model."""
+
+    precision: Precision
+    pass_tokens: int  # padded tokens in one forward pass beyond which nothing is gained but memory spent
+
+    def infer(self, batch: TokenBatch) -> Vector:
+        """(n, dim) float32 of unit length. Thread-safe; releases the GIL. Raises EngineUnavailable."""
+        ...

@@ -1,0 +1,66 @@
+"""sentence-transformers on torch: CPU, CUDA or MPS. The reference, and the engine for a GPU."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from serve_app.embedding.models import Model
+from serve_app.embedding.precision import Precision
+from serve_app.embedding.tokenizer import INPUTS, TokenBatch
+from serve_app.errors import ConfigurationError, EngineUnavailable
+from serve_app.types import Vector
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CPU_PASS_TOKENS_PER_THREAD = 2_048
+GPU_PASS_TOKENS = 1_000_000  # the setting decides
+
+
+class TorchBackend:
+    """Implements `Backend`."""
+
+    def __init__(
+        self, model: Model, precision: Precision, threads: int, device: Literal["auto", "cpu", "cuda", "mps"]
+    ) -> None:
+        """Raises ConfigurationError for int8 or a device that is not there, EngineUnavailable if loading fails."""
+        if precision not in DTYPES:
+            raise ConfigurationError(f"the torch engine computes in {' or '.join(DTYPES)}, not in {precision}")
+        self.precision = precision
+        self.device = find_device(device)
+        self.pass_tokens = CPU_PASS_TOKENS_PER_THREAD * threads if self.device == "cpu" else GPU_PASS_TOKENS
+        if self.device == "cpu":
+            torch.set_num_threads(threads)
+        self._lock = threading.Lock()
+        self._pipeline = load_pipeline(model, self.device, DTYPES[precision])
+
+    def infer(self, batch: TokenBatch) -> Vector:
+        try:
+            with self._lock, torch.inference_mode():
+                features = {name: torch.from_numpy(getattr(batch, name)).to(self.device) for name in INPUTS}
+                vectors = self._pipeline(features)["sentence_embedding"].float()
+                return np.asarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy(), dtype=np.float32)
+        except RuntimeError as error:
+            raise EngineUnavailable(f"torch failed on a batch of {batch.input_ids.shape}: {error}") from error
+
+
+def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> SentenceTransformer:
+    """Raises EngineUnavailable if sentence-transformers cannot load the model."""
+    try:
+        return SentenceTransformer(
+            str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": dtype}
+        ).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise EngineUnavailable(f"sentence-transformers cannot load {model.path}: {error}") from error
+
+
+def find_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> str:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, usable in there.items() if usable)
+    if not there[wanted]:
+        raise ConfigurationError(f"there is no {wanted} device here; set AIDOCS_EMBEDDING__DEVICE to auto or cpu")
+    return wanted

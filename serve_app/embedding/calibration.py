@@ -1,0 +1,47 @@
+"""Texts on which int8 ranges are measured: docstrings of Python's standard library.
+
+They are real prose of all lengths, lie on every machine that can run us, need no download and no licence of their
+own, and are the same for every user of a Python version. Read with `ast`; nothing is imported or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MODULES = (
+    "argparse", "ast", "bisect", "calendar", "collections/__init__", "configparser", "csv", "dataclasses",
+    "difflib", "doctest", "email/message", "fractions", "functools", "heapq", "http/client", "imaplib",
+    "inspect", "ipaddress", "json/__init__", "logging/__init__", "mailbox", "optparse", "os", "pathlib",
+    "pickletools", "random", "shutil", "smtplib", "statistics", "subprocess", "tarfile", "textwrap",
+    "threading", "turtle", "typing", "unittest/case", "unittest/mock", "urllib/request", "uuid", "zipfile",
+)  # fmt: skip
+OTHER_SCRIPTS = (
+    "数据库连接已关闭，请检查配置文件中的主机名和端口。",
+    "検索結果が見つかりませんでした。別のキーワードをお試しください。",
+    "검색 결과가 없습니다. 다른 키워드로 다시 시도해 주세요.", "Документ был удалён по просьбе пользователя.",
+    "لا توجد نتائج مطابقة لبحثك.", "Die Rechnung wurde am 3. März fällig gestellt 💶", "🙂", "",
+)  # fmt: skip
+MIN_CHARS = 20
+
+
+def calibration_texts(limit: int, modules: tuple[str, ...] = MODULES) -> list[str]:
+    """Up to `limit` texts, the same in each call: a few in other scripts, then docstrings taken evenly."""
+    docstrings = [text for module in modules for text in module_docstrings(module)]
+    step = max(1, len(docstrings) // max(1, limit - len(OTHER_SCRIPTS)))
+    return [*OTHER_SCRIPTS, *docstrings[::step]][:limit]
+
+
+def module_docstrings(module: str) -> Iterator[str]:
+    """Cleaned docstrings of a module of the standard library (`email/message`), in order; none without source."""
+    file = Path(os.__file__).parent / f"{module}.py"
+    if not file.is_file():
+        return
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = inspect.cleandoc(ast.get_docstring(node) or "")
+            if len(text) >= MIN_CHARS:
+                yield text

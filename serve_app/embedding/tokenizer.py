@@ -1,0 +1,135 @@
+"""The model's own tokenizer: for the engine (truncated ids) and for the chunker (where each token lies)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+from tokenizers.normalizers import Lowercase, Normalizer
+from tokenizers.normalizers import Sequence as NormalizerSequence
+
+from serve_app.embedding.artifacts import ensure_artifact, find_artifact
+from serve_app.embedding.layout import Layout, read_layout
+from serve_app.embedding.models import Model
+from serve_app.errors import ConfigurationError
+
+Ids = npt.NDArray[np.int64]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of a transformer, and the fields of TokenBatch
+SURROGATE = re.compile("[\ud800-\udfff]")
+WORD_END = re.compile(r"(?<=[^ \n])[ \n]")  # seen as white space by every tokenizer
+FIRST_LOOK_CHARS = 10  # per token of the limit; English has 4 to 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """Texts of one forward pass, padded to the longest. Each (n, width) int64; attention_mask is 1 on tokens."""
+
+    input_ids: Ids
+    attention_mask: Ids
+    token_type_ids: Ids
+
+
+class ModelTokenizer:
+    """Implements `ports.Tokenizer`. Same ids and truncation as sentence-transformers gives; thread-safe.
+
+    Lone surrogates, which are no text and which the library refuses, are read as U+FFFD.
+    """
+
+    def __init__(self, file: Path, layout: Layout) -> None:
+        self.max_tokens = layout.max_tokens
+        self._file = file
+        self._layout = layout
+        self._truncating = self._read()
+        self._truncating.enable_truncation(layout.max_tokens, direction=layout.truncation_side)
+        pad = self._truncating.token_to_id(layout.pad_token) if layout.pad_token else None
+        self._pad_id = pad or 0
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        encoding = self._complete.encode(_without_surrogates(text), add_special_tokens=False)
+        return list(encoding.offsets)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Ids with special tokens, cut at max_tokens. A long text is tokenised only as far as needed: first up to
+        the end of a word, and further if that gave too few tokens. Words do not reach over white space in WordPiece,
+        byte-level BPE and SentencePiece as released, so this changes no id."""
+        clean = [_without_surrogates(text) for text in texts]
+        encodings: dict[int, Encoding] = {}
+        waiting = list(range(len(texts)))
+        look_chars = FIRST_LOOK_CHARS * self.max_tokens
+        while waiting:
+            heads = [self._head(clean[i], look_chars) for i in waiting]
+            found = self._truncating.encode_batch_fast(heads)
+            short = []
+            for i, head, encoding in zip(waiting, heads, found, strict=True):
+                if len(head) < len(clean[i]) and not encoding.overflowing:
+                    short.append(i)
+                else:
+                    encodings[i] = encoding
+            waiting, look_chars = short, look_chars * 4
+        return [encodings[i] for i in range(len(texts))]
+
+    def pad(self, encodings: Sequence[Encoding]) -> TokenBatch:
+        """A text without any token (a tokenizer that adds none, an empty text) becomes one padding token."""
+        shape = (len(encodings), max(1, *(len(encoding.ids) for encoding in encodings)))
+        ids = np.full(shape, self._pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        types = np.zeros(shape, dtype=np.int64)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            start = shape[1] - max(1, length) if self._layout.padding_side == "left" else 0
+            ids[row, start : start + length] = encoding.ids
+            types[row, start : start + length] = encoding.type_ids
+            mask[row, start : start + max(1, length)] = 1
+        return TokenBatch(ids, mask, types)
+
+    def _head(self, text: str, look_chars: int) -> str:
+        if len(text) <= look_chars or self._layout.truncation_side == "left":
+            return text
+        end = WORD_END.search(text, look_chars)
+        return text[: end.start()] if end else text
+
+    @cached_property
+    def _complete(self) -> Tokenizer:
+        """A second one, because truncation is a state of the library's object."""
+        return self._read()
+
+    def _read(self) -> Tokenizer:
+        try:
+            tokenizer = Tokenizer.from_file(str(self._file))
+        except Exception as error:  # the library raises bare Exception
+            raise ConfigurationError(f"cannot read the tokenizer {self._file}: {error}") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        if self._layout.do_lower_case:
+            before = tokenizer.normalizer
+            steps: list[Normalizer] = [Lowercase(), *([before] if before else [])]
+            tokenizer.normalizer = NormalizerSequence(steps)
+        return tokenizer
+
+
+def load_tokenizer(model: Model) -> ModelTokenizer:
+    """Reads one JSON file. A model without `tokenizer.json` gets one when it is converted, which is done here at need.
+
+    Raises ConfigurationError, EngineUnavailable (the conversion)."""
+    made = find_artifact(model, "fp32")
+    if made is None and not (read_layout(model.path).transformer / "tokenizer.json").is_file():
+        made = ensure_artifact(model, "fp32")
+    return open_tokenizer(model, made)
+
+
+def open_tokenizer(model: Model, made: Path | None) -> ModelTokenizer:
+    """made: the converted model's folder, whose tokenizer.json (if any) stands in for the model's own."""
+    layout = read_layout(model.path)
+    files = [folder / "tokenizer.json" for folder in (made, layout.transformer) if folder]
+    return ModelTokenizer(next((file for file in files if file.is_file()), files[-1]), layout)
+
+
+def _without_surrogates(text: str) -> str:
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
