@@ -37,6 +37,8 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
+# HAProxy opens these on all interfaces whatever is asked for; free ones at least let two runs share a machine.
+HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -76,9 +78,15 @@ def mark_this_run(settings: Settings) -> str:
     os.environ.update({RUN_MARK: mark, **QUIET})
     for name, value in HIGH_THROUGHPUT.items():
         os.environ.setdefault(name, value)
+    for name in HAPROXY_PORTS:
+        os.environ.setdefault(name, str(free_port()))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark}))
+    note_run(settings, mark=mark)
     return mark
+
+
+def note_run(settings: Settings, mark: str, **more: str) -> None:
+    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark, **more}))
 
 
 def start(settings: Settings) -> None:
@@ -89,13 +97,19 @@ def start(settings: Settings) -> None:
     from serve_app.deployments.store import NAMESPACE
     from serve_app.main import AppArguments, app
 
-    ray.init(
+    context = ray.init(
         namespace=NAMESPACE,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         object_store_memory=OBJECT_STORE_BYTES,
         log_to_driver=False,
         logging_level=logging.WARNING,
+    )
+    note_run(
+        settings,
+        mark=os.environ[RUN_MARK],
+        dashboard=f"http://{context.dashboard_url}",
+        ray_address=context.address_info["gcs_address"],
     )
     ray_serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
     ray_serve.run(app(AppArguments()), name=APP_NAME, route_prefix="/")
@@ -128,6 +142,12 @@ def require_free_port(settings: Settings) -> None:
                 f"{host}:{port} is in use. `make stop` ends an earlier run of ai-docs; "
                 "or choose another port: AIDOCS_SERVING__PORT=8001"
             ) from error
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def end(settings: Settings, mark: str) -> None:

@@ -39,7 +39,7 @@ def compare(settings: Settings, document_count: int, rounds: int, tell: Console)
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
         ours_dir, peer_dir = Path(folder, "ours"), Path(folder, "peer")
         shutil.copytree(settings.data_dir / "models", ours_dir / "models")
-        ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=free_port())})
+        ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=local.free_port())})
         with tell.status(f"embedding {len(source)} documents"):
             passages, space = asyncio.run(index(ours, source))
         shutil.copytree(ours_dir / "store", peer_dir / "store")
@@ -109,14 +109,6 @@ def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iter
         yield
     finally:
         local.end(settings, mark)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -28,7 +28,7 @@ def test_interleave_measures_each_as_often_and_leaves_out_the_warm_up() -> None:
         return float(len(calls))
 
     values = interleave({name: lambda name=name: run(name) for name in "ab"}, rounds=2)
-    assert "".join(calls) == "ab" "ab" "ba"
+    assert "".join(calls) == "ababba"
     assert values == {"a": (3.0, 6.0), "b": (4.0, 5.0)}
 
 
@@ -52,7 +52,7 @@ def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
 def test_the_committed_table_is_that_of_the_committed_figures() -> None:
     root = Path(__file__).parents[2]
     content = json.loads((root / "benchmarks.json").read_text())
-    names = [field for field in Comparison.__dataclass_fields__]
+    names = list(Comparison.__dataclass_fields__)
     comparisons = [
         Comparison(
             **{k: v for k, v in c.items() if k in names and k not in {"ours", "reference"}},

@@ -1,0 +1,101 @@
+"""A real run of the service in its own processes, and plain HTTP to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from serve_app.deployments.local import free_port, marked
+
+T = TypeVar("T")
+
+
+def poll(question: Callable[[], T], *, timeout_s: float, pause_s: float = 0.05) -> T:
+    """The first truthy answer; fails after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (answer := question()):
+        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
+        time.sleep(pause_s)
+    return answer
+
+
+def http(method: str, url: str, body: object = None, timeout_s: float = 60) -> tuple[int, Any]:
+    """Status and JSON, for errors as well."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `python -m serve_app start`."""
+
+    url: str
+    environ: dict[str, str]
+    data_dir: Path
+
+    def command(self, *arguments: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env=self.environ, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.data_dir / "run.json").read_text())
+        return record
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Of this run, by what their command line contains."""
+        return [p for p in self.all_processes() if title in " ".join(command_line(p))]
+
+    def all_processes(self) -> list[psutil.Process]:
+        return bearing(self.record()["mark"])
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def bearing(mark: str) -> list[psutil.Process]:
+    return [p for p in marked(mark) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@contextmanager
+def run(folder: Path, model_data_dir: Path, **settings: str) -> Iterator[Run]:
+    """Start in the background with a data folder of its own, stop at the end and see that nothing is left."""
+    shutil.copytree(model_data_dir / "models", folder / "models", dirs_exist_ok=True)
+    port = free_port()
+    environ = os.environ | settings | {
+        "AIDOCS_DATA_DIR": str(folder), "AIDOCS_SERVING__PORT": str(port), "RAY_AUTH_MODE": "disabled",
+    }  # fmt: skip
+    this = Run(f"http://127.0.0.1:{port}", environ, folder)
+    started = this.command("serve_app", "start")
+    assert started.returncode == 0, started.stderr
+    mark = this.record()["mark"]
+    try:
+        yield this
+    finally:
+        stopped = this.command("serve_app", "stop")
+        left = [" ".join(command_line(p)) for p in bearing(mark)]
+    assert stopped.returncode == 0, stopped.stderr
+    assert left == [], "stop left processes behind"

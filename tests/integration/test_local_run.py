@@ -1,0 +1,144 @@
+"""`python -m serve_app start` … `stop`: the whole service in its own processes, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.running import Run, bearing, http, poll, run
+
+MIB = 1024 * 1024
+DOCUMENTS = [
+    {"id": "leave", "title": "Leave", "text": "Employees have 25 days of holiday.", "metadata": {"team": "hr"}},
+    {
+        "id": "expenses",
+        "title": "Expenses",
+        "text": "Hand in receipts within a month.",
+        "metadata": {"team": "finance"},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
+    with run(tmp_path_factory.mktemp("run"), model_data_dir) as running:
+        status, answer = http("POST", f"{running.url}/v1/collections/handbook/documents", {"documents": DOCUMENTS})
+        assert (status, answer["indexed"], answer["failed"]) == (200, 2, [])
+        yield running
+
+
+def search(url: str, query: str = "how many vacation days?") -> list[str]:
+    status, answer = http("POST", f"{url}/v1/collections/handbook/search", {"query": query})
+    assert status == 200, answer
+    return [hit["document_id"] for hit in answer["hits"]]
+
+
+def test_a_document_is_found_right_after_200(service: Run) -> None:
+    assert search(service.url)[0] == "leave"
+    assert http("GET", f"{service.url}/health/ready")[0] == 200
+
+
+def test_the_command_line_searches(service: Run) -> None:
+    done = service.command("serve_app", "search", "receipts", "--collection", "handbook")
+    assert done.returncode == 0, done.stderr
+    assert "Expenses" in done.stdout
+    wrong = service.command("serve_app", "search", "receipts", "--collection", "nothing-here")
+    assert wrong.returncode == 1 and "nothing-here" in wrong.stderr
+
+
+def test_starting_again_does_nothing(service: Run) -> None:
+    before = service.record()
+    done = service.command("serve_app", "start")
+    assert done.returncode == 0 and "already running" in done.stdout
+    assert service.record() == before
+
+
+def test_a_second_run_on_the_same_port_says_what_to_do(service: Run, tmp_path: Path) -> None:
+    second = Run(service.url, service.environ | {"AIDOCS_DATA_DIR": str(tmp_path)}, tmp_path)
+    done = second.command("serve_app", "serve")
+    assert done.returncode == 1
+    assert "make stop" in done.stderr and "AIDOCS_SERVING__PORT" in done.stderr
+
+
+def test_a_gateway_replica_is_small_and_has_no_torch(service: Run) -> None:
+    [gateway] = service.processes("gateway")
+    search(service.url)
+    mapped = {Path(region.path).name for region in gateway.memory_maps()}
+    assert not {name for name in mapped if "torch" in name}
+    assert gateway.memory_full_info().uss < 400 * MIB
+
+
+def test_it_listens_for_requests_on_loopback_only(service: Run) -> None:
+    port = int(service.url.rpartition(":")[2])
+    bound = {
+        connection.laddr.ip
+        for process in service.all_processes()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+    assert bound == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("victim", ["StoreActor", "gateway"])
+def test_a_killed_part_comes_back_with_all_documents(service: Run, victim: str) -> None:
+    """Reads go on once it is back, and nothing acknowledged is lost."""
+    document = {"id": f"written-before-{victim}", "text": f"A memo about {victim}, acknowledged and then the kill."}
+    status, _ = http("POST", f"{service.url}/v1/collections/handbook/documents", {"documents": [document]})
+    assert status == 200
+    [process] = service.processes(victim)
+    process.kill()
+    poll(lambda: [p for p in service.processes(victim) if p.pid != process.pid], timeout_s=60)
+    poll(lambda: http("GET", f"{service.url}/health/ready")[0] == 200, timeout_s=60)
+    assert document["id"] in search(service.url, str(document["text"]))
+
+
+def test_a_code_only_redeploy_under_load_loses_no_request(service: Run, tmp_path: Path) -> None:
+    """Surge, drain and Serve's routing: every request that is sent while the replicas are exchanged gets its answer."""
+    old = {p.pid for p in service.processes("gateway")}
+    config = tmp_path / "serve.yaml"
+    config.write_text(
+        "applications:\n"
+        "  - {name: ai-docs, route_prefix: /, import_path: 'serve_app.main:app', args: {version: second}}\n"
+    )
+    finished = threading.Event()
+    outcomes: list[tuple[int, object]] = []
+
+    def client() -> None:
+        for number in itertools.count():
+            if finished.is_set():
+                return
+            body = {"query": f"days of holiday {number}"}
+            outcomes.append(http("POST", f"{service.url}/v1/collections/handbook/search", body))
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    try:
+        serve = str(Path(sys.executable).with_name("serve"))
+        deploy = psutil.Popen([serve, "deploy", str(config), "-a", service.record()["dashboard"]], env=service.environ)
+        assert deploy.wait(60) == 0
+        poll(lambda: not old & {p.pid for p in service.processes("gateway")}, timeout_s=150)
+    finally:
+        finished.set()
+        for thread in clients:
+            thread.join()
+    failed = [outcome for outcome in outcomes if outcome[0] != 200]
+    assert failed == [] and len(outcomes) > 20
+    assert len(service.processes("gateway")) >= 1
+
+
+def test_stop_ends_what_a_killed_run_left(tmp_path: Path, model_data_dir: Path) -> None:
+    """`kill -9` of the owner leaves Ray's daemons and perhaps a proxy; `stop` finds them by their mark."""
+    with run(tmp_path, model_data_dir) as running:
+        record = running.record()
+        psutil.Process(record["pid"]).send_signal(signal.SIGKILL)
+        psutil.wait_procs([p for p in bearing(record["mark"]) if p.pid == record["pid"]], timeout=10)
+    assert bearing(record["mark"]) == []
+    assert not (tmp_path / "run.json").exists()
