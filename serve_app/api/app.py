@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.api.openapi import describe
 from serve_app.api.problems import from_http_exception, internal_error, problem_response
-from serve_app.api.routes import collections, documents, embeddings, health, page, search
+from serve_app.api.routes import collections, docs, documents, embeddings, health, page, search
 from serve_app.api.services import Services
 
 DESCRIPTION = """Put documents in, ask in plain language, get the right passages back.
@@ -21,12 +21,20 @@ Errors are problems (RFC 9457), on `/v1/embeddings` and `/v1/models` OpenAI's er
 
 def build_app(services: Services) -> FastAPI:
     """Everything a replica answers. Called in the replica: nothing of it is pickled."""
-    app = FastAPI(title="ai-docs", version="1", description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
+    app = FastAPI(
+        title="ai-docs",
+        version="1",
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,  # ours, see routes/docs.py
+        redoc_url=None,
+    )
     app.state.services = services
     app.state.started_at_s = int(time.time())
     for module in (embeddings, documents, collections, search, health):
         app.include_router(module.router)
     app.include_router(documents.uploads)
+    docs.mount(app)
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(Exception, fail)

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from serve_app.api.services import Services
-from serve_app.types import LOCAL_PRINCIPAL, Principal
+from serve_app.types import LOCAL_PRINCIPAL, NAME, Principal, Scope
 
 
 async def services(request: Request) -> Services:
@@ -24,8 +24,16 @@ Caller = Annotated[Principal, Depends(principal)]
 CollectionName = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},  # checked by Scope, which says it in words
         examples=["handbook"],
     ),
 ]
+
+
+async def scope(caller: Caller, collection: CollectionName) -> Scope:
+    """The caller's own collection of that name. Raises InvalidInput if it cannot be one."""
+    return caller.scope(collection)
+
+
+InCollection = Annotated[Scope, Depends(scope)]

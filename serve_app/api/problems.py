@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from serve_app.api.responses import json_response
 from serve_app.errors import (
@@ -31,6 +32,12 @@ TYPE_PREFIX = "urn:ai-docs:error:"
 OPENAI_ROUTES = ("/v1/embeddings", "/v1/models")
 RETRY_AFTER_S = 1
 MAX_REPORTED_ERRORS = 20
+PLAINER = {  # than pydantic's words
+    "extra_forbidden": "unknown field",
+    "missing": "is required",
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+}
 
 
 class MalformedJson(InvalidInput):
@@ -77,12 +84,11 @@ class Problem:
         return content
 
     def as_openai(self) -> dict[str, Any]:
-        where = self.errors[0] if self.errors else {}
-        param = where.get("parameter") or where.get("pointer", "#/").removeprefix("#/").replace("/", ".")
-        kind = "invalid_request_error" if self.status < 429 else "server_error"
-        if self.status == 429:
-            kind = "rate_limit_error"
-        return {"error": {"message": self.detail, "type": kind, "param": param or None, "code": self.code}}
+        param = name_of(self.errors[0]) if self.errors else None
+        kind = "rate_limit_error" if self.status == 429 else "invalid_request_error"
+        if self.status >= 500:
+            kind = "server_error"
+        return {"error": {"message": self.detail, "type": kind, "param": param, "code": self.code}}
 
 
 def status_of(error: PlatformError) -> int:
@@ -108,19 +114,38 @@ def from_http_exception(request: Request, error: HTTPException) -> Problem:
     """What the framework refuses by itself: no such route, wrong method."""
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
-    detail = error.detail
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        detail = f"{request.method} {request.url.path[:200]} is not a route; /docs lists them"
-    return Problem(code, status.phrase, status, detail, headers=error.headers or {})
+    detail, headers = error.detail, error.headers or {}
+    path = request.url.path[:200]
+    if status == HTTPStatus.NOT_FOUND:
+        detail = f"{path} is not a route; /docs lists them"
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(allowed_methods(request))
+        detail, headers = f"{path} does not take {request.method}; it takes {allowed}", {"Allow": allowed}
+    return Problem(code, status.phrase, status, detail, headers=headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Of this path. The framework names only those of the first route that fits; a folder of files takes any here and
+    refuses all but these two itself."""
+    routes = request.app.router.routes
+    allowed = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "POST")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return allowed or ["GET", "HEAD"]
 
 
 def from_validation_error(error: RequestValidationError) -> Problem:
     """Never echoes the input: it may be huge, secret, or not expressible in JSON."""
-    errors = [place_of(item["loc"]) | {"detail": item["msg"]} for item in error.errors()[:MAX_REPORTED_ERRORS]]
-    first = errors[0]
-    detail = f"{first.get('parameter') or first['pointer']}: {first['detail']}"
-    if len(errors) > 1:
-        detail += f" (and {len(errors) - 1} more)"
+    items = error.errors()
+    errors = [
+        place_of(item["loc"]) | {"detail": PLAINER.get(item["type"], item["msg"])}
+        for item in items[:MAX_REPORTED_ERRORS]
+    ]
+    detail = f"{name_of(errors[0])}: {errors[0]['detail']}"
+    if len(items) > 1:
+        detail += f" (and {len(items) - 1} more)"
     return Problem(InvalidInput.code, InvalidInput.title, STATUS[InvalidInput], detail, errors)
 
 
@@ -132,10 +157,16 @@ def place_of(loc: Sequence[str | int]) -> dict[str, str]:
     return {"pointer": "#" + "".join("/" + str(s)[:80].replace("~", "~0").replace("/", "~1") for s in steps)}
 
 
+def name_of(error: Mapping[str, str]) -> str:
+    """For people: `documents.0.id`, `limit`, or `body` for the whole of it."""
+    return error.get("parameter") or error["pointer"].removeprefix("#").removeprefix("/").replace("/", ".") or "body"
+
+
 def problem_response(request: Request, problem: Problem) -> Response:
     headers = dict(problem.headers)
     if problem.status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    if request.url.path.startswith(OPENAI_ROUTES):
+    path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
+    if path.startswith(OPENAI_ROUTES):
         return json_response(problem.as_openai(), status_code=problem.status, headers=headers)
     return json_response(problem.as_json(), status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)

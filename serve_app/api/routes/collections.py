@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.dependencies import Caller, InCollection, Wired
 from serve_app.api.openapi import READ, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import ApiRoute
@@ -24,15 +24,14 @@ async def list_collections(services: Wired, caller: Caller) -> Response:
 
 
 @router.get("/v1/collections/{collection}", response_model=CollectionAnswer, responses=problems(*READ))
-async def get_collection(collection: CollectionName, services: Wired, caller: Caller) -> Response:
+async def get_collection(scope: InCollection, services: Wired) -> Response:
     """What is in a collection."""
-    return json_response(describe(await services.store.count(caller.scope(collection))))
+    return json_response(describe(await services.store.count(scope)))
 
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
-async def delete_collection(collection: CollectionName, services: Wired, caller: Caller) -> Response:
+async def delete_collection(scope: InCollection, services: Wired) -> Response:
     """Remove a collection with all that is in it."""
-    scope = caller.scope(collection)
     found = await services.store.count(scope)
     await services.store.drop(scope)
     return json_response({"deleted": found.documents})

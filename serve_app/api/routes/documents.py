@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Path, Query, Response
 
-from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.dependencies import InCollection, Wired
 from serve_app.api.openapi import READ, WRITE, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import ApiRoute, UploadRoute
@@ -39,15 +39,14 @@ DocumentId = Annotated[
 
 
 @uploads.post(DOCUMENTS, response_model=UploadAnswer, responses=problems(*WRITE))
-async def put_documents(collection: CollectionName, body: UploadRequest, services: Wired, caller: Caller) -> Response:
+async def put_documents(scope: InCollection, body: UploadRequest, services: Wired) -> Response:
     """Put documents in; the collection is made when it does not exist. They are found as soon as 200 arrives.
 
     A body that does not fit is refused as a whole and nothing is written. A document whose content cannot be indexed
     is in `failed`, with the reason; the others are indexed."""
     limits = services.settings
-    scope = caller.scope(collection)
     if len(body.documents) > limits.max_documents:
-        raise InvalidInput(f"documents: {len(body.documents)} are too many; at most {limits.max_documents} in one call")
+        raise InvalidInput(f"documents has {len(body.documents)}; at most {limits.max_documents} in one call")
     accepted: list[Document] = []
     failed: list[dict[str, str]] = []
     for document in map(DocumentBody.to_document, body.documents):
@@ -65,31 +64,30 @@ async def put_documents(collection: CollectionName, body: UploadRequest, service
 
 @router.get(DOCUMENTS, response_model=DocumentPageAnswer, responses=problems(*READ))
 async def list_documents(
-    collection: CollectionName,
+    scope: InCollection,
     services: Wired,
-    caller: Caller,
     limit: Annotated[int, Query(ge=1)] = 100,
     cursor: Annotated[str | None, Query(description="From the page before")] = None,
 ) -> Response:
     """Documents in a stable order, page by page."""
     if limit > services.settings.max_limit:
-        raise InvalidInput(f"limit: {limit} is too much; at most {services.settings.max_limit}")
-    page = await services.store.scroll(caller.scope(collection), limit=limit, cursor=cursor)
+        raise InvalidInput(f"limit is {limit}; at most {services.settings.max_limit}")
+    page = await services.store.scroll(scope, limit=limit, cursor=cursor)
     return json_response({"documents": page.documents, "cursor": page.cursor})
 
 
 @router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
-async def get_document(collection: CollectionName, id: DocumentId, services: Wired, caller: Caller) -> Response:
+async def get_document(scope: InCollection, id: DocumentId, services: Wired) -> Response:
     """A document as it was put in."""
-    return json_response(await services.store.document(caller.scope(collection), id))
+    return json_response(await services.store.document(scope, id))
 
 
 @router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
-async def delete_document(collection: CollectionName, id: DocumentId, services: Wired, caller: Caller) -> Response:
+async def delete_document(scope: InCollection, id: DocumentId, services: Wired) -> Response:
     """Remove a document with all its passages."""
-    deleted = await services.store.delete_documents(caller.scope(collection), [id])
+    deleted = await services.store.delete_documents(scope, [id])
     if not deleted:
-        raise NotFound(f"there is no document {id!r} in {collection}")
+        raise NotFound(f"there is no document {id!r} in {scope.collection}")
     return json_response({"deleted": deleted})
 
 

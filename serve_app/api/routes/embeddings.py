@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -32,7 +33,8 @@ async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Ca
         for i, row in enumerate(rows)
     ]
     if body.sparse:
-        for item, weights in zip(items, services.sparse.encode_passages(body.input), strict=True):
+        weights_of_all = await asyncio.to_thread(services.sparse.encode_passages, body.input)
+        for item, weights in zip(items, weights_of_all, strict=True):
             item["sparse"] = {"indices": weights.indices, "values": weights.values}
     tokens = int(embeddings.tokens.sum())
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -65,9 +67,9 @@ def require_model(services: Services, name: str) -> str:
 
 def require_within_limits(body: EmbeddingsRequest, limits: ApiSettings, dim: int) -> None:
     if len(body.input) > limits.max_texts:
-        raise InvalidInput(f"input: {len(body.input)} texts are too many; at most {limits.max_texts}")
+        raise InvalidInput(f"input has {len(body.input)} texts; at most {limits.max_texts}")
     for i, text in enumerate(body.input):
         if len(text) > limits.max_text_chars:
-            raise InvalidInput(f"input[{i}]: {len(text)} characters are too many; at most {limits.max_text_chars}")
+            raise InvalidInput(f"input[{i}] has {len(text)} characters; at most {limits.max_text_chars}")
     if body.dimensions is not None and body.dimensions > dim:
         raise InvalidInput(f"dimensions: {body.dimensions} is too much; the model's vectors have {dim}")

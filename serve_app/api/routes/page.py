@@ -29,7 +29,7 @@ class PageFiles(StaticFiles):
         return response
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def index() -> Response:
     return FileResponse(STATIC / "index.html", headers=HEADERS)
 

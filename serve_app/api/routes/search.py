@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Caller, CollectionName, Wired
+from serve_app.api.dependencies import Caller, InCollection, Wired
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_response
@@ -22,19 +22,19 @@ router = APIRouter(route_class=ApiRoute, tags=["search"])
 
 
 @router.post(SEARCH, response_model=SearchAnswerBody, responses=problems(*WRITE))
-async def search(collection: CollectionName, body: SearchBody, services: Wired, caller: Caller) -> Response:
+async def search(scope: InCollection, body: SearchBody, services: Wired, caller: Caller) -> Response:
     """The passages that answer a question best."""
-    request = body.to_request(collection, services.settings)
+    request = body.to_request(scope.collection, services.settings)
     return json_response(describe(body, await services.searcher.search(caller, request)))
 
 
 @router.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
-async def search_batch(collection: CollectionName, body: BatchSearchBody, services: Wired, caller: Caller) -> Response:
+async def search_batch(scope: InCollection, body: BatchSearchBody, services: Wired, caller: Caller) -> Response:
     """Many searches in one call; each gets its answer, or `{"error": problem}`, in order."""
     limits = services.settings
     if len(body.queries) > limits.max_queries:
-        raise InvalidInput(f"queries: {len(body.queries)} are too many; at most {limits.max_queries} in one call")
-    prepared = [prepare(query, collection, limits) for query in body.queries]
+        raise InvalidInput(f"queries has {len(body.queries)}; at most {limits.max_queries} in one call")
+    prepared = [prepare(query, scope.collection, limits) for query in body.queries]
     requests = [request for request in prepared if isinstance(request, SearchRequest)]
     found = iter(await services.searcher.search_batch(caller, requests))
     answers = [next(found) if isinstance(item, SearchRequest) else item for item in prepared]

@@ -70,7 +70,7 @@ class SearchBody(Body):
 
 def require_at_most(field: str, value: int, most: int, unit: str) -> None:
     if value > most:
-        raise InvalidInput(f"{field}: {value} is too much; at most {most} {unit}")
+        raise InvalidInput(f"{field} is {value} {unit}; at most {most}")
 
 
 def path_of(field: str, name: str) -> str:
