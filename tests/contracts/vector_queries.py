@@ -54,7 +54,7 @@ class VectorQueryContract(ABC):
         assert hit.passage_id == passage_point_id(SCOPE, "cats", 1)
 
     async def test_sparse_finds_only_passages_with_a_word(self, library: VectorStore) -> None:
-        assert await found(library, query("purring", "sparse")) == ["cats"]
+        assert await found(library, query("barking", "sparse")) == ["dogs"]
         assert await found(library, query("of the", "sparse")) == []
         assert await found(library, query("zebra", "sparse")) == []
 
@@ -66,7 +66,7 @@ class VectorQueryContract(ABC):
             assert hit.score == pytest.approx(float(embed("birds swim") @ embed(hit.text)), abs=1e-4)
 
     async def test_reciprocal_rank_fusion_is_the_published_formula(self, library: VectorStore) -> None:
-        text = "cats purr songs"  # no two passages with equal scores
+        text = "cats purr songs"  # no two passages with equal scores, whose order would be open
         ranks: dict[str, list[int]] = {}
         for mode in ("dense", "sparse"):
             for rank, hit in enumerate((await ask(library, query(text, mode))).hits):
@@ -100,10 +100,9 @@ class VectorQueryContract(ABC):
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_offset_goes_on_where_limit_ended(self, library: VectorStore, mode: str) -> None:
-        whole = (await ask(library, query("cats dogs birds", mode, limit=10))).hits
-        pages = [
-            (await ask(library, query("cats dogs birds", mode, limit=2, offset=at))).hits for at in range(0, 10, 2)
-        ]
+        text = "cats purr songs"  # no two passages with equal scores, whose order would be open
+        whole = (await ask(library, query(text, mode, limit=10))).hits
+        pages = [(await ask(library, query(text, mode, limit=2, offset=at))).hits for at in range(0, 10, 2)]
         assert [hit.passage_id for page in pages for hit in page] == [hit.passage_id for hit in whole]
 
     async def test_limit_beyond_prefetch_is_still_filled(self, store: VectorStore) -> None:

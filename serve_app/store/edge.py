@@ -1,0 +1,265 @@
+"""The embedded store: Qdrant Edge in this process, one shard per collection. No server to install."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from serve_app.errors import Conflict, InvalidInput, NotFound, PlatformError, StoreUnavailable
+from serve_app.settings import StoreSettings
+from serve_app.store import edge_folders as folders
+from serve_app.store.edge_collection import Collection
+from serve_app.store.edge_indexes import wanted_indexes
+from serve_app.store.edge_query import answer
+from serve_app.store.filters import to_edge
+from serve_app.store.optimize import Optimizer
+from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, PASSAGE, restrict, to_document
+from serve_app.store.write_plan import parts
+from serve_app.types import (
+    CollectionInfo,
+    Document,
+    DocumentPage,
+    IndexedDocument,
+    JsonObject,
+    Scope,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+    document_point_id,
+)
+
+FOLDER = "store"
+MAX_RETRIEVED = 256  # points in one call
+T = TypeVar("T")
+
+
+class EdgeStore:
+    """VectorStore over Qdrant Edge; the only process that may open its folder.
+
+    A write is on disk, as far as the operating system is concerned, when it returns: it survives the death of this
+    process at any instant. It survives the loss of power once Edge has flushed it (every few thousand points, when
+    an optimisation begins, and on close). Optimises by itself (see optimize.py). Never blocks the event loop for
+    longer than one call into a shard, which holds the GIL: some 10 ms; opening a large collection takes more.
+    """
+
+    def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
+        self._folder, self._settings, self._lock_file = folder, settings, lock
+        self._collections: dict[Scope, Collection] = {}
+        self._opening = threading.Lock()
+        self._readers = ThreadPoolExecutor(settings.search_threads, "store-reader")
+        self._optimizer = Optimizer(settings)
+        self._closed = False
+
+    @classmethod
+    def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
+        """Takes `data_dir`/store for this process. Raises StoreLocked if another one has it, ConfigurationError if
+        the folder cannot be used."""
+        folder = data_dir / FOLDER
+        lock = folders.lock(folder)
+        folders.remove_ended(folder)
+        return cls(folder, settings, lock)
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        def read() -> dict[str, str]:
+            try:
+                collection = self._collection(scope)
+            except NotFound:
+                return {}
+            records = _retrieve(collection, document_ids, ["document_id", "fingerprint"])
+            return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
+
+        return await self._read(read)
+
+    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        collection = await self._read(lambda: self._collection_for(scope, space))
+        try:
+            await asyncio.wrap_future(collection.submit(lambda: collection.write(documents)))
+        except NotFound:  # it was dropped in between, so it is made anew
+            await self.write(scope, space, documents)
+            return
+        await self._read(lambda: self._optimizer.consider(collection))
+
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        collection = await self._read(lambda: self._collection(scope))
+        return await asyncio.wrap_future(collection.submit(lambda: collection.delete(document_ids)))
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        places: dict[Scope, list[int]] = {}
+        for place, query in enumerate(queries):
+            places.setdefault(query.scope, []).append(place)
+        answers: dict[int, StoreResult | PlatformError] = {}
+
+        async def of_scope(scope: Scope, at: Sequence[int]) -> None:
+            found = await self._answer(scope, [queries[place] for place in at])
+            answers.update(zip(at, found, strict=True))
+
+        await asyncio.gather(*(of_scope(scope, at) for scope, at in places.items()))
+        return [answers[place] for place in range(len(queries))]
+
+    async def _answer(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        try:
+            collection = await self._read(lambda: self._collection(scope))
+            missing = collection.missing_indexes(wanted for query in queries for wanted in wanted_indexes(query))
+            if missing:
+                await asyncio.wrap_future(collection.submit(lambda: collection.ensure_indexes(missing)))
+
+            def read() -> list[StoreResult | PlatformError]:
+                with collection.shard() as shard:
+                    return answer(shard, collection.space, queries)
+
+            return await self._read(read)
+        except StoreUnavailable:
+            raise
+        except PlatformError as error:
+            return [error] * len(queries)
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        def read() -> Document:
+            found = _retrieve(self._collection(scope), [document_id], DOCUMENT_FIELDS)
+            if not found:
+                raise NotFound(f"there is no document {document_id[:80]!r} in collection {scope.collection!r}")
+            return to_document(found[0])
+
+        return await self._read(read)
+
+    async def scroll(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DocumentPage:
+        def read() -> DocumentPage:
+            with self._collection(scope).shard() as shard:
+                request = edge.ScrollRequest(
+                    offset=_start(cursor),
+                    limit=limit,
+                    filter=to_edge(restrict(filter, DOCUMENT)),
+                    with_payload=[*DOCUMENT_FIELDS],
+                )
+                records, following = shard.scroll(request)
+            documents = tuple(to_document(record.payload or {}) for record in records)
+            return DocumentPage(documents, None if following is None else str(following))
+
+        return await self._read(read)
+
+    async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
+        return await self._read(lambda: _info(self._collection(scope), filter))
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        def read() -> list[CollectionInfo]:
+            names = folders.collections_of(self._folder, Scope(tenant, "any").tenant)
+            found = []
+            for name in names:
+                try:
+                    found.append(_info(self._collection(Scope(tenant, name)), None))
+                except NotFound:  # dropped in between
+                    continue
+            return found
+
+        return await self._read(read)
+
+    async def drop(self, scope: Scope) -> None:
+        def end() -> None:
+            collection = self._collection(scope)
+            with self._opening:
+                if self._collections.pop(scope, None) is not collection:
+                    raise _unknown(scope)
+                collection.drop()
+
+        await self._read(end)
+
+    async def optimize(self, scope: Scope) -> None:
+        """Index what was written, now, however little it is; else that happens by itself. Raises StoreUnavailable
+        if it fails, and then all is as it was before."""
+        collection = await self._read(lambda: self._collection(scope))
+        await asyncio.wrap_future(self._optimizer.submit(collection))
+
+    async def check(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        for collection in list(self._collections.values()):
+            if collection.broken is not None:
+                raise collection.broken
+
+    async def close(self) -> None:
+        """Ends an optimisation, waits for the calls at hand and gives the folder free. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._optimizer.close()
+        self._readers.shutdown(wait=True)
+        for collection in self._collections.values():
+            collection.close()
+        self._lock_file.close()
+
+    async def _read(self, job: Callable[[], T]) -> T:
+        """Run in one of the reader threads."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return await asyncio.wrap_future(self._readers.submit(job))
+
+    def _collection(self, scope: Scope) -> Collection:
+        """Opened when first asked for. Raises NotFound."""
+        with self._opening:
+            return self._open_collection(scope)
+
+    def _open_collection(self, scope: Scope) -> Collection:
+        if scope not in self._collections:
+            folder = folders.collection_folder(self._folder, scope)
+            if not folders.exists(folder):
+                raise _unknown(scope)
+            self._collections[scope] = Collection.open(folder, scope, self._settings)
+            self._optimizer.consider(self._collections[scope])
+        return self._collections[scope]
+
+    def _collection_for(self, scope: Scope, space: VectorSpace) -> Collection:
+        """Made if there is none. Raises Conflict if it has another space."""
+        with self._opening:
+            try:
+                collection = self._open_collection(scope)
+            except NotFound:
+                folder = folders.collection_folder(self._folder, scope)
+                collection = self._collections[scope] = Collection.create(folder, scope, space, self._settings)
+        if collection.space != space:
+            raise Conflict(
+                f"collection {scope.collection!r} was made with {collection.space}, these documents with {space}: "
+                "use the same model, or another collection"
+            )
+        return collection
+
+
+def _unknown(scope: Scope) -> NotFound:
+    return NotFound(f"there is no collection {scope.collection!r}")
+
+
+def _retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterable[str]) -> list[dict[str, Any]]:
+    """Payloads of these documents' records, of those that exist."""
+    found: list[dict[str, Any]] = []
+    for batch in parts(document_ids, MAX_RETRIEVED):
+        ids: list[int | UUID | str] = [document_point_id(collection.scope, document_id) for document_id in batch]
+        with collection.shard() as shard:
+            found += [record.payload for record in shard.retrieve(ids, [*fields], False) if record.payload]
+    return found
+
+
+def _info(collection: Collection, filter: JsonObject | None) -> CollectionInfo:
+    with collection.shard() as shard:
+        documents, passages = (
+            shard.count(edge.CountRequest(exact=True, filter=to_edge(restrict(filter, kind))))
+            for kind in (DOCUMENT, PASSAGE)
+        )
+    return CollectionInfo(collection.scope.collection, documents, passages, collection.space)
+
+
+def _start(cursor: str | None) -> str | None:
+    try:
+        return cursor and str(uuid.UUID(cursor))
+    except ValueError:
+        raise InvalidInput(f"{cursor!r} is not a cursor; pass the one of the page before") from None

@@ -1,0 +1,267 @@
+"""One collection of the embedded store: its open shard, its one writer, and what an optimisation needs of them.
+
+Reads run in any thread. Everything that changes the collection runs in its writer thread, one job after another, so
+it needs no locks and a caller that goes away leaves no half-done job behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.settings import StoreSettings
+from serve_app.store import edge_folders as folders
+from serve_app.store.edge_indexes import MAX_INDEXES
+from serve_app.store.edge_shard import (
+    FLUSH_AFTER_POINTS,
+    MAX_STEP_POINTS,
+    StoreBroken,
+    apply,
+    copy_points,
+    create_index,
+    create_shard,
+    edge_errors,
+    load_shard,
+)
+from serve_app.store.payload import require_storable
+from serve_app.store.write_plan import Step, parts, plan_removal, plan_write
+from serve_app.types import IndexedDocument, Scope, VectorSpace, document_point_id
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """An open shard, what it counted as indexed when it was optimised, and how many are using it at this moment."""
+
+    folder: Path
+    shard: edge.EdgeShard
+    indexed: int
+    users: int = 0
+
+    @classmethod
+    def open(cls, folder: Path, settings: StoreSettings, dim: int) -> Generation:
+        return cls(folder, load_shard(folder, settings, dim), folders.indexed_when_optimized(folder))
+
+
+class Collection:
+    """Raises NotFound from every method once it was dropped, StoreUnavailable once it was closed."""
+
+    def __init__(self, scope: Scope, space: VectorSpace, generation: Generation, settings: StoreSettings) -> None:
+        self.scope, self.space = scope, space
+        self._folder, self._settings = generation.folder.parent, settings
+        self._generation: Generation | None = generation
+        self._gone: type[PlatformError] = NotFound
+        self._ended = False
+        self._changed = threading.Condition()  # guards _generation, its users and _touched
+        self._touched: set[str] | None = None  # ids written since the copy that is being optimised
+        self.broken: StoreBroken | None = None
+        self._unflushed_points = 0
+        self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
+
+    @classmethod
+    def open(cls, folder: Path, scope: Scope, settings: StoreSettings) -> Collection:
+        """Removes what a crash left in its folder."""
+        space = folders.read_space(folder)
+        for leftover in folders.leftovers(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        current = folders.current_generation(folder)
+        return cls(scope, space, Generation.open(current, settings, space.dim), settings)
+
+    @classmethod
+    def create(cls, folder: Path, scope: Scope, space: VectorSpace, settings: StoreSettings) -> Collection:
+        folders.begin_collection(folder, space)
+        path = folders.new_generation(folder)
+        generation = Generation(path, create_shard(path, settings, space.dim), 0)
+        folders.switch_to(path)
+        return cls(scope, space, generation, settings)
+
+    @contextmanager
+    def shard(self) -> Iterator[edge.EdgeShard]:
+        """The shard that counts now; it stays open as long as this context."""
+        with self._changed:
+            generation = self._generation
+            if generation is None:
+                raise self._gone(f"there is no collection {self.scope.collection!r}")
+            generation.users += 1
+        try:
+            with edge_errors():
+                yield generation.shard
+        except StoreBroken as error:
+            self.broken = error
+            raise
+        finally:
+            with self._changed:
+                generation.users -= 1
+                self._changed.notify_all()
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Run in the writer thread."""
+        try:
+            return self._writer.submit(job)
+        except RuntimeError:  # shut down
+            raise self._gone(f"there is no collection {self.scope.collection!r}") from None
+
+    # Jobs of the writer thread.
+
+    def write(self, documents: Sequence[IndexedDocument]) -> None:
+        latest = list({indexed.document.id: indexed for indexed in documents}.values())
+        require_storable(latest, self.space.dim)
+        for batch in parts(latest, MAX_STEP_POINTS):
+            stored = self._passages_of([indexed.document.id for indexed in batch])
+            self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS))
+
+    def delete(self, document_ids: Sequence[str]) -> int:
+        deleted = 0
+        for batch in parts(list(dict.fromkeys(document_ids)), MAX_STEP_POINTS):
+            stored = self._passages_of(batch)
+            self._apply(plan_removal(self.scope, stored, MAX_STEP_POINTS))
+            deleted += len(stored)
+        return deleted
+
+    def missing_indexes(
+        self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]
+    ) -> dict[str, edge.PayloadSchemaType]:
+        """Those of them that this collection neither has nor has no room for. Runs in any thread."""
+        if not (by_path := dict(wanted)):
+            return {}
+        with self.shard() as shard:
+            existing = shard.info().payload_schema
+        room = len(existing) < MAX_INDEXES
+        return {path: schema for path, schema in by_path.items() if room and path not in existing}
+
+    def ensure_indexes(self, wanted: Mapping[str, edge.PayloadSchemaType]) -> None:
+        """As many of them as a collection may have; filters are right without, too."""
+        with self.shard() as shard:
+            for path, schema in wanted.items():
+                existing = shard.info().payload_schema
+                if path not in existing and len(existing) < MAX_INDEXES:
+                    create_index(shard, path, schema)
+
+    def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
+        """`passages` of each of these documents that has a record."""
+        ids: list[int | UUID | str] = [document_point_id(self.scope, document_id) for document_id in document_ids]
+        with self.shard() as shard:
+            records = shard.retrieve(ids, ["document_id", "passages"], False)
+        payloads = [record.payload for record in records if record.payload]
+        return {payload["document_id"]: payload["passages"] for payload in payloads}
+
+    def _apply(self, steps: Iterable[Step]) -> None:
+        with self.shard() as shard:
+            for step in steps:
+                try:
+                    apply(shard, step)
+                finally:  # an error may come after a part of it was done
+                    with self._changed:
+                        if self._touched is not None:
+                            self._touched.update(step.ids)
+                self._unflushed_points += len(step.ids)
+                if self._unflushed_points >= FLUSH_AFTER_POINTS:
+                    shard.flush()
+                    self._unflushed_points = 0
+
+    # What an optimisation does, in this order; the first and the last in the writer thread.
+
+    def copy_for_optimizing(self) -> Path:
+        """A copy of the shard as it is now; from now on `take_touched` has what is written after it."""
+        copy = folders.new_generation(self._folder)
+        with self.shard() as shard:
+            shard.flush()
+            assert self._generation is not None
+            folders.copy_sparsely(self._generation.folder, copy)
+            with self._changed:
+                self._touched = set()
+        return copy
+
+    def take_touched(self) -> set[str]:
+        with self._changed:
+            touched, self._touched = self._touched or set(), set()
+        return touched
+
+    def replace_by(self, generation: Generation) -> Generation:
+        """Brings the new generation up to date and lets it count. Returns the old one, to be retired."""
+        with self.shard() as shard:
+            for ids in parts(sorted(self.take_touched()), MAX_STEP_POINTS):
+                copy_points(shard, generation.shard, ids)
+            for path, index in shard.info().payload_schema.items():
+                if path not in generation.shard.info().payload_schema:
+                    create_index(generation.shard, path, index.data_type)
+        try:
+            folders.switch_to(generation.folder)
+        except OSError:  # it may have come after the switch
+            if folders.current_generation(self._folder) != generation.folder:
+                raise
+        with self._changed:
+            old, self._generation, self._touched = self._generation, generation, None
+            assert old is not None
+        return old
+
+    def retire(self, generation: Generation) -> None:
+        """Close a shard that no longer counts, when nobody uses it, and remove its folder."""
+        if self._wait_until_unused(generation):
+            with edge_errors():
+                generation.shard.close()
+            shutil.rmtree(generation.folder, ignore_errors=True)
+
+    def abandon(self, copy: Path) -> None:
+        """Of an optimisation that failed: all stays as it was."""
+        with self._changed:
+            self._touched = None
+        shutil.rmtree(copy, ignore_errors=True)
+
+    def unindexed_passages(self) -> int:
+        """Edge counts every sparse vector as indexed and each dense one once it is in a graph; so what the count has
+        grown since the optimisation is what was written since. Passages without any word are not counted."""
+        with self.shard() as shard:
+            assert self._generation is not None
+            return max(0, shard.info().indexed_vectors_count - self._generation.indexed)
+
+    def points(self) -> int:
+        with self.shard() as shard:
+            return shard.info().points_count
+
+    # The end.
+
+    def close(self) -> None:
+        """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
+        self._end(StoreUnavailable)
+
+    def drop(self) -> None:
+        """It is gone at once; its folder when nobody uses it any more."""
+        folders.end_collection(self._folder)
+        self._end(NotFound)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def _end(self, gone: type[PlatformError]) -> None:
+        self._gone, self._ended = gone, True
+        self._writer.shutdown(wait=True, cancel_futures=False)
+        with self._changed:
+            generation, self._generation = self._generation, None
+        if generation is not None and self._wait_until_unused(generation):
+            with edge_errors():
+                generation.shard.close()
+
+    def _wait_until_unused(self, generation: Generation) -> bool:
+        with self._changed:
+            unused = self._changed.wait_for(lambda: generation.users == 0, self._settings.timeout_s)
+        if not unused:
+            LOG.warning(
+                "a shard in %s is still in use after %s s and stays open", generation.folder, self._settings.timeout_s
+            )
+        return unused

@@ -1,0 +1,185 @@
+"""The embedded store on disk, and who may open it.
+
+    store/LOCK                                   held with flock by the owner, whose process id it contains
+    store/<tenant>/<collection>/collection.json  {"schema": 1, "space": {"model", "revision", "dim"}}
+                                CURRENT          the name of the generation that counts, replaced atomically
+                                <generation>/    a Qdrant Edge shard, and optimized.json once it was optimised
+
+A collection exists from the moment its CURRENT does, until it is unlinked; whatever CURRENT does not name is what a
+crash left, and is removed when the collection is opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from serve_app.errors import ConfigurationError, StoreLocked, StoreUnavailable
+from serve_app.types import NAME, Scope, VectorSpace
+
+CURRENT, COLLECTION, OPTIMIZED, LOCK = "CURRENT", "collection.json", "optimized.json", "LOCK"
+SCHEMA = 1
+COPY_BYTES = 1 << 20  # at a time
+
+
+def lock(folder: Path) -> BinaryIO:
+    """Makes the folder if needed and takes it for this process, until the returned file is closed or the process
+    ends, however it ends. Raises StoreLocked with the owner's process id, ConfigurationError if it cannot be used."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+b")
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be the store's folder ({error}); set AIDOCS_DATA_DIR") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read(32).decode(errors="replace").strip()
+        file.close()
+        raise StoreLocked(
+            f"{folder} is in use by {f'process {owner}' if owner.isdecimal() else 'another process'}; "
+            "stop it, or set AIDOCS_DATA_DIR to another folder"
+        ) from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n".encode())
+    file.flush()
+    return file
+
+
+def collection_folder(root: Path, scope: Scope) -> Path:
+    return root / scope.tenant / scope.collection
+
+
+def collections_of(root: Path, tenant: str) -> list[str]:
+    """Names of the tenant's collections, sorted."""
+    folder = root / tenant
+    return sorted(path.parent.name for path in folder.glob(f"*/{CURRENT}") if NAME.fullmatch(path.parent.name))
+
+
+def exists(folder: Path) -> bool:
+    return (folder / CURRENT).is_file()
+
+
+def read_space(folder: Path) -> VectorSpace:
+    """Raises StoreUnavailable if the collection was made by a version of ai-docs that this one does not know."""
+    content = json.loads((folder / COLLECTION).read_text())
+    if content.get("schema") != SCHEMA:
+        raise StoreUnavailable(
+            f"{folder} has schema {content.get('schema')}, this version of ai-docs reads {SCHEMA}: "
+            "use the version that made it, or index the documents again"
+        )
+    return VectorSpace(**content["space"])
+
+
+def begin_collection(folder: Path, space: VectorSpace) -> None:
+    """Everything but CURRENT, so the collection does not exist yet."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / COLLECTION, json.dumps({"schema": SCHEMA, "space": asdict(space)}))
+
+
+def end_collection(folder: Path) -> None:
+    """From now on the collection does not exist; its files are still there."""
+    (folder / CURRENT).unlink()
+    sync_folder(folder)
+
+
+def remove_ended(root: Path) -> None:
+    """Collections which a crash left half-made or half-dropped."""
+    for folder in root.glob("*/*/"):
+        if not exists(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_generation(folder: Path) -> Path:
+    """A fresh empty folder within the collection's."""
+    path = folder / f"generation-{uuid.uuid4().hex[:12]}"
+    path.mkdir()
+    return path
+
+
+def current_generation(folder: Path) -> Path:
+    return folder / (folder / CURRENT).read_text().strip()
+
+
+def switch_to(generation: Path) -> None:
+    """From now on this generation counts. Atomic and durable."""
+    write_durably(generation.parent / CURRENT, f"{generation.name}\n")
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Generations that do not count."""
+    current = current_generation(folder)
+    return (path for path in folder.iterdir() if path.is_dir() and path != current)
+
+
+def indexed_when_optimized(generation: Path) -> int:
+    """What the shard counted as indexed when its optimisation ended; 0 if it never was optimised."""
+    path = generation / OPTIMIZED
+    return int(json.loads(path.read_text())["indexed_vectors"]) if path.is_file() else 0
+
+
+def record_optimized(generation: Path, indexed_vectors: int) -> None:
+    write_durably(generation / OPTIMIZED, json.dumps({"indexed_vectors": indexed_vectors}))
+
+
+def write_durably(path: Path, text: str) -> None:
+    """The whole text or the former one, whenever the machine stops."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_sparsely(source: Path, target: Path) -> None:
+    """A folder's content into an existing empty one. Holes stay holes: a shard of 1 MB has files of 200 MB."""
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+        else:
+            _copy_file(path, copy)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as reading, target.open("wb") as writing:
+        size_bytes = os.fstat(reading.fileno()).st_size
+        for start, end in list(_data_ranges(reading.fileno(), size_bytes)):  # it moves the position
+            reading.seek(start)
+            writing.seek(start)
+            for at in range(start, end, COPY_BYTES):
+                writing.write(reading.read(min(COPY_BYTES, end - at)))
+        writing.truncate(size_bytes)
+
+
+def _data_ranges(descriptor: int, size_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where the file has data; all of it where the system does not say."""
+    if not hasattr(os, "SEEK_DATA"):
+        yield 0, size_bytes
+        return
+    end = 0
+    while end < size_bytes:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # no data after it
+            return
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end

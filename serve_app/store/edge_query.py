@@ -1,0 +1,166 @@
+"""Answers of one shard to the queries of its collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from serve_app.errors import Conflict, InvalidInput, PlatformError
+from serve_app.store.edge_indexes import MAX_INDEXES
+from serve_app.store.edge_shard import dense_vector, edge_errors, sparse_vector
+from serve_app.store.filters import to_edge
+from serve_app.store.grouping import first_of_each, values_at
+from serve_app.store.payload import (
+    DENSE,
+    HIT_FIELDS,
+    MAX_FACET_VALUES,
+    PASSAGE,
+    SPARSE,
+    facet_path,
+    restrict,
+    to_hit,
+    vector_fault,
+)
+from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, VectorSpace
+
+MAX_CANDIDATES = 10_000  # looked through for groups
+MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
+MAX_QUERIES_AT_ONCE = 8  # in one call into the shard, which holds the GIL
+
+
+def answer(
+    shard: edge.EdgeShard, space: VectorSpace, queries: Sequence[StoreQuery]
+) -> list[StoreResult | PlatformError]:
+    """One answer per query, in order. Plain searches go together, as the shard then shares work among them."""
+    answers: list[StoreResult | PlatformError | None] = [_fault(space, query) for query in queries]
+    plain = [i for i, query in enumerate(queries) if answers[i] is None and query.group_by is None]
+    for at in range(0, len(plain), MAX_QUERIES_AT_ONCE):
+        together = plain[at : at + MAX_QUERIES_AT_ONCE]
+        hits = _search_together(shard, [queries[i] for i in together])
+        for i, found in zip(together, hits, strict=True):
+            answers[i] = found if isinstance(found, PlatformError) else _with_facets(shard, queries[i], found)
+    return [_answer_grouped(shard, queries[i]) if answer is None else answer for i, answer in enumerate(answers)]
+
+
+def _fault(space: VectorSpace, query: StoreQuery) -> PlatformError | None:
+    if query.space != space:
+        return Conflict(
+            f"collection {query.scope.collection!r} was made with {space.model} ({space.revision}, {space.dim} "
+            f"dimensions), the query with {query.space.model} ({query.space.revision}, {query.space.dim} dimensions)"
+        )
+    if query.dense is None and query.sparse is None:
+        return InvalidInput("a query has a dense vector, a sparse vector or both")
+    if query.dense is None and query.diversity is not None:
+        return InvalidInput("diversity is measured between dense vectors: use mode dense or hybrid")
+    if query.diversity is not None and not 0 <= query.diversity <= 1:
+        return InvalidInput(f"diversity is from 0 to 1, not {query.diversity}")
+    if reason := vector_fault(query.dense, query.sparse, space.dim):
+        return InvalidInput(reason)
+    return None
+
+
+def _search_together(shard: edge.EdgeShard, queries: Sequence[StoreQuery]) -> list[tuple[Hit, ...] | PlatformError]:
+    try:
+        with edge_errors():
+            requests = [_request(query, query.limit, query.offset, HIT_FIELDS) for query in queries]
+            found = shard.query_batch(edge.QueryBatchRequest(requests))
+        return [tuple(_hit(point) for point in points) for points in found]
+    except PlatformError as error:
+        if len(queries) == 1:
+            return [error]
+    return [hits for query in queries for hits in _search_together(shard, [query])]  # so that only its own fails
+
+
+def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]) -> StoreResult | PlatformError:
+    if not query.facets:
+        return StoreResult(hits)
+    try:
+        with edge_errors():
+            passages = to_edge(restrict(query.filter, PASSAGE))
+            total = shard.count(edge.CountRequest(exact=True, filter=passages))
+        return StoreResult(hits, {path: _facet(shard, path, query.filter) for path in query.facets}, total)
+    except PlatformError as error:
+        return error
+
+
+def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> FacetCounts:
+    counted = facet_path(path)
+    if counted not in shard.info().payload_schema:
+        raise InvalidInput(f"facet {path!r}: this collection has facets or filters on {MAX_INDEXES} fields, the most")
+    only_passages_have_it = counted != path
+    where = filter if only_passages_have_it else restrict(filter, PASSAGE)
+    with edge_errors():
+        request = edge.FacetRequest(counted, MAX_FACET_VALUES, exact=True, filter=to_edge(where) if where else None)
+        return {str(hit.value): hit.count for hit in shard.facet(request).hits}
+
+
+def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | PlatformError:
+    """Takes more and more candidates until there are enough groups, none are left, or MAX_CANDIDATES were seen."""
+    assert query.group_by is not None
+    wanted = query.offset + query.limit
+    most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
+    candidates = min(most, max(4 * wanted, query.prefetch))
+    try:
+        while True:
+            with edge_errors():
+                found = shard.query(_request(query, candidates, 0, (query.group_by,)))
+            kept = first_of_each(values_at(point.payload or {}, query.group_by) for point in found)
+            if len(kept) >= wanted or len(found) < candidates or candidates >= most:
+                break
+            candidates = min(most, candidates * 4)
+        best = [found[place] for place in kept[query.offset : wanted]]
+        return _with_facets(shard, query, _with_payload(shard, best))
+    except PlatformError as error:
+        return error
+
+
+def _with_payload(shard: edge.EdgeShard, points: Sequence[edge.ScoredPoint]) -> tuple[Hit, ...]:
+    ids: list[int | UUID | str] = [point.id for point in points]
+    with edge_errors():
+        records = {str(record.id): record.payload for record in shard.retrieve(ids, [*HIT_FIELDS], False)}
+    # A point that was deleted in between has no payload any more.
+    return tuple(
+        to_hit(str(point.id), point.score, payload) for point in points if (payload := records.get(str(point.id)))
+    )
+
+
+def _hit(point: edge.ScoredPoint) -> Hit:
+    return to_hit(str(point.id), point.score, point.payload or {})
+
+
+def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
+    """Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
+    candidates = max(query.prefetch, offset + limit)
+    scope: dict[str, Any] = {
+        "filter": to_edge(query.filter) if query.filter else None,
+        "params": edge.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None,
+    }
+    result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields]}
+    retrievers = _retrievers(query)
+    fused = [edge.Prefetch(candidates, query=retriever, **scope) for retriever in retrievers]
+    if query.diversity is not None:
+        diverse = edge.Mmr(dense_vector(query.dense), 1 - query.diversity, candidates, using=DENSE)  # type: ignore[arg-type]
+        if len(retrievers) == 1:
+            return edge.QueryRequest(query=diverse, **scope, **result)
+        return edge.QueryRequest(
+            query=diverse, prefetches=[edge.Prefetch(candidates, query=_fusion(query), prefetches=fused)], **result
+        )
+    if len(retrievers) == 1:
+        return edge.QueryRequest(query=retrievers[0], **scope, **result)
+    return edge.QueryRequest(query=_fusion(query), prefetches=fused, **result)
+
+
+def _retrievers(query: StoreQuery) -> list[edge.Query]:
+    retrievers = []
+    if query.dense is not None:
+        retrievers.append(edge.Query.Nearest(dense_vector(query.dense), using=DENSE))
+    if query.sparse is not None:
+        retrievers.append(edge.Query.Nearest(sparse_vector(query.sparse), using=SPARSE))
+    return retrievers
+
+
+def _fusion(query: StoreQuery) -> Any:
+    return edge.Fusion.Rrf(k=query.fusion.rrf_k) if query.fusion.method is FusionMethod.RRF else edge.Fusion.Dbsf()

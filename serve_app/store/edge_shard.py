@@ -1,0 +1,136 @@
+"""Qdrant Edge's side of the seam: the shard's configuration, our points and steps as its own, its errors as ours.
+
+Every call into a shard holds the GIL until it returns (0.9.0, measured: searches, updates, `load`, `flush` and
+`optimize` alike), so all calls are kept short: steps of MAX_STEP_POINTS, a flush every FLUSH_AFTER_POINTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as edge
+
+from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
+from serve_app.settings import StoreSettings
+from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
+from serve_app.store.write_plan import Put, Step, StoredPoint
+from serve_app.types import SparseVector, Vector
+
+MAX_STEP_POINTS = 128  # in one update: about 10 ms
+FLUSH_AFTER_POINTS = 4_096  # bounds the log, and the time to replay it after a crash
+MMAP = edge.Memory.Cached  # on disk and in the page cache: opening a shard takes a fifth of the time
+INDEX_PARAMS: Mapping[edge.PayloadSchemaType, Any] = {
+    edge.PayloadSchemaType.Keyword: edge.KeywordIndexParams(memory=MMAP),
+    edge.PayloadSchemaType.Integer: edge.IntegerIndexParams(lookup=True, range=True, memory=MMAP),
+    edge.PayloadSchemaType.Float: edge.FloatIndexParams(memory=MMAP),
+    edge.PayloadSchemaType.Bool: edge.BoolIndexParams(memory=MMAP),
+    edge.PayloadSchemaType.Datetime: edge.DatetimeIndexParams(memory=MMAP),
+}
+# How Edge words what the caller can mend; everything else is its own failure.
+CALLERS_FAULTS = ("Wrong input", "Vector dimension error", "No appropriate index", "Validation", "Malformed", "Bad ")
+
+
+@contextmanager
+def edge_errors() -> Iterator[None]:
+    """Translates what a shard raises. A panic in its Rust is a BaseException of its own, which no `except Exception`
+    sees: raised as StoreBroken, since the shard's memory may be inconsistent after it."""
+    try:
+        yield
+    except (PlatformError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except (TypeError, ValueError) as error:  # a Python value that has no counterpart
+        raise InvalidInput(f"the embedded store does not take this: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise StoreBroken(f"the embedded store panicked and must be restarted: {error}") from error
+        kind = InvalidInput if str(error).startswith(CALLERS_FAULTS) else StoreUnavailable
+        raise kind(f"the embedded store failed: {error}") from error
+
+
+class StoreBroken(StoreUnavailable):
+    """The process that owns the store must end; what was acknowledged is on disk."""
+
+
+def create_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShard:
+    """A new shard in an existing empty folder, with the indexes that every collection has."""
+    with edge_errors():
+        shard = edge.EdgeShard.create(str(folder), _config(settings, dim))
+        for field in KEYWORD_FIELDS:
+            create_index(shard, field, edge.PayloadSchemaType.Keyword)
+        for field in INTEGER_FIELDS:
+            create_index(shard, field, edge.PayloadSchemaType.Integer)
+        shard.flush()
+    return shard
+
+
+def load_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShard:
+    """Opens and replays the log. Raises StoreUnavailable, which names the folder."""
+    try:
+        with edge_errors():
+            return edge.EdgeShard.load(str(folder), _config(settings, dim))
+    except PlatformError as error:
+        raise StoreUnavailable(f"cannot open {folder}: {error}") from error
+
+
+def _config(settings: StoreSettings, dim: int) -> edge.EdgeConfig:
+    """Edge optimises only when told to, and then everything is to be indexed: so the thresholds are the lowest."""
+    hnsw = edge.HnswIndexConfig(
+        m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct, full_scan_threshold=10_000, memory=MMAP
+    )
+    optimizers = edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1)
+    return edge.EdgeConfig(
+        vectors={DENSE: edge.EdgeVectorParams(dim, edge.Distance.Cosine)},
+        sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=MMAP)},
+        hnsw_config=hnsw,
+        optimizers=optimizers,
+    )
+
+
+def create_index(shard: edge.EdgeShard, path: str, schema: edge.PayloadSchemaType) -> None:
+    shard.update(edge.UpdateOperation.create_field_index(path, INDEX_PARAMS[schema]))
+
+
+def apply(shard: edge.EdgeShard, step: Step) -> None:
+    """One entry of the shard's log, so after a kill it is there whole or not at all."""
+    with edge_errors():
+        if isinstance(step, Put):
+            shard.update(edge.UpdateOperation.upsert_points([to_point(point) for point in step.points]))
+        else:
+            shard.update(edge.UpdateOperation.delete_points(list(step.ids)))
+
+
+def to_point(point: StoredPoint) -> edge.Point:
+    vectors: dict[str, Any] = {}
+    if point.dense is not None:
+        vectors[DENSE] = dense_vector(point.dense)
+    if point.sparse is not None:
+        vectors[SPARSE] = sparse_vector(point.sparse)
+    return edge.Point(point.id, vectors, point.payload)
+
+
+def dense_vector(vector: Vector) -> Any:
+    return np.ascontiguousarray(vector, dtype=np.float32)
+
+
+def sparse_vector(vector: SparseVector) -> edge.SparseVector:
+    indices: Any = np.ascontiguousarray(vector.indices, dtype=np.uint32)
+    values: Any = np.ascontiguousarray(vector.values, dtype=np.float32)
+    return edge.SparseVector(indices, values)
+
+
+def copy_points(source: edge.EdgeShard, target: edge.EdgeShard, ids: Iterable[str]) -> None:
+    """Make the target's points of these ids what they are in the source, be it absent."""
+    wanted: list[int | UUID | str] = [*ids]
+    with edge_errors():
+        found = source.retrieve(wanted, True, True)
+        if found:
+            points = [edge.Point(record.id, record.vector or {}, record.payload) for record in found]
+            target.update(edge.UpdateOperation.upsert_points(points))
+        gone = set(wanted) - {str(record.id) for record in found}
+        if gone:
+            target.update(edge.UpdateOperation.delete_points(list(gone)))

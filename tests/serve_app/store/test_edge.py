@@ -1,0 +1,27 @@
+"""The embedded store keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from serve_app.settings import StoreSettings
+from serve_app.store.edge import EdgeStore
+from tests.contracts.vector_store import VectorStoreContract
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
+    store = EdgeStore.open(tmp_path, StoreSettings())
+    yield store
+    await store.close()
+
+
+class TestEdgeStore(VectorStoreContract):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[EdgeStore]:  # type: ignore[override]
+        store = EdgeStore.open(tmp_path, StoreSettings())
+        yield store
+        await store.close()
