@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from serve_app.embedding.artifacts import ensure_artifact
@@ -12,6 +15,13 @@ from serve_app.embedding.models import resolve_model
 from serve_app.settings import EmbeddingSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never go to the network
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; without it a warning
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("ai-docs", deadline=None)
+hypothesis.settings.load_profile("ai-docs")
 
 # A folder kept between runs, so that the default model is converted once. Taken out of the environment, where
 # load_settings would refuse the name.
@@ -24,3 +34,21 @@ def model_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data_dir = Path(TEST_CACHE).resolve() if TEST_CACHE else tmp_path_factory.mktemp("models")
     ensure_artifact(resolve_model(EmbeddingSettings(), data_dir), "fp32")
     return data_dir
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of the session's one Ray, which this process is connected to."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100 * 1024 * 1024,
+        namespace="ai-docs",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield str(context.address_info["address"])
+    ray.shutdown()

@@ -1,0 +1,45 @@
+"""The file of what could not be indexed: a JSON object a line, `at source document_id error`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+
+from jobs.ledger import DeadLetter
+from serve_app.errors import InvalidInput
+
+
+def default_path(data_dir: Path, collection: str, now: datetime) -> Path:
+    return data_dir / "dead-letters" / f"{collection}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+
+
+class DeadLetterFile:
+    """Use as a context. Appends to what is there; a file that stays empty is taken away at the end."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InvalidInput if the file cannot be written, before any work is done."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+        except OSError as error:
+            raise InvalidInput(f"dead letters cannot be written to {path}: {error.strerror}") from error
+
+    def append(self, letters: Iterable[DeadLetter]) -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._file.writelines(orjson.dumps({"at": at, **asdict(letter)}) + b"\n" for letter in letters)
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+        if self.path.stat().st_size == 0:
+            self.path.unlink()

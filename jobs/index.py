@@ -1,0 +1,128 @@
+"""`python -m jobs.index`: put documents into a collection."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ray.exceptions import RayError
+from rich.console import Console
+from rich.text import Text
+
+from jobs.dead_letters import DeadLetterFile, default_path
+from jobs.index_run import Tally, index_source
+from jobs.inputs import Input, inputs_of, total_bytes
+from jobs.ledger import Report
+from jobs.progress import ProgressDisplay, clock, summary
+from jobs.ray_session import ray_session
+from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
+from serve_app.settings import Settings, load_settings
+from serve_app.types import LOCAL_PRINCIPAL, Scope
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # 130: 128 + SIGINT, as shells count
+
+EXAMPLES = """\b
+Examples:
+  python -m jobs.index --source docs/ --collection handbook
+  python -m jobs.index --source 'reports/**/*.pdf' --collection reports
+  python -m jobs.index --source corpus.jsonl --collection papers --dead-letters failed.jsonl
+  python -m jobs.index --source python-packages --collection demo
+  ray job submit --working-dir . -- python -m jobs.index --source /data --collection handbook
+
+Run it again at any time: what is stored and unchanged is passed over, what changed is replaced. A document that
+cannot be indexed goes to the dead letters and ends nothing.
+
+The last line of stdout is JSON: documents and passages (written), unchanged, deleted, failed, seconds (without the
+start of Ray), passages_per_s. Exit code: 0 done, 1 failed or every document failed, 2 wrong use, 130 interrupted."""
+
+cli = typer.Typer(add_completion=False, rich_markup_mode=None)
+errors = Console(stderr=True, highlight=False)
+
+
+@cli.command(epilog=EXAMPLES)
+def index(
+    *,
+    source: Annotated[str, typer.Option(help="File, folder, glob, or python-packages: READMEs and docstrings.")],
+    collection: Annotated[str, typer.Option(help="Where to put it; made at need.")],
+    tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
+    dead_letters: Annotated[
+        Path | None, typer.Option(help="What failed, and why, as JSON lines.", show_default="in the data folder")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents in one call of the engine.")] = 64,
+    address: Annotated[
+        str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
+    ] = None,
+) -> None:
+    """Read, cut, embed and store documents: Markdown, HTML, PDF, text, JSON lines and more."""
+    try:
+        settings = load_settings()
+        scope = Scope(tenant, collection)
+        inputs = inputs_of(source)
+        letters = DeadLetterFile(dead_letters or default_path(settings.data_dir, collection, datetime.now(UTC)))
+    except (InvalidInput, ConfigurationError) as error:
+        errors.print(Text(f"error: {error}"))
+        raise typer.Exit(USAGE) from error
+    with letters:
+        code, total, seconds = run(
+            inputs, scope, settings, letters, address=address, embedders=concurrency, batch_documents=batch_size
+        )
+    if total.failed:
+        errors.print(Text(f"{total.failed:,} failed; what and why: {letters.path}"))
+    print(json.dumps(result(total, seconds)), flush=True)
+    raise typer.Exit(code)
+
+
+def run(
+    inputs: list[Input],
+    scope: Scope,
+    settings: Settings,
+    letters: DeadLetterFile,
+    *,
+    address: str | None,
+    embedders: int,
+    batch_documents: int,
+) -> tuple[int, Report, float]:
+    """Exit code, what was done (also where it failed), and seconds without the start of Ray."""
+    tally = Tally(letters)
+    started_s = time.monotonic()
+    try:
+        with ray_session(address, settings.data_dir):
+            started_s = time.monotonic()
+            with ProgressDisplay(f"Indexing {scope.collection}", total_bytes(inputs), errors) as display:
+                tally.show = display.show
+                index_source(inputs, scope, settings, tally, embedders=embedders, batch_documents=batch_documents)
+            seconds = time.monotonic() - started_s
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on from here: what is stored is passed over")
+        return INTERRUPTED, tally.total, time.monotonic() - started_s
+    except (PlatformError, RayError) as error:
+        errors.print(Text(f"error: {error}"))
+        return FAILED, tally.total, time.monotonic() - started_s
+    errors.print(Text(f"{scope.collection}: {summary(tally.total, seconds)} in {clock(seconds)}"))
+    return exit_code(tally.total), tally.total, seconds
+
+
+def exit_code(total: Report) -> int:
+    return FAILED if total.failed and total.failed == total.documents else OK
+
+
+def result(total: Report, seconds: float) -> dict[str, int | float]:
+    """The last line. Nothing is deleted yet: a run adds and replaces."""
+    return {
+        "documents": total.indexed,
+        "passages": total.passages,
+        "unchanged": total.unchanged,
+        "deleted": 0,
+        "failed": total.failed,
+        "seconds": round(seconds, 3),
+        "passages_per_s": round(total.passages / seconds, 1) if seconds else 0.0,
+    }
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,122 @@
+"""One indexing run from source to store, without its command line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from jobs.dead_letters import DeadLetterFile
+from jobs.inputs import Input, total_bytes
+from jobs.ledger import Ledger, Report
+from jobs.pipeline import run_pipeline
+from jobs.stages import Plan
+from serve_app.deployments.store import connect_store
+from serve_app.embedding.models import resolve_model
+from serve_app.errors import Conflict, NotFound, Unavailable
+from serve_app.settings import Settings
+from serve_app.types import Scope, VectorSpace
+
+POLL_PERIOD_S = 0.5
+LEDGER_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Tally:
+    """What the run has done so far; after an error too. Dead letters go to their file at once."""
+
+    letters: DeadLetterFile
+    show: Callable[[Report], object] = lambda total: None
+    total: Report = field(default_factory=Report)
+
+    def add(self, news: Report) -> None:
+        self.letters.append(news.dead_letters)
+        self.total += replace(news, dead_letters=())
+        self.show(self.total)
+
+
+def index_source(
+    inputs: list[Input],
+    scope: Scope,
+    settings: Settings,
+    tally: Tally,
+    *,
+    embedders: int = 1,
+    batch_documents: int = 64,
+) -> None:
+    """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter.
+
+    Raises ConfigurationError, Conflict (the collection was made with another model), StoreUnavailable,
+    EngineUnavailable; Unavailable if documents were lost on the way. What was written stays.
+    """
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    asyncio.run(require_writable(settings, scope, space))
+    ledger = ray.remote(Ledger).options(num_cpus=0).remote()
+    plan = Plan(scope, space, settings.without_secrets())
+    with Watch(ledger, tally):
+        run_pipeline(inputs, plan, ledger, embedders=embedders, batch_documents=batch_documents)
+    require_complete(tally.total, total_bytes(inputs))
+
+
+async def require_writable(settings: Settings, scope: Scope, space: VectorSpace) -> None:
+    """Before anything is read. Raises StoreUnavailable, Conflict."""
+    store = connect_store(settings)
+    try:
+        await store.check()
+        made_with = (await store.count(scope)).space
+    except NotFound:
+        return
+    finally:
+        await store.close()
+    if made_with != space:
+        raise Conflict(
+            f"{scope.collection} was made with {made_with.model} ({made_with.revision}, {made_with.dim} dimensions), "
+            f"this run has {space.model} ({space.revision}, {space.dim}): index into a new collection"
+        )
+
+
+def require_complete(total: Report, size_bytes: int) -> None:
+    """Ray repeats the work of a node that dies; should that ever give other blocks than before, it shows here."""
+    if (total.documents, total.source_bytes) != (total.announced, size_bytes):
+        raise Unavailable(
+            f"{total.announced} documents in {size_bytes} bytes were read, but {total.documents} in "
+            f"{total.source_bytes} arrived: a node may have died. Run it again, what is stored is passed over"
+        )
+
+
+class Watch:
+    """Reads the ledger out into the tally from a thread, until the end of the context; then all that is left."""
+
+    def __init__(self, ledger: Any, tally: Tally) -> None:
+        self._ledger = ledger
+        self._tally = tally
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="ledger", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._take()
+        except Exception as lost:
+            if error is None:
+                raise Unavailable(f"the run's counts are lost: {lost}") from lost
+
+    def _watch(self) -> None:
+        while not self._ended.wait(POLL_PERIOD_S):
+            try:
+                self._take()
+            except Exception:  # said at the end, when it is tried once more
+                return
+
+    def _take(self) -> None:
+        self._tally.add(ray.get(self._ledger.take.remote(), timeout=LEDGER_TIMEOUT_S))

@@ -1,0 +1,63 @@
+"""A job's connection to Ray: the cluster which serves, or one of its own for as long as the job runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from serve_app.deployments.store import NAMESPACE
+from serve_app.errors import Unavailable
+
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a cluster of our own; blocks are half a MiB
+QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@contextmanager
+def ray_session(address: str | None, data_dir: Path) -> Iterator[None]:
+    """Connected to Ray inside. A connection that is there already is used and left as it is.
+
+    address: of a cluster; "local" starts one; None takes, in this order, RAY_ADDRESS (set inside `ray job submit`),
+    the cluster of the service that runs on this data folder, one of `ray start` on this machine, a new local one.
+    Raises Unavailable if the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        connect(address or os.environ.get("RAY_ADDRESS") or address_of_service(data_dir))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise Unavailable(f"no connection to Ray at {address or 'the running cluster'}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str | None) -> None:
+    common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address not in {None, "local"}:
+        ray.init(address=address, **common)
+        return
+    try:
+        ray.init(address=address, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **common)
+    except ValueError:  # None has found a running cluster, which has its own memory
+        ray.init(**common)
+
+
+def address_of_service(data_dir: Path) -> str | None:
+    """The Ray of the `python -m serve_app serve` that owns this data folder, if it runs."""
+    try:
+        note = json.loads((data_dir / "run.json").read_text())
+        return str(note["ray_address"]) if psutil.pid_exists(note["pid"]) else None
+    except (OSError, ValueError, KeyError):
+        return None
