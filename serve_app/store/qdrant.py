@@ -1,0 +1,228 @@
+"""The store of production: a Qdrant server or cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import InvalidInput, NotFound, PlatformError
+from serve_app.settings import StoreSettings
+from serve_app.store.payload import (
+    DOCUMENT,
+    DOCUMENT_FIELDS,
+    KIND,
+    PASSAGE,
+    Payload,
+    require_storable,
+    to_document,
+)
+from serve_app.store.qdrant_calls import QdrantCalls, connect
+from serve_app.store.qdrant_collections import QdrantCollections, physical_name
+from serve_app.store.qdrant_requests import in_requests, passage_points, record_points, to_filter
+from serve_app.store.qdrant_search import QdrantSearch
+from serve_app.types import (
+    CollectionInfo,
+    Document,
+    DocumentPage,
+    IndexedDocument,
+    JsonObject,
+    Scope,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+    document_point_id,
+    passage_point_id,
+)
+
+T = TypeVar("T")
+
+MAX_IDS = 1_000  # in one request
+COLLECTIONS_AT_ONCE = 8  # that are counted for a list
+
+
+class QdrantStore:
+    """ports.VectorStore over a Qdrant server; safe for many processes at once.
+
+    With several replicas of a shard a write is acknowledged by a quorum of them and ordered by one leader, and a read
+    asks a quorum (3 and more) or any one that is up to date (2); see `write_quorum`. Two processes that write one and
+    the same document at the same moment can leave passages of both, until it is written again.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings) -> None:
+        self._client = client
+        self._ask = QdrantCalls(settings.timeout_s)
+        self._collections = QdrantCollections(client, settings, self._ask)
+        self._consistency = models.ReadConsistencyType.QUORUM if settings.replicas > 2 else None
+        self._ordering = models.WriteOrdering.MEDIUM if settings.replicas > 1 else models.WriteOrdering.WEAK
+        self._search = QdrantSearch(client, self._ask, self._collections, self._consistency)
+        self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @classmethod
+    def connect(cls, settings: StoreSettings) -> QdrantStore:
+        """Makes no call yet. Raises ConfigurationError if the URL cannot be one of a Qdrant server."""
+        return cls(connect(settings), settings)
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        try:
+            records = await self._records(scope, document_ids, ["document_id", "fingerprint"])
+        except NotFound:
+            return {}
+        return {r["document_id"]: r["fingerprint"] for r in records if "fingerprint" in r}
+
+    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
+        acknowledged before the next: records without fingerprints, passages, removal of what is stale, records with
+        fingerprints."""
+        documents = list({indexed.document.id: indexed for indexed in documents}.values())
+        with contextlib.suppress(NotFound):
+            await self._collections.require_space(scope, space)
+        require_storable(documents, space.dim)  # before a collection is made for it
+        await self._collections.ensure(scope, space)
+        async with self._writing[scope]:
+            await self._upsert(scope, record_points(scope, documents, complete=False))
+            await self._upsert(scope, passage_points(scope, documents))
+            for part in parts(documents):
+                await self._delete(scope, stale_passages(scope, part))
+            await self._upsert(scope, record_points(scope, documents, complete=True))
+
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
+        existing = 0
+        async with self._writing[scope]:
+            for ids in parts(list(dict.fromkeys(document_ids))):
+                existing += len(await self._records(scope, ids, ["document_id"]))
+                await self._ask(
+                    self._client.delete_payload,
+                    collection_name=physical_name(scope),
+                    keys=["fingerprint"],
+                    points=models.FilterSelector(filter=records_of(scope, ids)),
+                    ordering=self._ordering,
+                )
+                await self._delete(scope, models.Filter(must=[of_documents(ids)]))
+        return existing
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        return await self._search.query_batch(queries)
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        records = await self._records(scope, [document_id], list(DOCUMENT_FIELDS))
+        if not records:
+            raise NotFound(f"there is no document {document_id[:200]!r} in collection {scope.collection!r}")
+        return to_document(records[0])
+
+    async def scroll(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DocumentPage:
+        records, following = await self._ask(
+            self._client.scroll,
+            collection_name=physical_name(scope),
+            scroll_filter=to_filter(filter, DOCUMENT),
+            limit=limit,
+            offset=None if cursor is None else read_cursor(cursor),
+            with_payload=list(DOCUMENT_FIELDS),
+            consistency=self._consistency,
+        )
+        documents = tuple(to_document(record.payload or {}) for record in records)
+        return DocumentPage(documents, None if following is None else str(following))
+
+    async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
+        space, documents, passages = await asyncio.gather(
+            self._collections.space(scope),
+            self._search.count(scope, to_filter(filter, DOCUMENT)),
+            self._search.count(scope, to_filter(filter, PASSAGE)),
+        )
+        return CollectionInfo(scope.collection, documents, passages, space)
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        at_once = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
+
+        async def info(name: str) -> CollectionInfo | None:
+            async with at_once:
+                try:
+                    return await self.count(Scope(tenant, name))
+                except NotFound:  # dropped since
+                    return None
+
+        found = await asyncio.gather(*(info(name) for name in await self._collections.names(tenant)))
+        return [one for one in found if one is not None]
+
+    async def drop(self, scope: Scope) -> None:
+        await self._collections.drop(scope)
+
+    async def check(self) -> None:
+        """Asks for a collection that cannot be, which also proves the API key."""
+        await self._ask(self._client.collection_exists, collection_name="~")
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _records(self, scope: Scope, document_ids: Sequence[str], fields: list[str]) -> list[Payload]:
+        """Payloads of the documents that are there."""
+        payloads: list[Payload] = []
+        for ids in parts(document_ids):
+            records = await self._ask(
+                self._client.retrieve,
+                collection_name=physical_name(scope),
+                ids=[document_point_id(scope, id) for id in ids],
+                with_payload=fields,
+                consistency=self._consistency,
+            )
+            payloads += [record.payload or {} for record in records]
+        return payloads
+
+    async def _upsert(self, scope: Scope, points: Iterable[models.PointStruct]) -> None:
+        for request in in_requests(points):
+            await self._ask(
+                self._client.upsert,
+                collection_name=physical_name(scope),
+                points=request,
+                ordering=self._ordering,
+            )
+
+    async def _delete(self, scope: Scope, where: models.Filter) -> None:
+        await self._ask(
+            self._client.delete,
+            collection_name=physical_name(scope),
+            points_selector=models.FilterSelector(filter=where),
+            ordering=self._ordering,
+        )
+
+
+def parts(items: Sequence[T], size: int = MAX_IDS) -> Iterator[Sequence[T]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def of_documents(document_ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key="document_id", match=models.MatchAny(any=list(document_ids)))
+
+
+def records_of(scope: Scope, document_ids: Sequence[str]) -> models.Filter:
+    """The records that exist; a list of ids would be an error where one does not."""
+    return models.Filter(must=[models.HasIdCondition(has_id=[document_point_id(scope, id) for id in document_ids])])
+
+
+def stale_passages(scope: Scope, documents: Sequence[IndexedDocument]) -> models.Filter:
+    """Passages of these documents that are not in their present version."""
+    present = [
+        passage_point_id(scope, indexed.document.id, number)
+        for indexed in documents
+        for number in range(len(indexed.passages))
+    ]
+    of_kind = models.FieldCondition(key=KIND, match=models.MatchValue(value=PASSAGE))
+    return models.Filter(
+        must=[of_kind, of_documents([indexed.document.id for indexed in documents])],
+        must_not=[models.HasIdCondition(has_id=present)],
+    )
+
+
+def read_cursor(cursor: str) -> str:
+    try:
+        return str(uuid.UUID(cursor))
+    except ValueError:
+        raise InvalidInput(f"cursor {cursor[:80]!r} is not one that a page before gave") from None

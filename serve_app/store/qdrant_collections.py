@@ -1,0 +1,135 @@
+"""Collections of a Qdrant server: one for each Scope, with its VectorSpace in the collection's metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import Conflict, InvalidInput, NotFound
+from serve_app.settings import StoreSettings
+from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
+from serve_app.store.qdrant_calls import QdrantCalls
+from serve_app.types import Scope, VectorSpace
+
+SPACE = "space"  # the key in the collection's metadata
+SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
+
+
+def physical_name(scope: Scope) -> str:
+    """The only place where it is made; `~` is in no tenant's and no collection's name."""
+    return f"{scope.tenant}~{scope.collection}"
+
+
+def write_quorum(replicas: int) -> int:
+    """Replicas that must have a write before it is acknowledged: with 3 and more the majority. With 2 it is 1, since
+    a majority of 2 would stop every write while one replica is down; that one catches up before it is read again."""
+    return 1 if replicas <= 2 else replicas // 2 + 1
+
+
+class QdrantCollections:
+    """Creates, finds and drops them. Safe for many processes at once: who comes second finds what is there."""
+
+    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, ask: QdrantCalls) -> None:
+        self._client = client
+        self._settings = settings
+        self._ask = ask
+        self._spaces: dict[Scope, tuple[VectorSpace, float]] = {}  # with the time after which to look again
+        self._indexed: set[Scope] = set()
+        self._creating = asyncio.Lock()
+
+    async def space(self, scope: Scope) -> VectorSpace:
+        """At most SPACE_TTL_S old. Raises NotFound; Conflict if the collection is not one of ours."""
+        space, until = self._spaces.get(scope, (None, 0.0))
+        return await self._read_space(scope) if space is None or time.monotonic() > until else space
+
+    async def require_space(self, scope: Scope, space: VectorSpace) -> None:
+        """Raises NotFound, and Conflict if the collection has another space; looks again before it says so."""
+        if await self.space(scope) != space and (actual := await self._read_space(scope)) != space:
+            raise conflict(scope, actual, space)
+
+    async def ensure(self, scope: Scope, space: VectorSpace) -> None:
+        """Make the collection where there is none. Raises Conflict if there is one with another space."""
+        async with self._creating:
+            try:
+                actual = await self._read_space(scope)
+            except NotFound:
+                await self._create(scope, space)
+                actual = await self._read_space(scope)
+            if actual != space:
+                raise conflict(scope, actual, space)
+            if scope not in self._indexed:
+                await self.index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
+                await self.index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
+                self._indexed.add(scope)
+
+    async def index(self, scope: Scope, paths: Iterable[str], kind: models.PayloadSchemaType) -> None:
+        """Returns when the index is complete; at once where there is one already."""
+        for path in paths:
+            await self._ask(
+                self._client.create_payload_index,
+                collection_name=physical_name(scope),
+                field_name=path,
+                field_schema=kind,
+                wait=True,
+            )
+
+    async def names(self, tenant: str) -> list[str]:
+        """The tenant's collections, sorted."""
+        answer = await self._ask(self._client.get_collections)
+        prefix = f"{tenant}~"
+        return sorted(c.name.removeprefix(prefix) for c in answer.collections if c.name.startswith(prefix))
+
+    async def drop(self, scope: Scope) -> None:
+        await self._read_space(scope)  # NotFound where there is none; the server would say nothing
+        await self._ask(self._client.delete_collection, collection_name=physical_name(scope))
+        self.forget(scope)
+
+    def forget(self, scope: Scope) -> None:
+        self._spaces.pop(scope, None)
+        self._indexed.discard(scope)
+
+    async def _read_space(self, scope: Scope) -> VectorSpace:
+        try:
+            info = await self._ask(self._client.get_collection, collection_name=physical_name(scope))
+        except NotFound:
+            self.forget(scope)
+            raise
+        stored = (info.config.metadata or {}).get(SPACE)
+        if stored is None:
+            raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
+        space = VectorSpace(**stored)
+        self._spaces[scope] = space, time.monotonic() + SPACE_TTL_S
+        return space
+
+    async def _create(self, scope: Scope, space: VectorSpace) -> None:
+        settings = self._settings
+        try:
+            await self._ask(
+                self._client.create_collection,
+                collection_name=physical_name(scope),
+                vectors_config={DENSE: models.VectorParams(size=space.dim, distance=models.Distance.COSINE)},
+                sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                hnsw_config=models.HnswConfigDiff(m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct),
+                shard_number=settings.shards,
+                replication_factor=settings.replicas,
+                write_consistency_factor=write_quorum(settings.replicas),
+                metadata={SPACE: asdict(space)},
+            )
+        except (Conflict, InvalidInput):  # another process was faster; servers name this differently
+            if not await self._ask(self._client.collection_exists, collection_name=physical_name(scope)):
+                raise
+
+
+def conflict(scope: Scope, actual: VectorSpace, asked: VectorSpace) -> Conflict:
+    return Conflict(
+        f"collection {scope.collection!r} was made with {_describe(actual)}, not with {_describe(asked)}; "
+        "index it again under another name or with that model"
+    )
+
+
+def _describe(space: VectorSpace) -> str:
+    return f"model {space.model} (revision {space.revision}, {space.dim} dimensions)"

@@ -1,0 +1,144 @@
+"""Our nouns as requests of Qdrant's client. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from qdrant_client import models
+
+from serve_app.errors import InvalidInput
+from serve_app.store.payload import (
+    DENSE,
+    PASSAGE,
+    SPARSE,
+    Payload,
+    document_payload,
+    passage_payload,
+    restrict,
+    vector_fault,
+)
+from serve_app.types import (
+    FusionMethod,
+    IndexedDocument,
+    JsonObject,
+    Scope,
+    StoreQuery,
+    document_point_id,
+    passage_point_id,
+)
+
+MAX_REQUEST_BYTES = 16 * 1024 * 1024  # a server takes 32 MiB over HTTP; sizes here are estimates
+FLOAT_BYTES = 22  # as JSON: 0.051234565675258636,
+INDEX_BYTES = 11
+
+
+def to_filter(filter: JsonObject | None, kind: str) -> models.Filter:
+    """Canonical filters are in Qdrant's own JSON."""
+    return models.Filter.model_validate(restrict(filter, kind))
+
+
+def require_answerable(query: StoreQuery) -> None:
+    """Raises InvalidInput for a query without vectors, or with vectors that its space does not have."""
+    if query.dense is None and query.sparse is None:
+        raise InvalidInput("a query has a dense vector, a sparse vector or both")
+    if query.dense is None and query.diversity is not None:
+        raise InvalidInput("diversity is measured between dense vectors: use mode dense or hybrid")
+    if query.diversity is not None and not 0 <= query.diversity <= 1:
+        raise InvalidInput(f"diversity is from 0 to 1, not {query.diversity}")
+    if reason := vector_fault(query.dense, query.sparse, query.space.dim):
+        raise InvalidInput(reason)
+
+
+def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> models.QueryRequest | None:
+    """None if it finds nothing: a sparse query without a known word. fields: of the payload.
+
+    Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
+    candidates = max(query.prefetch, offset + limit)
+    retrievers = list(_retrievers(query, candidates))
+    if not retrievers:
+        return None
+    page: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": list(fields)}
+    fusion = _fusion(query) if query.dense is not None and query.sparse is not None else None
+    if query.dense is not None and query.diversity is not None:
+        mmr = models.Mmr(diversity=query.diversity, candidates_limit=candidates)
+        diverse = {"query": models.NearestQuery(nearest=query.dense.tolist(), mmr=mmr), "using": DENSE}
+        if fusion is None:
+            return models.QueryRequest(filter=retrievers[0].filter, params=retrievers[0].params, **diverse, **page)
+        fused = models.Prefetch(prefetch=retrievers, query=fusion, limit=candidates)
+        return models.QueryRequest(prefetch=fused, **diverse, **page)
+    if fusion is not None:
+        return models.QueryRequest(prefetch=retrievers, query=fusion, **page)
+    [only] = retrievers
+    return models.QueryRequest(query=only.query, using=only.using, filter=only.filter, params=only.params, **page)
+
+
+def _retrievers(query: StoreQuery, candidates: int) -> Iterator[models.Prefetch]:
+    matching = to_filter(query.filter, PASSAGE)
+    if query.dense is not None:
+        params = models.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None
+        yield models.Prefetch(query=query.dense.tolist(), using=DENSE, filter=matching, limit=candidates, params=params)
+    if query.sparse is not None and query.sparse.indices.size:
+        sparse = models.SparseVector(indices=query.sparse.indices.tolist(), values=query.sparse.values.tolist())
+        yield models.Prefetch(query=sparse, using=SPARSE, filter=matching, limit=candidates)
+
+
+def _fusion(query: StoreQuery) -> models.Query:
+    if query.fusion.method is FusionMethod.RRF:
+        return models.RrfQuery(rrf=models.Rrf(k=query.fusion.rrf_k))
+    return models.FusionQuery(fusion=models.Fusion.DBSF)
+
+
+def record_points(
+    scope: Scope, documents: Iterable[IndexedDocument], *, complete: bool
+) -> Iterator[models.PointStruct]:
+    """The documents' own points, with their fingerprints only if complete."""
+    for indexed in documents:
+        fingerprint = indexed.fingerprint if complete else None
+        payload = document_payload(indexed.document, len(indexed.passages), fingerprint)
+        yield models.PointStruct(id=document_point_id(scope, indexed.document.id), vector={}, payload=payload)
+
+
+def passage_points(scope: Scope, documents: Iterable[IndexedDocument]) -> Iterator[models.PointStruct]:
+    for indexed in documents:
+        for item in indexed.passages:
+            yield models.PointStruct(
+                id=passage_point_id(scope, indexed.document.id, item.passage.number),
+                vector={
+                    DENSE: item.dense.tolist(),
+                    SPARSE: models.SparseVector(
+                        indices=item.sparse.indices.tolist(), values=item.sparse.values.tolist()
+                    ),
+                },
+                payload=passage_payload(indexed.document, item.passage),
+            )
+
+
+def in_requests(
+    points: Iterable[models.PointStruct], max_bytes: int = MAX_REQUEST_BYTES
+) -> Iterator[list[models.PointStruct]]:
+    """The points in order, in lists that fit into one request each; a point that is larger goes alone."""
+    together: list[models.PointStruct] = []
+    total_bytes = 0
+    for point in points:
+        size_bytes = point_bytes(point)
+        if together and total_bytes + size_bytes > max_bytes:
+            yield together
+            together, total_bytes = [], 0
+        together.append(point)
+        total_bytes += size_bytes
+    if together:
+        yield together
+
+
+def point_bytes(point: models.PointStruct) -> int:
+    """About how many bytes the point takes in a request."""
+    vectors: dict[str, Any] = point.vector  # type: ignore[assignment]  # always named vectors here
+    dense, sparse = vectors.get(DENSE, ()), vectors.get(SPARSE)
+    sparse_bytes = len(sparse.indices) * (INDEX_BYTES + FLOAT_BYTES) if sparse else 0
+    return len(dense) * FLOAT_BYTES + sparse_bytes + payload_bytes(point.payload or {})
+
+
+def payload_bytes(payload: Payload) -> int:
+    return len(orjson.dumps(payload))

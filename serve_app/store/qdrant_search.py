@@ -1,0 +1,181 @@
+"""Queries of a Qdrant server: one request for each scope of a batch, more only for groups and facets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import InvalidInput, PlatformError, Unavailable
+from serve_app.store.grouping import first_of_each, values_at
+from serve_app.store.payload import HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_path, to_hit
+from serve_app.store.qdrant_calls import QdrantCalls
+from serve_app.store.qdrant_collections import QdrantCollections, physical_name
+from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
+from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult
+
+MAX_CANDIDATES = 10_000  # looked through for groups
+MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
+
+T = TypeVar("T")
+Hits = tuple[Hit, ...]
+
+
+class QdrantSearch:
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        ask: QdrantCalls,
+        collections: QdrantCollections,
+        consistency: models.ReadConsistencyType | None,
+    ) -> None:
+        self._client = client
+        self._ask = ask
+        self._collections = collections
+        self._consistency = consistency
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        """See ports.VectorStore. Raises StoreUnavailable."""
+        places: dict[Scope, list[int]] = {}
+        for place, query in enumerate(queries):
+            places.setdefault(query.scope, []).append(place)
+        batches = await asyncio.gather(
+            *(self._scope_batch(scope, [queries[place] for place in asked]) for scope, asked in places.items())
+        )
+        answers: dict[int, StoreResult | PlatformError] = {}
+        for asked, given in zip(places.values(), batches, strict=True):
+            answers.update(zip(asked, given, strict=True))
+        return [answers[place] for place in range(len(queries))]
+
+    async def count(self, scope: Scope, where: models.Filter) -> int:
+        answer = await self._ask(
+            self._client.count, collection_name=physical_name(scope), count_filter=where, exact=True
+        )
+        return answer.count
+
+    async def _scope_batch(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        hits: list[Hits | PlatformError | None] = [await self._fault(query) for query in queries]
+        plain = [i for i, query in enumerate(queries) if hits[i] is None and query.group_by is None]
+        for i, found in zip(plain, await self._plain(scope, [queries[i] for i in plain]), strict=True):
+            hits[i] = found
+        return list(await asyncio.gather(*(self._answer(q, found) for q, found in zip(queries, hits, strict=True))))
+
+    async def _fault(self, query: StoreQuery) -> PlatformError | None:
+        async def examine() -> None:
+            await self._collections.require_space(query.scope, query.space)
+            require_answerable(query)
+
+        return await value_or_fault(examine())
+
+    async def _plain(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[Hits | PlatformError]:
+        """In one request; where that is refused each by itself, so that only the one at fault fails."""
+        requests = [to_request(query, query.limit, query.offset, HIT_FIELDS) for query in queries]
+        found = await value_or_fault(self._points(scope, requests))
+        if not isinstance(found, PlatformError):
+            return [tuple(to_hit(str(p.id), p.score, p.payload or {}) for p in points) for points in found]
+        if len(queries) == 1:
+            return [found]
+        return [hits for query in queries for hits in await self._plain(scope, [query])]
+
+    async def _answer(self, query: StoreQuery, found: Hits | PlatformError | None) -> StoreResult | PlatformError:
+        """found: None for a query with groups."""
+        if isinstance(found, PlatformError):
+            return found
+        return await value_or_fault(self._completed(query, found))
+
+    async def _completed(self, query: StoreQuery, found: Hits | None) -> StoreResult:
+        hits = await self._grouped(query, query.group_by) if found is None and query.group_by else found or ()
+        if not query.facets:
+            return StoreResult(hits)
+        passages = to_filter(query.filter, PASSAGE)
+        counts = await asyncio.gather(*(self._facet(query.scope, path, passages) for path in query.facets))
+        return StoreResult(hits, dict(zip(query.facets, counts, strict=True)), await self.count(query.scope, passages))
+
+    async def _grouped(self, query: StoreQuery, path: str) -> Hits:
+        """Takes more and more candidates until there are enough groups, none are left, or the most were seen.
+
+        Not Qdrant's own groups: they have no offset, and look no further than one prefetch, which a single long
+        document can fill."""
+        wanted = query.offset + query.limit
+        most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
+        candidates = min(most, max(4 * wanted, query.prefetch))
+        while True:
+            [points] = await self._points(query.scope, [to_request(query, candidates, 0, [selector(path)])])
+            kept = first_of_each(values_at(point.payload or {}, path) for point in points)
+            if len(kept) >= wanted or len(points) < candidates or candidates >= most:
+                break
+            candidates = min(most, candidates * 4)
+        best = [points[place] for place in kept[query.offset : wanted]]
+        payloads = await self._payloads(query.scope, [str(point.id) for point in best])
+        # A point that was deleted in between has no payload any more.
+        return tuple(to_hit(str(p.id), p.score, payloads[str(p.id)]) for p in best if str(p.id) in payloads)
+
+    async def _payloads(self, scope: Scope, ids: list[str]) -> dict[str, dict[str, object]]:
+        if not ids:
+            return {}
+        records = await self._ask(
+            self._client.retrieve,
+            collection_name=physical_name(scope),
+            ids=ids,
+            with_payload=list(HIT_FIELDS),
+            consistency=self._consistency,
+        )
+        return {str(record.id): record.payload or {} for record in records}
+
+    async def _points(
+        self, scope: Scope, requests: Sequence[models.QueryRequest | None]
+    ) -> list[list[models.ScoredPoint]]:
+        """Best first, for each request; None is one that finds nothing."""
+        asked = [request for request in requests if request is not None]
+        answers = iter(
+            await self._ask(
+                self._client.query_batch_points,
+                collection_name=physical_name(scope),
+                requests=asked,
+                consistency=self._consistency,
+            )
+            if asked
+            else ()
+        )
+        return [[] if request is None else next(answers).points for request in requests]
+
+    async def _facet(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:
+        """A server counts indexed fields only. So the index is made when a field is first asked for, but not for a
+        field which no passage has."""
+        try:
+            return await self._facet_counts(scope, path, passages)
+        except InvalidInput:
+            present = to_filter({"must_not": [{"is_empty": {"key": facet_path(path)}}]}, PASSAGE)
+            if not await self.count(scope, present):
+                return {}
+            await self._collections.index(scope, [facet_path(path)], models.PayloadSchemaType.KEYWORD)
+            return await self._facet_counts(scope, path, passages)
+
+    async def _facet_counts(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:
+        answer = await self._ask(
+            self._client.facet,
+            collection_name=physical_name(scope),
+            key=facet_path(path),
+            facet_filter=passages,
+            limit=MAX_FACET_VALUES,
+            exact=True,
+            consistency=self._consistency,
+        )
+        return {str(hit.value): hit.count for hit in answer.hits}
+
+
+def selector(path: str) -> str:
+    """What to ask for so that `values_at` finds the path: a selector knows no place in a list."""
+    return path if "[" not in path else path.split(".", 1)[0].split("[", 1)[0]
+
+
+async def value_or_fault(answer: Awaitable[T]) -> T | PlatformError:
+    """The value, or the error if it is the query's own fault. Raises Unavailable."""
+    try:
+        return await answer
+    except Unavailable:
+        raise
+    except PlatformError as error:
+        return error
