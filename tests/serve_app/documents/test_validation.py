@@ -47,7 +47,7 @@ def test_what_cannot_be_stored_is_refused_with_the_reason(document: Document, sa
         validate(document)
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_characters="\x00"), max_size=5), JSON, max_size=3))
+@given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5), JSON, max_size=3))
 def test_json_is_accepted(metadata: dict[str, Any]) -> None:
     validate(Document("a", "text", metadata=metadata))
 

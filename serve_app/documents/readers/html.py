@@ -1,0 +1,143 @@
+"""HTML: .html .htm → Markdown text. Scripts, styles and navigation are dropped; headings, lists, tables and
+preformatted text keep their structure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from serve_app.documents.encoding import clean, decode
+from serve_app.documents.readers import markdown_text
+from serve_app.documents.readers.markdown_text import join_blocks, one_line
+from serve_app.documents.readers.result import ReadResult, read_whole, result_of
+from serve_app.errors import UnreadableDocument
+from serve_app.types import Document
+
+DROPPED = ["script", "style", "nav", "noscript", "template", "svg", "iframe", "head"]
+BLOCK_TAGS = (
+    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3"
+    " h4 h5 h6 header hr li main ol p pre section summary table tbody td tfoot th thead tr ul"
+)
+BLOCKS = frozenset(BLOCK_TAGS.split())
+HEADINGS = {f"h{level}": level for level in range(1, 7)}
+MAX_DEPTH = 200  # below it only the text is taken
+MAX_OPEN_TAGS = 5_000  # the parser's time is quadratic in the depth: 100,000 open tags take minutes
+TAG = re.compile(r"<(?P<close>/?)(?P<name>[a-zA-Z][\w-]*)")
+# Never closed, or closed by what follows: they say nothing of the depth.
+UNCLOSED_TAGS = "area base br col embed hr img input link meta source wbr p li dd dt td th tr option path"
+UNCOUNTED = frozenset(UNCLOSED_TAGS.split())
+
+
+def read_html(path: Path, document_id: str) -> Iterator[ReadResult]:
+    """One document. Its title is `<title>`, else the first `<h1>`, else the file's name."""
+    yield result_of(document_id, lambda: html_document(decode(read_whole(path)), document_id, path.stem))
+
+
+def html_document(source: str, document_id: str, default_title: str) -> Document:
+    require_shallow(source)
+    tree = LexborHTMLParser(source)
+    titles = (node.text() for name in ("title", "h1") if (node := tree.css_first(name)) is not None)
+    title = next((one_line(clean(title)) for title in titles if title.strip()), default_title)
+    return Document(document_id, html_to_markdown(tree), title)
+
+
+def require_shallow(source: str) -> None:
+    """Raises UnreadableDocument if too many tags are open at once."""
+    depth = 0
+    raw = ""  # the element whose content is no markup, while inside one
+    for tag in TAG.finditer(source):
+        name = tag["name"].lower()
+        if raw:
+            raw = "" if tag["close"] and name == raw else raw
+        elif name in {"script", "style"} and not tag["close"]:
+            raw = name
+        elif name not in UNCOUNTED:
+            depth = max(0, depth - 1) if tag["close"] else depth + 1
+            if depth > MAX_OPEN_TAGS:
+                raise UnreadableDocument(f"has more than {MAX_OPEN_TAGS} tags open at once: close them")
+
+
+def html_to_markdown(tree: LexborHTMLParser) -> str:
+    tree.strip_tags(DROPPED, recursive=True)
+    return clean(join_blocks(_blocks(tree.root, 0))) if tree.root is not None else ""
+
+
+def _children(node: LexborNode) -> Iterator[LexborNode]:
+    child = node.first_child
+    while child is not None:
+        yield child
+        child = child.next
+
+
+def _blocks(node: LexborNode, depth: int) -> Iterator[str]:
+    """The blocks inside a node; adjoining text and inline elements make a paragraph."""
+    if depth > MAX_DEPTH:
+        yield one_line(node.text(separator=" "))
+        return
+    inline: list[str] = []
+    for child in _children(node):
+        if child.is_text_node or child.tag in {"br", "img"} or not _holds_block(child):
+            inline.append(_inline(child))
+            continue
+        yield _paragraph(inline)
+        inline = []
+        yield from _block(child, depth + 1)
+    yield _paragraph(inline)
+
+
+def _holds_block(node: LexborNode) -> bool:
+    return node.is_element_node and (node.tag in BLOCKS or any(one.tag in BLOCKS for one in node.traverse()))
+
+
+def _inline(node: LexborNode) -> str:
+    if node.is_text_node:
+        return node.text_content or ""
+    if not node.is_element_node:
+        return ""  # a comment
+    parts = []
+    for one in node.traverse(include_text=True):
+        if one.is_text_node:
+            parts.append(one.text_content or "")
+        elif one.tag == "br":
+            parts.append("\n")
+        elif one.tag == "img":
+            parts.append(one.attributes.get("alt") or "")
+    return "".join(parts)
+
+
+def _paragraph(inline: list[str]) -> str:
+    return one_line("".join(inline))
+
+
+def _block(node: LexborNode, depth: int) -> Iterator[str]:
+    tag = node.tag or ""
+    if tag in HEADINGS:
+        yield markdown_text.heading(HEADINGS[tag], _inline(node))
+    elif tag == "pre":
+        yield markdown_text.code_block(_inline(node))
+    elif tag in {"ul", "ol"}:
+        yield "\n".join(_items(node, depth))
+    elif tag == "table" and _is_grid(node):
+        rows = [[_inline(cell) for cell in row.css("th, td")] for row in node.css("tr")]
+        yield from (_paragraph([_inline(caption)]) for caption in node.css("caption"))
+        yield markdown_text.table(rows)
+    else:
+        yield from _blocks(node, depth)
+
+
+def _items(node: LexborNode, depth: int) -> Iterator[str]:
+    number = 0
+    for child in _children(node):
+        body = join_blocks(_blocks(child, depth + 1)) if child.is_element_node else _paragraph([_inline(child)])
+        if body:
+            number += 1
+            yield markdown_text.list_item(f"{number}." if node.tag == "ol" else "-", body)
+
+
+def _is_grid(table: LexborNode) -> bool:
+    """A table of facts; one that holds tables, code or headings is there for the layout."""
+    inside = (one.tag for one in table.traverse() if one.mem_id != table.mem_id)
+    return not any(tag in {"table", "pre"} or tag in HEADINGS for tag in inside)

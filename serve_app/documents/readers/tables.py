@@ -1,0 +1,99 @@
+"""Tables, a document a row: .csv and .tsv (also gzipped), .parquet"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from serve_app.documents.encoding import SAMPLE_BYTES, SURROGATE, clean, encoding_of
+from serve_app.documents.readers.json_files import MAX_RECORD_CHARS, open_bytes
+from serve_app.documents.readers.records import document_of
+from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of, result_of
+from serve_app.errors import UnreadableDocument
+
+if TYPE_CHECKING:
+    import pyarrow
+
+DELIMITERS = ",;\t|"
+PARQUET_BATCH_ROWS = 1024
+
+csv.field_size_limit(MAX_RECORD_CHARS)  # the library's default refuses texts over 128 KiB
+
+
+def read_csv(path: Path, document_id: str) -> Iterator[ReadResult]:
+    """A document for each row under the header, its id `path#row` where no column gives one. The delimiter is the
+    most frequent of `,` `;` tab and `|` in the header. A row with more fields than the header is a failure."""
+    with open_bytes(path) as raw:
+        head = raw.read(SAMPLE_BYTES)
+        encoding = encoding_of(head, whole=len(head) < SAMPLE_BYTES)
+        raw.seek(0)
+        lines = io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="")
+        yield from _rows(lines, document_id)
+
+
+def _rows(lines: TextIO, document_id: str) -> Iterator[ReadResult]:
+    first = lines.readline(MAX_RECORD_CHARS).lstrip("\ufeff")
+    delimiter = max(DELIMITERS, key=first.count)
+    table = csv.reader(_bounded_lines(first, lines), delimiter=delimiter, strict=True)
+    header = [clean(name).strip() or f"column {number}" for number, name in enumerate(next(table, []), start=1)]
+    row = 0
+    while True:
+        row += 1
+        source = f"{document_id}#{row}"
+        try:
+            fields = next(table, None)
+        except csv.Error as error:
+            yield ReadFailure(source, f"is not CSV: {error} (line {table.line_num})")
+            continue
+        except (OSError, EOFError, zlib.error, UnreadableDocument) as error:
+            yield failure_of(source, error)
+            return
+        if fields is None:
+            break
+        if fields:  # a blank line has none
+            yield _row(source, header, fields)
+    if row == 1:
+        yield ReadFailure(document_id, "has no rows under a header")
+
+
+def _row(source: str, header: list[str], fields: list[str]) -> ReadResult:
+    if len(fields) > len(header):
+        return ReadFailure(source, f"has {len(fields)} fields, the header has {len(header)}: quote the delimiter")
+    if any(SURROGATE.search(field) for field in fields):
+        return ReadFailure(source, "has bytes that are not in the file's encoding: save the file as UTF-8")
+    return result_of(source, lambda: document_of(dict(zip(header, fields, strict=False)), source))
+
+
+def _bounded_lines(first: str, lines: TextIO) -> Iterator[str]:
+    line = first
+    while line:
+        if len(line) >= MAX_RECORD_CHARS:
+            raise UnreadableDocument(f"a line is longer than {MAX_RECORD_CHARS} characters: split the document")
+        yield line
+        line = lines.readline(MAX_RECORD_CHARS)
+
+
+def read_parquet(path: Path, document_id: str) -> Iterator[ReadResult]:
+    """A document for each row, by the same rule as CSV; batch by batch, so of any length."""
+    import pyarrow.parquet  # 0.3 s that readers of text need not wait for
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        row = 0
+        if not file.metadata.num_rows:
+            yield ReadFailure(document_id, "has no rows")
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
+            for number in range(batch.num_rows):
+                row += 1
+                yield _parquet_row(f"{document_id}#{row}", batch, number)
+
+
+def _parquet_row(source: str, batch: pyarrow.RecordBatch, number: int) -> ReadResult:
+    """Values are taken out one by one, so that one which Python cannot hold (a date in the year 99,999) costs a row."""
+    return result_of(
+        source,
+        lambda: document_of({name: batch[name][number].as_py() for name in batch.schema.names}, source),
+    )

@@ -1,0 +1,75 @@
+"""Files → documents: which reader for which suffix, and the seam where whatever a parser raises becomes a failure."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from serve_app.documents.readers.html import read_html
+from serve_app.documents.readers.json_files import read_json, read_json_lines
+from serve_app.documents.readers.pdf import read_pdf
+from serve_app.documents.readers.result import Reader, ReadFailure, ReadResult, failure_of
+from serve_app.documents.readers.rst import read_rst
+from serve_app.documents.readers.tables import read_csv, read_parquet
+from serve_app.documents.readers.text import read_markdown, read_text
+from serve_app.documents.validation import mend
+from serve_app.errors import InvalidInput
+
+READERS: dict[str, Reader] = {
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".txt": read_text,
+    ".rst": read_rst,
+    ".html": read_html,
+    ".htm": read_html,
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".jsonl.gz": read_json_lines,
+    ".ndjson.gz": read_json_lines,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".csv.gz": read_csv,
+    ".tsv.gz": read_csv,
+    ".parquet": read_parquet,
+    ".pdf": read_pdf,
+}
+
+
+def reader_of(path: Path) -> Reader | None:
+    """By the last two suffixes if they are known together (`.jsonl.gz`), else by the last; case does not matter."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return READERS.get("".join(suffixes)) or READERS.get("".join(suffixes[-1:]))
+
+
+def document_id(path: Path, root: Path) -> str:
+    """The file's POSIX path below `root`: the same on every machine that has the same folder."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
+    """A result for each document of the file, lazily, valid by `validate`. Never raises for what the file is."""
+    name = document_id(path, root)
+    source = mend(name)
+    try:
+        status = path.stat()
+        reader = reader_of(path)
+        if stat.S_ISDIR(status.st_mode):
+            yield ReadFailure(source, "is a folder that cannot be listed: check its permissions")
+        elif not stat.S_ISREG(status.st_mode):
+            yield ReadFailure(source, "is no regular file but a pipe, socket or device")
+        elif source != name:
+            yield ReadFailure(source, "has a name that is not UTF-8: rename it")
+        elif reader is None:
+            yield ReadFailure(source, f"has no known suffix: {', '.join(READERS)}")
+        elif not status.st_size:
+            yield ReadFailure(source, "is empty")
+        else:
+            yield from reader(path, name)
+    except InvalidInput as error:
+        yield ReadFailure(source, str(error))
+    except OSError as error:
+        yield ReadFailure(source, f"cannot be read: {error.strerror or error}")
+    except Exception as error:  # a parser's; there is no list of what those raise
+        yield failure_of(source, error)

@@ -1,0 +1,85 @@
+"""What `--source` names: a file, a folder or a glob → the files to read."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from serve_app.documents.readers.result import ReadResult
+from serve_app.documents.reading import READERS, read_file, reader_of
+from serve_app.errors import InvalidInput
+
+
+def find_files(source: str) -> list[Path]:
+    """The readable files of a source, sorted: a file itself, all below a folder, or what a glob matches (`**` too).
+
+    Hidden files and folders are left out; a link to a folder is followed once. A folder that cannot be listed is in
+    the result, so that reading it tells. Raises InvalidInput if the source does not exist or has no such file.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        if reader_of(path) is None:
+            raise InvalidInput(f"{source}: unknown kind of file; known are {known_suffixes()}")
+        return [path]
+    if path.is_dir():
+        found = list(_walk(path))
+    elif glob.has_magic(source):
+        found = list(_matches(path, source_root(source)))
+    else:
+        raise InvalidInput(f"{source}: no such file or folder")
+    if not found:
+        raise InvalidInput(f"{source}: no documents there; known kinds of files are {known_suffixes()}")
+    return sorted(found)
+
+
+def source_root(source: str) -> Path:
+    """What the ids of a source's documents are relative to: the folder, the file's folder, or of a glob the part
+    before its first wildcard."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or not glob.has_magic(source):
+        return path.parent
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+    return Path(*plain)
+
+
+def read_source(source: str) -> Iterator[ReadResult]:
+    """Every document of every file. Raises InvalidInput as `find_files` does, before the first."""
+    root = source_root(source)
+    for path in find_files(source):
+        yield from read_file(path, root)
+
+
+def known_suffixes() -> str:
+    return ", ".join(READERS)
+
+
+def _matches(pattern: Path, root: Path) -> Iterator[Path]:
+    try:
+        matches = list(root.glob(str(pattern.relative_to(root))))  # does not follow links to folders: no loops
+    except ValueError as error:
+        raise InvalidInput(f"{pattern}: {error}") from error
+    for match in matches:
+        hidden = any(part.startswith(".") for part in match.relative_to(root).parts)
+        if not hidden and not match.is_dir() and reader_of(match):
+            yield match
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    unlisted: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(
+        root, followlinks=True, onerror=lambda error: unlisted.append(Path(error.filename))
+    ):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in files if not name.startswith(".") and reader_of(Path(name)))
+    yield from unlisted

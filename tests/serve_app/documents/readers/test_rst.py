@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from tests.serve_app.documents.readers.conftest import Read, only
+
+SOURCE = """
+=========
+The Title
+=========
+
+Intro with ``code``, :func:`~a.b.c`, :ref:`a page <target>`, `a link <http://x>`_ and |name|.
+
+.. |name| replace:: substituted
+.. a comment
+
+Install
+-------
+
+.. note:: Take care.
+
+.. versionadded:: 3.2
+   New :class:`Foo`.
+
+.. code-block:: python
+   :caption: not known to docutils
+
+   x = 1
+
+Then::
+
+    literal
+
+Linux
+~~~~~
+
+- item
+  goes on
+- last
+
+1. a
+2. b
+
+term
+   Its definition.
+
+=====  =====
+A      B
+=====  =====
+1      2
+3      4
+=====  =====
+
+.. toctree::
+
+   file
+.. include:: /etc/passwd
+"""
+
+
+def test_structure_becomes_markdown(read: Read) -> None:
+    document = only(read("a.rst", SOURCE))
+    assert document.title == "The Title"
+    assert document.text.split("\n\n") == [
+        "# The Title",
+        "Intro with code, a.b.c, a page, a link and substituted.",
+        "## Install",
+        "Take care.",
+        "versionadded 3.2",
+        "New Foo.",
+        "```python\nx = 1\n```",
+        "Then:",
+        "```\nliteral\n```",
+        "### Linux",
+        "- item goes on\n- last",
+        "1. a\n2. b",
+        "- term: Its definition.",
+        "| A | B |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |",
+    ]
+
+
+def test_sections_without_a_title_begin_at_level_1(read: Read) -> None:
+    document = only(read("a.rst", "A\n=\n\nx\n\nB\n=\n\ny\n"))
+    assert (document.title, document.text) == ("a", "# A\n\nx\n\n# B\n\ny")
+
+
+def test_broken_markup_keeps_its_words(read: Read) -> None:
+    text = only(
+        read("a.rst", "A *broken `mess |of [markup_\n\n.. unknown-thing:: argument\n   :option: x\n\n   body words\n")
+    ).text
+    assert all(word in text for word in ("broken", "mess", "markup", "unknown-thing argument", "body words"))
+
+
+def test_files_are_not_included(read: Read) -> None:
+    document = only(
+        read("a.rst", "Text.\n\n.. csv-table:: T\n   :file: /etc/passwd\n\n.. raw:: html\n   :file: /etc/passwd\n")
+    )
+    assert "root:" not in document.text

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.documents.sources import find_files, read_source, source_root
+from serve_app.errors import InvalidInput
+from serve_app.types import Document
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.md", "a/x.TXT", "a/deep/y.jsonl.gz", "a/.hidden.md", ".git/z.md", "a/program.exe", "a/data.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    return tmp_path
+
+
+def names(tree: Path, source: str) -> list[str]:
+    return [path.relative_to(tree).as_posix() for path in find_files(source)]
+
+
+def test_a_folder_gives_all_known_files_below_sorted(tree: Path) -> None:
+    assert names(tree, str(tree)) == ["a/deep/y.jsonl.gz", "a/x.TXT", "b.md"]
+
+
+def test_a_linked_folder_is_followed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "c.md").write_text("x")
+    (tree / "linked").symlink_to(other)
+    assert "linked/c.md" in names(tree, str(tree))
+
+
+def test_globs(tree: Path) -> None:
+    assert names(tree, f"{tree}/**/*.TXT") == ["a/x.TXT"]
+    assert names(tree, f"{tree}/*.md") == ["b.md"]
+    assert names(tree, f"{tree}/**/*") == ["a/deep/y.jsonl.gz", "a/x.TXT", "b.md"]
+
+
+def test_a_file_with_wildcards_in_its_name_is_itself(tree: Path) -> None:
+    (tree / "a[1].md").write_text("x")
+    assert names(tree, f"{tree}/a[1].md") == ["a[1].md"]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("a/program.exe", "unknown kind of file; known are .md"),
+        (".git", "no documents there; known kinds of files are .md"),
+        ("a/*.exe", "no documents there"),
+        ("a/**x", "only be an entire path component"),
+    ],
+)
+def test_a_source_without_documents_is_refused(tree: Path, source: str, says: str) -> None:
+    (tree / ".git" / "z.md").unlink()
+    with pytest.raises(InvalidInput, match=says):
+        find_files(f"{tree}/{source}")
+
+
+def test_ids_are_relative_to_the_source(tree: Path) -> None:
+    assert source_root(str(tree)) == source_root(f"{tree}/**/*.md") == source_root(f"{tree}/b.md") == tree
+    assert list(read_source(f"{tree}/*.md")) == [Document("b.md", "text", "b")]
+    assert list(read_source(f"{tree}/a/x.TXT")) == [Document("x.TXT", "text", "x")]
