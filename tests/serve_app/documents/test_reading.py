@@ -79,20 +79,20 @@ def test_what_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def not_root() -> Iterator[None]:
+def unreadable(tmp_path: Path) -> Iterator[Path]:
     """Root may read everything, so become nobody for a while."""
+    path = tmp_path / "a.txt"
+    path.touch(mode=0)
     before = os.geteuid()
     if before == 0:
         os.seteuid(65_534)
-    yield
+    yield path
     os.seteuid(before)
 
 
-@pytest.mark.usefixtures("not_root")
-def test_an_unreadable_file_is_a_failure(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.touch(mode=0)
-    assert list(read_file(path, tmp_path)) == [ReadFailure("a.txt", "cannot be read: Permission denied")]
+def test_an_unreadable_file_is_a_failure(unreadable: Path) -> None:
+    expected = ReadFailure("a.txt", "cannot be read: Permission denied")
+    assert list(read_file(unreadable, unreadable.parent)) == [expected]
 
 
 def test_a_file_over_the_limit_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
