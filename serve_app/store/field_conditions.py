@@ -38,10 +38,11 @@ def read_object(raw: object, at: str, allowed: tuple[str, ...]) -> Object:
     """The fields that are present; as in Qdrant, `null` means absent."""
     if not isinstance(raw, dict):
         fail(at, f"must be an object with {', '.join(allowed)}, not {show(raw)}")
-    for name in raw:
+    present = {name: value for name, value in raw.items() if value is not None}
+    for name in present:
         if name not in allowed:
             fail(at, f"unknown field {show(name)}; allowed: {', '.join(allowed)}")
-    return {name: value for name, value in raw.items() if value is not None}
+    return present
 
 
 def read_match(raw: object, at: str) -> Object:

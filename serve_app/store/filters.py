@@ -114,6 +114,7 @@ class _Parser:
     def _condition(self, raw: object, at: str, depth: int, path_of: PathOf) -> Object:
         if not isinstance(raw, dict):
             fail(at, f"must be an object, not {show(raw)}; {SHAPES}")
+        raw = {name: value for name, value in raw.items() if value is not None}
         for name in REFUSED.keys() & raw.keys():
             fail(at, f"{name} is not supported; {REFUSED[name]}")
         if "key" in raw:

@@ -26,7 +26,11 @@ T = TypeVar("T")
 GRPC_PORT, REST_PORT = 6334, 6333
 TRY_PAUSES_S = (0.05, 0.25)  # a node that restarts, or a connection that it closed; every call of ours may be repeated
 
-BY_HTTP_STATUS: dict[int, type[PlatformError]] = {400: InvalidInput, 404: NotFound, 409: Conflict, 422: InvalidInput}
+BY_HTTP_STATUS: dict[int, type[PlatformError]] = {
+    **dict.fromkeys((400, 413, 422), InvalidInput),
+    404: NotFound,
+    409: Conflict,
+}
 BY_GRPC_CODE: dict[grpc.StatusCode, type[PlatformError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
     grpc.StatusCode.FAILED_PRECONDITION: InvalidInput,

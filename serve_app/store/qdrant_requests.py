@@ -24,6 +24,7 @@ from serve_app.types import (
     IndexedDocument,
     JsonObject,
     Scope,
+    SparseVector,
     StoreQuery,
     document_point_id,
     passage_point_id,
@@ -80,8 +81,7 @@ def _retrievers(query: StoreQuery, candidates: int) -> Iterator[models.Prefetch]
         params = models.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None
         yield models.Prefetch(query=query.dense.tolist(), using=DENSE, filter=matching, limit=candidates, params=params)
     if query.sparse is not None and query.sparse.indices.size:
-        sparse = models.SparseVector(indices=query.sparse.indices.tolist(), values=query.sparse.values.tolist())
-        yield models.Prefetch(query=sparse, using=SPARSE, filter=matching, limit=candidates)
+        yield models.Prefetch(query=to_sparse(query.sparse), using=SPARSE, filter=matching, limit=candidates)
 
 
 def _fusion(query: StoreQuery) -> models.Query:
@@ -103,16 +103,18 @@ def record_points(
 def passage_points(scope: Scope, documents: Iterable[IndexedDocument]) -> Iterator[models.PointStruct]:
     for indexed in documents:
         for item in indexed.passages:
+            vectors: dict[str, Any] = {DENSE: item.dense.tolist()}
+            if item.sparse.indices.size:  # a passage without words is not among the sparse ones
+                vectors[SPARSE] = to_sparse(item.sparse)
             yield models.PointStruct(
                 id=passage_point_id(scope, indexed.document.id, item.passage.number),
-                vector={
-                    DENSE: item.dense.tolist(),
-                    SPARSE: models.SparseVector(
-                        indices=item.sparse.indices.tolist(), values=item.sparse.values.tolist()
-                    ),
-                },
+                vector=vectors,
                 payload=passage_payload(indexed.document, item.passage),
             )
+
+
+def to_sparse(vector: SparseVector) -> models.SparseVector:
+    return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 
 def in_requests(

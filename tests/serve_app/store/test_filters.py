@@ -82,6 +82,13 @@ def test_instants_are_utc(text: str) -> None:
     assert parse(must(key="day", range={"lt": text})) == expected
 
 
+def test_a_filter_of_the_client_is_understood() -> None:
+    """Its models write every field that they have, most as null."""
+    condition = {"key": "year", "match": {"value": 2024}, "range": None, "geo_radius": None, "is_empty": None}
+    expected = must(key="metadata.year", match={"value": 2024})
+    assert parse({"must": [condition], "should": None, "must_not": None, "min_should": None}) == expected
+
+
 def test_repeated_conditions_count_twice_in_min_should() -> None:
     twice = {"conditions": [{"is_null": {"key": "a"}}] * 2, "min_count": 2}
     assert len(parse({"min_should": twice})["min_should"]["conditions"]) == 2  # type: ignore[index,call-overload,arg-type]

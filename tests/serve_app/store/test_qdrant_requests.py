@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from qdrant_client import models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+
+from serve_app.errors import InvalidInput
+from serve_app.store.filters import parse_filter
+from serve_app.store.payload import HIT_FIELDS, PASSAGE
+from serve_app.store.qdrant_requests import (
+    in_requests,
+    passage_points,
+    point_bytes,
+    record_points,
+    require_answerable,
+    to_filter,
+    to_request,
+)
+from serve_app.types import Fusion, FusionMethod, JsonObject, SparseVector
+from tests.contracts.corpus import SCOPE, document, query, where
+from tests.serve_app.store.test_filter_equivalence import CONDITION, filters
+
+EMPTY = SparseVector(np.array([], np.uint32), np.array([], np.float32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(filters(CONDITION))
+def test_a_filter_survives_the_wire(raw: dict[str, Any]) -> None:
+    """As protobuf, which is what a server gets over gRPC."""
+    sent = to_filter(parse_filter(raw, max_depth=8, max_conditions=1_000), PASSAGE)
+    received = GrpcToRest.convert_filter(RestToGrpc.convert_filter(sent))
+    assert canonical(received) == canonical(sent)
+
+
+def canonical(filter: models.Filter) -> JsonObject:
+    return parse_filter(filter.model_dump(mode="json", by_alias=True), max_depth=10, max_conditions=1_000)
+
+
+QUERIES = [
+    query("cats", mode, filter=filter, diversity=diversity, fusion=fusion, hnsw_ef=64)
+    for mode in ("dense", "sparse", "hybrid")
+    for filter in (None, where("metadata.year", 2024))
+    for diversity in ((None, 0.5) if mode != "sparse" else (None,))
+    for fusion in (Fusion(FusionMethod.RRF, 10), Fusion(FusionMethod.DBSF))
+]
+
+
+@pytest.mark.parametrize("asked", QUERIES, ids=lambda q: f"{q.diversity}-{q.fusion.method}")
+def test_a_query_has_a_form_on_the_wire(asked: Any) -> None:
+    request = to_request(asked, 10, 5, HIT_FIELDS)
+    assert request is not None
+    message = RestToGrpc.convert_query_request(request, "acme~handbook")
+    assert (message.limit, message.offset) == (10, 5)
+    assert list(message.with_payload.include.fields) == list(HIT_FIELDS)
+    leaves = [message, *message.prefetch, *(leaf for prefetch in message.prefetch for leaf in prefetch.prefetch)]
+    assert any(len(leaf.filter.must) for leaf in leaves)  # passages only, however the query is built
+
+
+def test_points_have_a_form_on_the_wire() -> None:
+    indexed = [document("d", "cats purr", metadata={"year": 2024, "tags": ["a", None]})]
+    for point in (*record_points(SCOPE, indexed, complete=True), *passage_points(SCOPE, indexed)):
+        back = GrpcToRest.convert_point_struct(RestToGrpc.convert_point_struct(point))
+        assert (back.id, back.payload) == (point.id, point.payload)
+
+
+def test_a_passage_without_words_has_no_sparse_vector() -> None:
+    whole = document("d", "cats purr")
+    wordless = dataclasses.replace(whole, passages=(dataclasses.replace(whole.passages[0], sparse=EMPTY),))
+    [point] = passage_points(SCOPE, [wordless])
+    assert isinstance(point.vector, dict)
+    assert point.vector.keys() == {"dense"}
+
+
+def test_a_query_without_words_is_dense_or_nothing() -> None:
+    assert to_request(dataclasses.replace(query("x", "sparse"), sparse=EMPTY), 10, 0, HIT_FIELDS) is None
+    hybrid = to_request(dataclasses.replace(query("x"), sparse=EMPTY), 10, 0, HIT_FIELDS)
+    assert hybrid is not None
+    assert isinstance(hybrid.prefetch, list)
+    assert [prefetch.using for prefetch in hybrid.prefetch] == ["dense"]
+
+
+@pytest.mark.parametrize("diversity", [-0.1, 1.1, float("nan")])
+def test_diversity_has_bounds(diversity: float) -> None:
+    with pytest.raises(InvalidInput, match="diversity"):
+        require_answerable(query("x", diversity=diversity))
+
+
+def test_requests_are_bounded_in_bytes() -> None:
+    points = list(passage_points(SCOPE, [document("d", *[f"text {'x' * (n % 7) * 100}" for n in range(50)])]))
+    requests = list(in_requests(points, max_bytes=5_000))
+    assert [point for request in requests for point in request] == points
+    assert len(requests) > 1
+    for request in requests:
+        assert len(request) == 1 or sum(map(point_bytes, request)) <= 5_000
+
+
+def test_a_point_larger_than_a_request_goes_alone() -> None:
+    points = list(passage_points(SCOPE, [document("d", "small", "x" * 10_000, "small")]))
+    assert [len(request) for request in in_requests(points, max_bytes=5_000)] == [1, 1, 1]
+    assert list(in_requests([])) == []
+
+
+def test_estimated_bytes_are_not_less_than_those_sent() -> None:
+    for point in passage_points(SCOPE, [document("d", "cats purr", "é" * 1_000, metadata={"deep": {"list": [1, 2]}})]):
+        sent = models.PointsList(points=[point]).model_dump_json(exclude_unset=True)
+        assert point_bytes(point) >= 0.8 * len(sent.encode())
