@@ -1,0 +1,88 @@
+"""A replica for tests: real engine, real embedded store, and where a test needs it, a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from serve_app.api.services import Services
+from serve_app.documents.indexing import Indexer
+from serve_app.embedding.models import resolve_model
+from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
+from serve_app.ports import Embedder, VectorStore
+from serve_app.search.embedder import BatchedEmbedder
+from serve_app.search.service import Searcher
+from serve_app.settings import EmbeddingSettings, Settings
+from serve_app.store.sparse import Bm25SparseEncoder
+
+START_TIMEOUT_S = 20.0
+
+
+@cache
+def tokenizer_of(settings: EmbeddingSettings, data_dir: Path) -> ModelTokenizer:
+    return load_tokenizer(resolve_model(settings, data_dir))
+
+
+def make_services(settings: Settings, embedder: Embedder, store: VectorStore, /, **replaced: Any) -> Services:
+    """Wired as the gateway does it. settings.data_dir holds the model."""
+    batched = BatchedEmbedder(embedder, settings.batching)
+    sparse = Bm25SparseEncoder()
+    parts: dict[str, Any] = {
+        "settings": settings.api,
+        "models": ("sentence-transformers/all-MiniLM-L6-v2",),
+        "embedder": batched,
+        "sparse": sparse,
+        "store": store,
+        "searcher": Searcher(
+            embedder=batched,
+            sparse=sparse,
+            store=store,
+            search=settings.search,
+            batching=settings.batching,
+            release="test",
+        ),
+        "indexer": Indexer(
+            tokenizer=tokenizer_of(settings.embedding, settings.data_dir),
+            chunking=settings.chunking,
+            embedder=batched,
+            sparse=sparse,
+            store=store,
+        ),
+        "checks": {"store": store.check},
+    }
+    return Services(**parts | replaced)
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://replica")
+
+
+@contextmanager
+def live_server(app: FastAPI) -> Iterator[tuple[str, int]]:
+    """The app behind uvicorn on a free port, in a thread with an event loop of its own: (host, port)."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not server.started:
+            assert thread.is_alive() and time.monotonic() < deadline_s, "the server did not start"
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(START_TIMEOUT_S)
+
+
+def settings_with(data_dir: Path, **api: Any) -> Settings:
+    base = Settings(data_dir=data_dir)
+    return base.model_copy(update={"api": base.api.model_copy(update=api)})

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+
+
+async def put(client: httpx.AsyncClient, collection: str, *texts: str) -> None:
+    documents = [{"id": f"d{i}", "text": text} for i, text in enumerate(texts)]
+    response = await client.post(f"/v1/collections/{collection}/documents", json={"documents": documents})
+    assert response.status_code == 200
+
+
+async def test_counts(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/collections")).json() == {"collections": []}
+    await put(client, "b", "one", "two")
+    await put(client, "a", "three")
+    a, b = ({"name": name, "documents": n, "passages": n} for name, n in (("a", 1), ("b", 2)))
+    assert (await client.get("/v1/collections")).json() == {"collections": [a, b]}
+    assert (await client.get("/v1/collections/b")).json() == b
+
+
+async def test_dropped_is_gone_and_the_others_stay(client: httpx.AsyncClient) -> None:
+    await put(client, "a", "one", "two")
+    await put(client, "b", "three")
+    assert (await client.delete("/v1/collections/a")).json() == {"deleted": 2}
+    assert [c["name"] for c in (await client.get("/v1/collections")).json()["collections"]] == ["b"]
+    assert (await client.get("/v1/collections/a/documents/d0")).status_code == 404
+    await put(client, "a", "four")
+    assert (await client.get("/v1/collections/a")).json()["documents"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/documents"),
+        ("GET", "/documents/a"),
+        ("DELETE", "/documents/a"),
+    ],
+)
+async def test_unknown_collection_is_404(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, f"/v1/collections/nowhere{path}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "nowhere" in response.json()["detail"]
