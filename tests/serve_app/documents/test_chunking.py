@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from serve_app.documents.chunking import SPECIAL_TOKENS, chunk, embedding_title
 from serve_app.errors import ConfigurationError
-from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import Passage
-from tests.serve_app.documents.conftest import MiniLmTokenizer
+from tests.serve_app.documents.conftest import default_tokenizer
 
-TOKENIZER = MiniLmTokenizer()
+TOKENIZER = default_tokenizer()
 LINES = ("# A", "## B", "### C *d*", "- item", "  - inner", "1. one", "```", "    code", "> quote", "---", "===", "<p>")
 INLINE = (
     "text ",
@@ -159,8 +158,9 @@ def test_a_paragraph_over_dashes_is_not_a_heading() -> None:
 
 
 def test_the_models_limit_wins() -> None:
-    class Short(MiniLmTokenizer):
+    class Short:
         max_tokens = 32
+        token_spans = TOKENIZER.token_spans
 
     passages = chunk(words(100), title="", tokenizer=Short(), settings=ChunkingSettings(max_tokens=256))
     assert [passage.tokens for passage in passages] == [30, 30, 30, 10]
@@ -172,7 +172,7 @@ def test_a_budget_without_room_is_refused() -> None:
 
 
 @pytest.mark.parametrize("unit", ["x", "word ", "A line.\n", "- item\n", "> q\n", "| a |\n", "漢", "# h\n\ntext\n\n"])
-def test_time_is_linear(unit: str, tokenizer: Tokenizer) -> None:
+def test_time_is_linear(unit: str) -> None:
     def seconds(chars: int) -> float:
         text = unit * (chars // len(unit))
         begun = time.process_time()
