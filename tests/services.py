@@ -12,10 +12,8 @@ import pytest
 def require(*names: str) -> str:
     """The path of the first of these programs that is installed, else the test is skipped with the reason.
     With REQUIRE_SERVICES=1, as in CI, it fails instead: nothing is left out unseen."""
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    missing(f"{' or '.join(names)} is not installed")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or missing(f"{' or '.join(names)} is not installed")
 
 
 def missing(reason: str) -> NoReturn:

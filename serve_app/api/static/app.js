@@ -22,15 +22,20 @@ let isEditing = false; // typing goes on: it replaces its own entry of the histo
 // state → page
 
 function drawControls() {
-  const query = byId("query");
-  if (query.value.trim() !== state.query) query.value = state.query;
-  byId("clear").hidden = !query.value;
+  byId("clear").hidden = !byId("query").value;
   document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
   byId("collection").value = state.collection;
   byId("curl-open").hidden = !state.query;
   document.title = state.query ? `${state.query} · ai-docs` : "ai-docs search";
   document.body.dataset.view = state.query || state.brokenFilter ? "results" : "welcome";
   drawFilter();
+}
+
+/** Put the state's query into its box, the caret behind it. Only where it does not come from there: see searchTyped. */
+function fillQuery() {
+  const query = byId("query");
+  query.value = state.query;
+  query.setSelectionRange(query.value.length, query.value.length);
 }
 
 function drawFilter() {
@@ -102,6 +107,7 @@ async function run() {
   running = new AbortController();
   const { signal } = running;
   drawControls();
+  if (!state.collection) return; // not known yet: start() comes back; or there is none to search
   if (!state.query || state.brokenFilter) {
     setBusy(false);
     clearAnswer();
@@ -144,8 +150,7 @@ function setBusy(busy) {
 
 function welcome() {
   const chosen = known.find(({ name }) => name === state.collection);
-  if (chosen) showWelcome(chosen, (query) => change({ query }));
-  else if (!known.length) showNoCollections();
+  if (chosen) showWelcome(chosen, searchExample);
 }
 
 // events → state
@@ -177,6 +182,12 @@ function searchTyped() {
   const replace = isEditing;
   isEditing = true;
   return change({ query }, { replace });
+}
+
+function searchExample(query) {
+  byId("query").value = query;
+  searchTyped();
+  isEditing = false;
 }
 
 function onTyped(event) {
@@ -244,6 +255,7 @@ function bind() {
     state = readState(location.search);
     state.collection ||= defaultCollection();
     isEditing = false;
+    fillQuery();
     run();
   });
   bindKeys({ clearQuery, toggleTheme, openCurl: () => openCurl(state) });
@@ -273,10 +285,12 @@ async function start() {
     showNoCollections();
     return;
   }
-  run();
+  if (typing) searchTyped(); // a fast typist was first
+  else run();
 }
 
 bind();
+fillQuery();
 drawControls();
 showPanel(matchMedia("(min-width: 60rem)").matches || Boolean(state.brokenFilter));
 start();
