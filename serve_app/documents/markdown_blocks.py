@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate
 
@@ -14,7 +14,11 @@ from markdown_it.token import Token
 
 MAX_HEADING_CHARS = 200  # a longer "heading" is prose that happens to stand above a line of dashes
 
+WINDOW_CHARS = 131_072
+
 NEWLINE = re.compile(r"\r\n?|\n")  # what markdown-it takes for the end of a line
+BLANK_LINE = re.compile(r"(?:\r\n?|\n)[ \t]*(?=\r|\n|\Z)")
+FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})")
 # Inline markup is never needed; link definitions would vanish without a token, as paragraphs they stay.
 BLOCK_PARSER = MarkdownIt("commonmark").enable("table").disable(["inline", "text_join", "reference"])
 INLINE_PARSER = MarkdownIt("commonmark")
@@ -42,15 +46,43 @@ class Block:
     heading: str = ""
 
 
-def parse_blocks(text: str) -> list[Block]:
-    """Blocks in order, without overlap. Raises nothing: any text is Markdown."""
-    lines = [0, *(match.end() for match in NEWLINE.finditer(text)), len(text)]
+def parse_blocks(text: str, window_chars: int = WINDOW_CHARS) -> list[Block]:
+    """Blocks in order, without overlap. Raises nothing: any text is Markdown.
+
+    window_chars: how much is parsed at once, which bounds the memory of the parser's tokens (460 bytes for a character
+    of a list of tiny items). The last block of a window is parsed again with what follows it; one as large as a
+    window is cut there, but a table or a fenced code goes on to its end.
+    """
     blocks: list[Block] = []
-    for block in _parsed_blocks(text, lines):
-        blocks.extend(_gap(text, blocks[-1].end if blocks else 0, block.start))
-        blocks.append(block)
+    start = 0
+    while start < len(text):
+        line_end = NEWLINE.search(text, start + window_chars)
+        end = line_end.end() if line_end else len(text)
+        parsed = list(_parsed_blocks(text, start, end))
+        start = end
+        if end < len(text) and len(parsed) > 1:
+            start = parsed.pop().start
+        elif end < len(text) and parsed:
+            parsed = [replace(parsed[0], end=_true_end(text, parsed[0]))]
+            start = parsed[0].end
+        for block in parsed:
+            blocks.extend(_gap(text, blocks[-1].end if blocks else 0, block.start))
+            blocks.append(block)
     blocks.extend(_gap(text, blocks[-1].end if blocks else 0, len(text)))
     return blocks
+
+
+def _true_end(text: str, block: Block) -> int:
+    """Where a block ends of which the window showed the beginning."""
+    match block.kind:
+        case BlockKind.CODE if fence := FENCE.match(text, block.start):
+            closing = re.compile(rf"^ {{0,3}}{fence[1][0]}{{{len(fence[1])},}}[ \t]*(?:\r\n?|\n|\Z)", re.MULTILINE)
+            end = closing.search(text, fence.end())
+        case BlockKind.TABLE:
+            end = BLANK_LINE.search(text, block.end)
+        case _:
+            return block.end
+    return end.end() if end else len(text)
 
 
 def _gap(text: str, start: int, end: int) -> Iterator[Block]:
@@ -59,8 +91,9 @@ def _gap(text: str, start: int, end: int) -> Iterator[Block]:
         yield Block(BlockKind.PROSE, start, end)
 
 
-def _parsed_blocks(text: str, lines: Sequence[int]) -> Iterator[Block]:
-    tokens = BLOCK_PARSER.parse(text)
+def _parsed_blocks(text: str, start: int, end: int) -> Iterator[Block]:
+    lines = [start, *(match.end() for match in NEWLINE.finditer(text, start, end)), end]
+    tokens = BLOCK_PARSER.parse(text[start:end])
     first = 0
     for last, depth in enumerate(accumulate(token.nesting for token in tokens)):
         if depth == 0:
