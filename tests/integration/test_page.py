@@ -62,6 +62,18 @@ def test_an_older_answer_never_replaces_a_newer_one(visit: Visit) -> None:
     assert [body["query"] for body in visit.searches()] == ["copy a file", "standard deviation"]
 
 
+def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
+    held: list[Route] = []
+    visit.page.route("**/v1/collections", held.append)
+    with visit.page.expect_request("**/v1/collections"):
+        page = visit.open("/")
+    page.get_by_role("searchbox").fill("dedent")
+    page.get_by_role("searchbox").press("Enter")
+    held[0].continue_()
+    expect(hits(page).first).to_contain_text("textwrap.dedent")
+    expect(page.get_by_role("searchbox")).to_have_value("dedent")
+
+
 def test_the_mode_is_asked_for_and_kept_in_the_address(visit: Visit) -> None:
     page = visit.open(RESULTS)
     expect(hits(page).first).to_be_visible()
