@@ -14,7 +14,7 @@ import sys
 from qdrant_edge import EdgeShard
 
 PR_SET_PDEATHSIG = 1
-NICENESS = 10
+NICENESS = 5  # searches go first
 
 
 def main(folder: str, parent_pid: int) -> None:

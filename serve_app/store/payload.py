@@ -29,6 +29,7 @@ KEYWORD_FIELDS = (KIND, "document_id", "subject")  # indexed from the start …
 INTEGER_FIELDS = ("number",)
 HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
 DOCUMENT_FIELDS = ("document_id", "text", "title", "url", "metadata", "subject")  # what a Document is made of
+MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
 MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
 
 OF_KIND: Mapping[str, JsonObject] = {
@@ -116,20 +117,32 @@ def facet_texts(value: JsonValue) -> Any:
 
 
 def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
-    """Raises InvalidInput, which names the document, for a vector of another length than `dim` or with NaN or
-    infinity, a malformed sparse vector, a number of a passage that is not its place, and text or metadata that
-    is not JSON (NaN, a lone surrogate). Called before anything is written, so that nothing is half-written."""
+    """Called before anything is written, so that nothing is half-written. Raises InvalidInput, which names the
+    document, for a vector that `vector_fault` finds wrong, a passage whose number is not its place, and text or
+    metadata that is not JSON (NaN, a lone surrogate) or too deep."""
     for indexed in documents:
         document = indexed.document
         try:
             json.dumps(document_payload(document, 0, None), allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"document {document.id[:80]!r} cannot be stored as JSON: {error}") from error
+        if is_deeper(dict(document.metadata), MAX_METADATA_DEPTH):
+            raise InvalidInput(
+                f"document {document.id[:80]!r}: metadata is nested deeper than {MAX_METADATA_DEPTH} levels"
+            )
         for place, item in enumerate(indexed.passages):
             if item.passage.number != place:
                 raise InvalidInput(f"document {document.id[:80]!r}: passage {place} has number {item.passage.number}")
             if reason := vector_fault(item.dense, item.sparse, dim):
                 raise InvalidInput(f"document {document.id[:80]!r}, passage {place}: {reason}")
+
+
+def is_deeper(value: JsonValue, levels: int) -> bool:
+    """Whether lists and objects are nested in each other more than so many levels deep."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(item, levels - 1) for item in inner)
 
 
 def vector_fault(dense: np.ndarray[Any, Any] | None, sparse: SparseVector | None, dim: int) -> str:

@@ -10,11 +10,18 @@ import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
-from serve_app.types import Document, Scope, SparseVector, VectorSpace
+from serve_app.types import Document, JsonValue, Scope, SparseVector, VectorSpace
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, scrolled, where
 from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
 
 ODD_IDS = ["a/b:c?d=é", "nul\0inside", "日本語 🦜", " ", "x" * 2_000, '"quoted" \\ [0].b', "\x1f", "e\u0301", "\u00e9"]
+
+
+def deep_list(levels: int) -> JsonValue:
+    value: JsonValue = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 class VectorStoreContract(VectorQueryContract):
@@ -210,7 +217,7 @@ class VectorStoreContract(VectorQueryContract):
             await store.write(SCOPE, SPACE, [document("d", "new"), broken])
         assert (await store.document(SCOPE, "d")).text == "old"
 
-    @pytest.mark.parametrize("value", [float("nan"), "\ud800", {"deep": [float("inf")]}])
+    @pytest.mark.parametrize("value", [float("nan"), "\ud800", {"x": [float("inf")]}, deep_list(100)])
     async def test_metadata_that_is_not_json_is_refused(self, store: VectorStore, value: object) -> None:
         with pytest.raises(InvalidInput, match="'d'"):
             await store.write(SCOPE, SPACE, [document("d", "text", metadata={"bad": value})])  # type: ignore[dict-item]

@@ -12,16 +12,9 @@ from serve_app.store.edge import EdgeStore
 from tests.contracts.vector_store import VectorStoreContract
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
-    store = EdgeStore.open(tmp_path, StoreSettings())
-    yield store
-    await store.close()
-
-
 class TestEdgeStore(VectorStoreContract):
     @pytest.fixture
-    async def store(self, tmp_path: Path) -> AsyncIterator[EdgeStore]:  # type: ignore[override]
-        store = EdgeStore.open(tmp_path, StoreSettings())
+    async def store(self, folder: Path) -> AsyncIterator[EdgeStore]:  # type: ignore[override]
+        store = EdgeStore.open(folder, StoreSettings())
         yield store
         await store.close()

@@ -1,0 +1,75 @@
+"""Documents with random vectors, as many as one likes, for tests of the embedded store's machinery."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serve_app.store.edge import EdgeStore
+from serve_app.types import (
+    Document,
+    IndexedDocument,
+    IndexedPassage,
+    Passage,
+    Scope,
+    SparseVector,
+    StoreQuery,
+    StoreResult,
+    Vector,
+    VectorSpace,
+)
+
+DIM = 64
+SPACE = VectorSpace("random", "1", DIM)
+SCOPE = Scope("acme", "random")
+
+
+def random_vector(rng: np.random.Generator) -> Vector:
+    vector = rng.standard_normal(DIM, dtype=np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def random_sparse(rng: np.random.Generator) -> SparseVector:
+    indices = np.unique(rng.integers(0, 5_000, 8)).astype(np.uint32)
+    return SparseVector(indices, np.ones(len(indices), np.float32))
+
+
+def random_document(id: str, passages: int, version: int = 1) -> IndexedDocument:
+    """The same arguments give the same document, whose text and fingerprint are its version."""
+    rng = np.random.default_rng([version, *id.encode()])
+    parts = [
+        IndexedPassage(Passage(number, f"{id} v{version}"), random_vector(rng), random_sparse(rng))
+        for number in range(passages)
+    ]
+    return IndexedDocument(Document(id, f"{version}"), f"{version}", tuple(parts))
+
+
+def random_query(rng: np.random.Generator) -> StoreQuery:
+    return StoreQuery(SCOPE, SPACE, random_vector(rng), random_sparse(rng))
+
+
+async def passages_of(store: EdgeStore, *ids: str) -> list[list[str]]:
+    """For each document the texts of all its passages that a search can find."""
+    anywhere = random_vector(np.random.default_rng(0))
+    wheres = [{"must": [{"key": "document_id", "match": {"value": id}}]} for id in ids]
+    found = await store.query_batch([StoreQuery(SCOPE, SPACE, anywhere, limit=1_000, filter=where) for where in wheres])
+    return [[hit.text for hit in answer.hits] for answer in found if isinstance(answer, StoreResult)]
+
+
+async def texts_of(store: EdgeStore) -> dict[str, str]:
+    """Of every document."""
+    texts, cursor, more = {}, None, True
+    while more:
+        page = await store.scroll(SCOPE, limit=200, cursor=cursor)
+        texts |= {document.id: document.text for document in page.documents}
+        cursor, more = page.cursor, page.cursor is not None
+    return texts
+
+
+async def require_whole(store: EdgeStore, stored: dict[str, tuple[int, int]]) -> None:
+    """stored: id → version and number of passages. Each of these documents is stored, completely, and no more."""
+    versions = {id: f"{version}" for id, (version, _) in stored.items()}
+    assert await store.fingerprints(SCOPE, [*stored]) == versions
+    texts = await texts_of(store)
+    assert {id: texts.get(id) for id in stored} == versions
+    found = await passages_of(store, *stored)
+    assert found == [[f"{id} v{version}"] * passages for id, (version, passages) in stored.items()]
