@@ -64,7 +64,8 @@ class SearchBody(Body):
                 self.filter, max_depth=limits.max_filter_depth, max_conditions=limits.max_filter_conditions
             )
         except InvalidInput as error:
-            raise InvalidInput(f"filter: {error}") from None
+            where = str(error)
+            raise InvalidInput(where if where.startswith("filter") else f"filter.{where}") from None
         return dict(parsed) or None
 
 

@@ -126,8 +126,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"group_by": ""}, "group_by: ''"),
     ({"profile": "fast"}, "'fast' is not a search profile; there are: default"),
     ({"filter": []}, "filter: Input should be a valid dictionary"),
-    ({"filter": {"must": [{"key": "year", "range": {"gte": "soon"}}]}}, "filter: must[0].range.gte"),
-    ({"filter": {"most": []}}, "filter: "),
+    ({"filter": {"must": [{"key": "year", "range": {"gte": "soon"}}]}}, "filter.must[0].range.gte"),
+    ({"filter": {"most": []}}, "filter: unknown field"),
     ({"surprise": 1}, "surprise: unknown field"),
 ]
 
