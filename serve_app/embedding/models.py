@@ -63,13 +63,13 @@ def _locate(settings: EmbeddingSettings, models_dir: Path) -> tuple[str, Path, s
     """Name, folder and revision."""
     wanted = settings.revision
     folder = Path(settings.model).expanduser()
-    if folder.is_dir():
+    if any((folder / file).is_file() for file in ("modules.json", "config.json")):
         revision = content_revision(folder.resolve(), models_dir)
         if wanted not in (None, revision):
             raise ConfigurationError(f"{folder} is revision {revision}, the settings ask for {wanted}")
         return folder.resolve().name, folder.resolve(), revision
     if not MODEL_ID.fullmatch(settings.model):
-        raise ConfigurationError(f"{settings.model!r} is neither a folder nor a model's name such as owner/model")
+        raise ConfigurationError(f"{settings.model!r} is neither a folder with a model nor a name such as owner/model")
     name = settings.model.removeprefix(f"{HUB_DEFAULT_OWNER}/")
     if packaged := _package_folder(name):
         revision = content_revision(packaged, models_dir)

@@ -1,0 +1,60 @@
+"""Any sentence-transformers model by path: other poolings, dense layers, families, tokenizers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve_app.embedding.artifacts import artifact_name
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.models import resolve_model
+from serve_app.settings import EmbeddingSettings
+from tests.serve_app.embedding.conftest import SavesModel
+
+KINDS = [
+    {"pooling": "cls"},
+    {"pooling": "mean", "dense": 8},
+    {"pooling": "max", "family": "DistilBert"},
+    {"pooling": "lasttoken"},
+    {"pooling": "mean_sqrt_len_tokens"},
+    {"pooling": ["cls", "weightedmean"], "dense": 5},
+]
+TEXTS = ["one", "", "a few more words here", "long " * 60, "emoji 🙂 and 漢字"]
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's tracer warns of what the check after conversion settles
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_converted_model_answers_as_the_original(
+    kind: dict[str, object], with_tokenizer: bool, tmp_path: Path, save_tiny_model: SavesModel
+) -> None:
+    if not with_tokenizer and kind != KINDS[0]:
+        pytest.skip("once is enough")
+    from sentence_transformers import SentenceTransformer
+
+    from serve_app.embedding.backends.convert import convert
+
+    path = save_tiny_model(tmp_path, **kind)
+    if not with_tokenizer:
+        (path / "vocab.txt").write_text("\n".join(_vocabulary(path)))
+        (path / "tokenizer.json").unlink()
+    settings = EmbeddingSettings(model=str(path), precision="fp32")
+    model = resolve_model(settings, tmp_path)
+    folder = model.cache_dir / artifact_name("fp32")
+    folder.mkdir(parents=True)
+    convert(model, folder)  # here and not in a child process, which has its own test
+    assert (folder / "tokenizer.json").is_file() is not with_tokenizer
+
+    found = EmbeddingEngine.load(settings, tmp_path).embed(TEXTS)
+    expected = SentenceTransformer(str(path), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    assert found.vectors.shape == (len(TEXTS), model.dim)
+    assert found.tokens.max() == model.max_tokens == 32
+    assert np.asarray(found.vectors * expected).sum(axis=1).min() >= 0.9999
+
+
+def _vocabulary(path: Path) -> list[str]:
+    import json
+
+    vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
+    return sorted(vocabulary, key=vocabulary.__getitem__)
