@@ -33,7 +33,6 @@ BY_HTTP_STATUS: dict[int, type[PlatformError]] = {
 }
 BY_GRPC_CODE: dict[grpc.StatusCode, type[PlatformError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
-    grpc.StatusCode.FAILED_PRECONDITION: InvalidInput,
     grpc.StatusCode.OUT_OF_RANGE: InvalidInput,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: Conflict,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.types import Scope, VectorSpace
 
 SPACE = "space"  # the key in the collection's metadata
+MAX_INDEXES = 64  # of one collection; users name the fields
 SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
 
 
@@ -38,7 +40,7 @@ class QdrantCollections:
         self._settings = settings
         self._ask = ask
         self._spaces: dict[Scope, tuple[VectorSpace, float]] = {}  # with the time after which to look again
-        self._indexed: set[Scope] = set()
+        self._indexes: dict[Scope, set[str]] = {}  # paths that have one
         self._creating = asyncio.Lock()
 
     async def space(self, scope: Scope) -> VectorSpace:
@@ -61,21 +63,39 @@ class QdrantCollections:
                 actual = await self._read_space(scope)
             if actual != space:
                 raise conflict(scope, actual, space)
-            if scope not in self._indexed:
-                await self.index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
-                await self.index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
-                self._indexed.add(scope)
+            await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
+            await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
 
-    async def index(self, scope: Scope, paths: Iterable[str], kind: models.PayloadSchemaType) -> None:
-        """Returns when the index is complete; at once where there is one already."""
+    async def index_facet(self, scope: Scope, path: str) -> None:
+        """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
+        if len(self._indexes.get(scope, ())) >= MAX_INDEXES:
+            raise InvalidInput(f"{path!r}: the collection has facets or filters on {MAX_INDEXES} fields, the most")
+        await self._index(scope, [path], models.PayloadSchemaType.KEYWORD)
+
+    async def index_soon(self, scope: Scope, paths: Iterable[str]) -> None:
+        """Have the server make indexes while it goes on answering without; not more than MAX_INDEXES, and not those
+        that it refuses."""
+        have = self._indexes.setdefault(scope, set())
         for path in paths:
-            await self._ask(
-                self._client.create_payload_index,
-                collection_name=physical_name(scope),
-                field_name=path,
-                field_schema=kind,
-                wait=True,
-            )
+            if path not in have and len(have) < MAX_INDEXES:
+                with contextlib.suppress(InvalidInput):
+                    await self._index(scope, [path], models.PayloadSchemaType.KEYWORD, wait=False)
+                have.add(path)
+
+    async def _index(
+        self, scope: Scope, paths: Iterable[str], kind: models.PayloadSchemaType, wait: bool = True
+    ) -> None:
+        have = self._indexes.setdefault(scope, set())
+        for path in paths:
+            if path not in have:
+                await self._ask(
+                    self._client.create_payload_index,
+                    collection_name=physical_name(scope),
+                    field_name=path,
+                    field_schema=kind,
+                    wait=wait,
+                )
+                have.add(path)
 
     async def names(self, tenant: str) -> list[str]:
         """The tenant's collections, sorted."""
@@ -90,7 +110,7 @@ class QdrantCollections:
 
     def forget(self, scope: Scope) -> None:
         self._spaces.pop(scope, None)
-        self._indexed.discard(scope)
+        self._indexes.pop(scope, None)
 
     async def _read_space(self, scope: Scope) -> VectorSpace:
         try:
@@ -102,6 +122,7 @@ class QdrantCollections:
         if stored is None:
             raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
         space = VectorSpace(**stored)
+        self._indexes.setdefault(scope, set()).update(info.payload_schema or ())
         self._spaces[scope] = space, time.monotonic() + SPACE_TTL_S
         return space
 

@@ -9,6 +9,7 @@ import orjson
 from qdrant_client import models
 
 from serve_app.errors import InvalidInput
+from serve_app.store.facet_terms import facet_terms
 from serve_app.store.payload import (
     DENSE,
     PASSAGE,
@@ -36,8 +37,15 @@ INDEX_BYTES = 11
 
 
 def to_filter(filter: JsonObject | None, kind: str) -> models.Filter:
-    """Canonical filters are in Qdrant's own JSON."""
-    return models.Filter.model_validate(restrict(filter, kind))
+    """Canonical filters are in Qdrant's own JSON. Passages are narrowed by their mirror too (see facet_terms)."""
+    conditions = models.Filter.model_validate(restrict(filter, kind))
+    if kind != PASSAGE:
+        return conditions
+    mirrored = (
+        models.FieldCondition(key=terms.path, match=models.MatchAny(any=list(terms.texts)))
+        for terms in facet_terms(filter)
+    )
+    return models.Filter(must=[conditions, *mirrored])
 
 
 def require_answerable(query: StoreQuery) -> None:

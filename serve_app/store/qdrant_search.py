@@ -9,6 +9,7 @@ from typing import TypeVar
 from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import InvalidInput, PlatformError, Unavailable
+from serve_app.store.facet_terms import facet_terms
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.payload import HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_path, to_hit
 from serve_app.store.qdrant_calls import QdrantCalls
@@ -66,6 +67,7 @@ class QdrantSearch:
         async def examine() -> None:
             await self._collections.require_space(query.scope, query.space)
             require_answerable(query)
+            await self._collections.index_soon(query.scope, [terms.path for terms in facet_terms(query.filter)])
 
         return await value_or_fault(examine())
 
@@ -150,7 +152,7 @@ class QdrantSearch:
             present = to_filter({"must_not": [{"is_empty": {"key": facet_path(path)}}]}, PASSAGE)
             if not await self.count(scope, present):
                 return {}
-            await self._collections.index(scope, [facet_path(path)], models.PayloadSchemaType.KEYWORD)
+            await self._collections.index_facet(scope, facet_path(path))
             return await self._facet_counts(scope, path, passages)
 
     async def _facet_counts(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from serve_app.errors import InvalidInput
+from serve_app.store.facet_terms import FacetTerms, facet_terms
 from serve_app.store.filters import parse_filter
-from serve_app.store.payload import HIT_FIELDS, PASSAGE
+from serve_app.store.payload import DOCUMENT, HIT_FIELDS, PASSAGE, facet_texts
 from serve_app.store.qdrant_requests import (
     in_requests,
     passage_points,
@@ -23,18 +25,48 @@ from serve_app.store.qdrant_requests import (
 )
 from serve_app.types import Fusion, FusionMethod, JsonObject, SparseVector
 from tests.contracts.corpus import SCOPE, document, query, where
-from tests.serve_app.store.test_filter_equivalence import CONDITION, filters
+from tests.serve_app.store.test_filter_equivalence import (
+    CONDITION,
+    KEYS,
+    MATCH,
+    PAYLOADS,
+    condition_holds,
+    filters,
+    holds,
+)
 
 EMPTY = SparseVector(np.array([], np.uint32), np.array([], np.float32))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(filters(CONDITION))
 def test_a_filter_survives_the_wire(raw: dict[str, Any]) -> None:
     """As protobuf, which is what a server gets over gRPC."""
     sent = to_filter(parse_filter(raw, max_depth=8, max_conditions=1_000), PASSAGE)
     received = GrpcToRest.convert_filter(RestToGrpc.convert_filter(sent))
     assert canonical(received) == canonical(sent)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.fixed_dictionaries({"key": KEYS, "match": MATCH}))
+def test_the_mirror_leaves_out_nothing_that_the_filter_means(condition: dict[str, Any]) -> None:
+    wanted = parse_filter({"must": [condition]}, max_depth=8, max_conditions=1_000)
+    for terms in facet_terms(wanted):
+        for payload in PAYLOADS:
+            mirror = {"facets": facet_texts(payload["metadata"])}
+            found = condition_holds({"key": terms.path, "match": {"any": list(terms.texts)}}, mirror)
+            assert found or not holds(dict(wanted), payload)
+
+
+def test_the_mirror_narrows_what_must_hold() -> None:
+    year, tags = {"key": "metadata.year", "match": {"value": 1}}, {"key": "metadata.tags", "match": {"any": ["a", "b"]}}
+    others = [{"key": "title", "match": {"value": "t"}}, {"key": "metadata.n", "match": {"except": [1]}}]
+    wanted: JsonObject = {"must": [year, {"must": [tags]}, *others], "should": [year], "must_not": [year]}
+    assert list(facet_terms(wanted)) == [FacetTerms("facets.year", ("1",)), FacetTerms("facets.tags", ("a", "b"))]
+    assert list(facet_terms(None)) == []
+    sent = to_filter(wanted, PASSAGE).model_dump(mode="json", exclude_none=True)
+    assert {"key": "facets.year", "match": {"any": ["1"]}} in sent["must"]
+    assert "facets" not in str(to_filter(wanted, DOCUMENT))  # a record has no mirror
 
 
 def canonical(filter: models.Filter) -> JsonObject:
