@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TextIO
 
-from serve_app.documents.encoding import SAMPLE_BYTES, SURROGATE, decode, unicode_encoding
+from serve_app.documents.encoding import SAMPLE_BYTES, SURROGATE, encoding_of, unicode_encoding
 from serve_app.documents.readers.records import document_of
 from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of, read_whole, result_of
 from serve_app.errors import UnreadableDocument
@@ -25,7 +25,8 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 def read_json(path: Path, document_id: str) -> Iterator[ReadResult]:
     """One document for an object; one each for the objects of a list, or of the list under `documents`."""
-    content = json.loads(decode(read_whole(path)))
+    raw = read_whole(path)
+    content = json.loads(raw.decode(encoding_of(raw)).removeprefix("\ufeff"))  # cleaned after it is parsed
     if isinstance(content, dict) and isinstance(content.get("documents"), list):
         content = content["documents"]
     if isinstance(content, dict):

@@ -27,6 +27,8 @@ SETTINGS = {
     "syntax_highlight": "none",
     "smart_quotes": False,
 }
+MAX_BLOCK_CHARS = 20_000  # without a blank line; docutils' time for inline markup is quadratic, 90,000 took a minute
+BLANK_LINES = re.compile(r"\n[ \t]*\n")
 # :py:func:`~package.name`, :ref:`title <target>`
 ROLE = re.compile(r"(?::[\w.+-]+)+:`[~!]?(?P<text>[^`<]*?)(?:\s*<(?P<target>[^`>]*)>)?`")
 DIRECTIVE = re.compile(r"\.\.\s+(?P<name>[\w:.+-]+?)::[ \t]*(?P<argument>[^\n]*)(?P<body>.*)", re.DOTALL)
@@ -48,10 +50,17 @@ def read_rst(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def rst_to_markdown(source: str) -> tuple[str, str]:
-    """The title ("" if it has none) and the text as Markdown, the title in it as the first heading."""
-    tree = publish_doctree(source, settings_overrides=SETTINGS)
-    title = one_line(tree.get("title", ""))
-    return title, clean(join_blocks(_children(tree, 1 if title else 0)))
+    """The title ("" if it has none) and the text as Markdown, the title in it as the first heading. A source that is
+    beyond docutils, or all comment, is its own text: nothing is lost."""
+    if max(map(len, BLANK_LINES.split(source))) > MAX_BLOCK_CHARS:
+        return "", source
+    try:
+        tree = publish_doctree(source, settings_overrides=SETTINGS)
+        title = one_line(tree.get("title", ""))
+        text = clean(join_blocks(_children(tree, 1 if title else 0)))
+    except Exception:  # nested deeper than Python's stack, or its own bug
+        title, text = "", ""
+    return (title, text) if text.strip() else ("", source)
 
 
 def _children(node: nodes.Element, level: int) -> Iterator[str]:
@@ -137,7 +146,7 @@ def _directive(source: str) -> Iterator[str]:
         yield markdown_text.code_block(OPTION.sub("", body), argument if LANGUAGE.fullmatch(argument) else "")
     elif name not in NAVIGATION:
         yield one_line(_without_roles(f"{name} {argument}"))
-        yield from (one_line(part) for part in re.split(r"\n\s*\n", _without_roles(OPTION.sub("", body))))
+        yield from (one_line(part) for part in BLANK_LINES.split(_without_roles(OPTION.sub("", body))))
 
 
 def _without_roles(text: str) -> str:

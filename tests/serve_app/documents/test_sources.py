@@ -39,6 +39,13 @@ def test_globs(tree: Path) -> None:
     assert names(tree, f"{tree}/**/*") == ["a/deep/y.jsonl.gz", "a/x.TXT", "b.md"]
 
 
+def test_relative_sources(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    for source in ("*.md", "b.md", "./*.md", f"../{tree.name}/*.md"):
+        assert [path.resolve() for path in find_files(source)] == [tree / "b.md"]
+    assert [one.id for one in read_source("a/x*") if isinstance(one, Document)] == ["x.TXT"]
+
+
 def test_a_file_with_wildcards_in_its_name_is_itself(tree: Path) -> None:
     (tree / "a[1].md").write_text("x")
     assert names(tree, f"{tree}/a[1].md") == ["a[1].md"]

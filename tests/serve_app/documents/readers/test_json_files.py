@@ -38,6 +38,11 @@ def test_an_object_without_text_is_written_out(read: Read) -> None:
     assert document.metadata == {"name": "Lamp", "tags": ["x"], "price": 3.5}
 
 
+def test_line_separators_in_a_string_are_json(read: Read) -> None:
+    content = '{"text": "one\u2028two\u0085three"}'
+    assert only(read("a.json", content)).text == only(read("a.jsonl", content)).text == "one\ntwo\nthree"
+
+
 def test_a_bad_line_is_one_failure(read: Read) -> None:
     rows = [
         b'{"text": "one"}',

@@ -89,6 +89,13 @@ def test_broken_markup_keeps_its_words(read: Read) -> None:
     assert all(word in text for word in ("broken", "mess", "markup", "unknown-thing argument", "body words"))
 
 
+def test_what_docutils_cannot_read_is_its_own_text(read: Read) -> None:
+    deep = "".join(" " * depth + "x\n\n" for depth in range(400))
+    assert only(read("a.rst", deep)).text.count("x") == 400
+    assert only(read("a.rst", ".. all of it\n   a comment\n")).text == ".. all of it\n   a comment\n"
+    assert len(only(read("a.rst", "word " * 10_000)).text) > 49_000  # one line
+
+
 def test_files_are_not_included(read: Read) -> None:
     document = only(
         read("a.rst", "Text.\n\n.. csv-table:: T\n   :file: /etc/passwd\n\n.. raw:: html\n   :file: /etc/passwd\n")
