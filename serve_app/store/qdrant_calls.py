@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 from grpc.aio import AioRpcError  # type: ignore[import-untyped]
+from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
@@ -118,6 +119,8 @@ def translated(error: Exception, collection: str) -> Exception:
             kind, reason = StoreUnavailable, f"too many requests, try again in {error.retry_after_s} s: {error}"
         case ResponseHandlingException():
             kind, reason = StoreUnavailable, f"{type(error.source).__name__}: {str(error.source)[:500]}"
+        case ValidationError():  # over gRPC; requests are valid before they get here
+            kind, reason = StoreUnavailable, f"not an answer that a Qdrant server of this release gives: {error}"[:500]
         case ApiException() | QdrantException() | OSError():
             kind, reason = StoreUnavailable, f"{type(error).__name__}: {error}"
         case ValueError() if str(error).endswith("not found"):  # the client's in-memory mode

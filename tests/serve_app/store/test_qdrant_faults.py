@@ -13,6 +13,7 @@ import grpc
 import httpx
 import pytest
 from grpc.aio import AioRpcError, Metadata
+from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions as http_exceptions
@@ -205,7 +206,15 @@ def library_errors() -> Iterator[Exception]:
                 yield examples.get(kind) or kind()
 
 
-@pytest.mark.parametrize("error", [*library_errors(), OSError("no route")], ids=lambda error: type(error).__name__)
+def unreadable_answer() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        models.CountResult.model_validate({})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error", [*library_errors(), OSError("no route"), unreadable_answer()], ids=lambda error: type(error).__name__
+)
 async def test_every_error_of_the_client_is_translated(
     cut_off: CutOff, store: QdrantStore, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
