@@ -5,6 +5,15 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
+
+from serve_app.api.app import build_app
+from serve_app.ports import Embedder
+from serve_app.settings import Settings
+from serve_app.store.edge import EdgeStore
+from tests.serve_app.api.replica import client_of, make_services
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEARCH = "/v1/collections/handbook/search"
 DOCUMENTS: list[dict[str, Any]] = [
@@ -30,11 +39,17 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-async def client(client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    response = await client.post("/v1/collections/handbook/documents", json={"documents": DOCUMENTS})
-    assert response.json()["indexed"] == 3
-    yield client
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(
+    settings: Settings, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A replica whose store has DOCUMENTS; no test here changes it."""
+    store = EdgeStore.open(tmp_path_factory.mktemp("store"), settings.store)
+    async with client_of(build_app(make_services(settings, embedder, store))) as client:
+        response = await client.post("/v1/collections/handbook/documents", json={"documents": DOCUMENTS})
+        assert response.json()["indexed"] == len(DOCUMENTS)
+        yield client
+    await store.close()
 
 
 async def ask(client: httpx.AsyncClient, **fields: object) -> dict[str, Any]:
