@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.text import Text
 from serve_app.deployments import local
 from serve_app.errors import PlatformError
 from serve_app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -34,6 +37,12 @@ def read_settings() -> Settings:
         fail(str(error), 2)
 
 
+def application() -> Application:
+    from serve_app.main import AppArguments, app  # imports Ray, which reads the environment of the run
+
+    return app(AppArguments())
+
+
 @cli.command()
 def serve() -> None:
     """Ray + Serve in the foreground; Ctrl-C ends all of it.
@@ -41,7 +50,7 @@ def serve() -> None:
     Examples:  python -m serve_app serve  ·  AIDOCS_SERVING__PORT=9000 python -m serve_app serve
     """
     try:
-        local.serve(read_settings(), lambda message: out.print(Text(message)))
+        local.serve(read_settings(), application, lambda message: out.print(Text(message)))
     except PlatformError as error:
         fail(str(error))
 

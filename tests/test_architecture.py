@@ -23,12 +23,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"search", "documents", "store"},
     "deployments": {"api", "search", "documents", "embedding", "store"},
     "main": {"deployments"},
+    "__main__": {"main", "deployments"},
 }
 # jobs reach the running service only by the deployments' store client.
 JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store"}
 
 HOMES: dict[str, tuple[str, ...]] = {
-    "ray": ("serve_app.deployments", "serve_app.main", "jobs"),
+    "ray": ("serve_app.deployments", "serve_app.main", "serve_app.__main__", "jobs"),
     "fastapi": ("serve_app.api",),
     "starlette": ("serve_app.api",),
     "torch": ("serve_app.embedding.backends",),

@@ -18,11 +18,15 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from serve_app.errors import ConfigurationError, Unavailable
 from serve_app.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 RUN_MARK = "AI_DOCS_RUN"
 APP_NAME = "ai-docs"
@@ -50,7 +54,7 @@ def url(settings: Settings) -> str:
     return f"http://{settings.serving.host}:{settings.serving.port}"
 
 
-def serve(settings: Settings, tell: Callable[[str], None]) -> None:
+def serve(settings: Settings, application: Callable[[], Application], tell: Callable[[str], None]) -> None:
     """Start all, tell the URL, and block until SIGINT or SIGTERM; then end all.
 
     Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
@@ -63,7 +67,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         signal.signal(number, lambda *_: stopped.set())
     try:
         started_s = time.monotonic()
-        start(settings)
+        start(settings, application)
         wait_until_ready(settings, START_TIMEOUT_S, stopped)
         tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
         stopped.wait()
@@ -89,15 +93,15 @@ def note_run(settings: Settings, mark: str, **more: str) -> None:
     run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark, **more}))
 
 
-def start(settings: Settings) -> None:
-    """Ray with its dashboard (jobs and `serve deploy` need it) on loopback, and the app on it."""
+def start(settings: Settings, application: Callable[[], Application]) -> None:
+    """Ray with its dashboard (jobs and `serve deploy` need it) on loopback, and the application on it."""
     import ray  # after the environment is set
     from ray import serve as ray_serve
 
     from serve_app.deployments.store import NAMESPACE
-    from serve_app.main import AppArguments, app
 
     context = ray.init(
+        address="local",  # a cluster of our own, also where another one runs
         namespace=NAMESPACE,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
@@ -109,10 +113,10 @@ def start(settings: Settings) -> None:
         settings,
         mark=os.environ[RUN_MARK],
         dashboard=f"http://{context.dashboard_url}",
-        ray_address=context.address_info["gcs_address"],
+        ray_address=ray.get_runtime_context().gcs_address,
     )
     ray_serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
-    ray_serve.run(app(AppArguments()), name=APP_NAME, route_prefix="/")
+    ray_serve.run(application(), name=APP_NAME, route_prefix="/")
 
 
 def is_ready(settings: Settings) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serve_app.__main__ import application
 from serve_app.deployments import local
 from serve_app.documents.indexing import Indexer
 from serve_app.embedding.engine import EmbeddingEngine
@@ -98,7 +99,7 @@ async def index(settings: Settings, source: Sequence[object]) -> tuple[int, Vect
 def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iterator[None]:
     mark = local.mark_this_run(settings)
     try:
-        local.start(settings)
+        local.start(settings, application)
         local.wait_until_ready(settings, local.START_TIMEOUT_S, threading.Event())
         from ray import serve
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ DOCUMENTS = [
 def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
     with run(tmp_path_factory.mktemp("run"), model_data_dir) as running:
         status, answer = http("POST", f"{running.url}/v1/collections/handbook/documents", {"documents": DOCUMENTS})
-        assert (status, answer["indexed"], answer["failed"]) == (200, 2, [])
+        assert (status, answer) == (200, {"indexed": 2, "passages": 2, "unchanged": 0, "failed": []})
         yield running
 
 
@@ -84,6 +86,21 @@ def test_it_listens_for_requests_on_loopback_only(service: Run) -> None:
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
     }
     assert bound == {"127.0.0.1"}
+
+
+def test_a_thousand_clients_that_hang_up_stall_nobody(service: Run) -> None:
+    """They send a search and leave without the answer; the batcher must live, and soon serve those who stay."""
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    body = json.dumps({"query": "how many vacation days?"})
+    request = (
+        f"POST /v1/collections/handbook/search HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    for _ in range(1_000):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(request)
+    assert search(service.url)[0] == "leave"
+    assert http("GET", f"{service.url}/health/ready")[0] == 200
 
 
 @pytest.mark.parametrize("victim", ["StoreActor", "gateway"])

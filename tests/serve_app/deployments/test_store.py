@@ -50,18 +50,17 @@ async def actor_pid(folder: Path) -> int:
 async def test_every_acknowledged_write_survives_kill_9(client: EmbeddedStoreClient, folder: Path) -> None:
     """And no caller sees the death: what is in flight is repeated."""
     acknowledged: list[str] = []
+    kills: list[asyncio.Task[None]] = []
 
-    async def write_all() -> None:
-        for number in range(60):
-            await client.write(SCOPE, SPACE, [document(f"d{number}", f"text {number}")])
-            acknowledged.append(f"d{number}")
-
-    writing = asyncio.create_task(write_all())
-    for least in (10, 30):
-        while len(acknowledged) < least and not writing.done():
-            await asyncio.sleep(0)  # lets the writer run; ends with the writer at the latest
+    async def kill() -> None:
         os.kill(await actor_pid(folder), signal.SIGKILL)
-    await asyncio.wait_for(writing, timeout=60)
+
+    for number in range(60):
+        if number in {10, 30}:
+            kills.append(asyncio.create_task(kill()))  # it strikes while later writes are in flight
+        await client.write(SCOPE, SPACE, [document(f"d{number}", f"text {number}")])
+        acknowledged.append(f"d{number}")
+    await asyncio.gather(*kills)
     stored = await client.fingerprints(SCOPE, [f"d{number}" for number in range(60)])
     assert stored.keys() == set(acknowledged) and len(acknowledged) == 60
     assert (await client.count(SCOPE)).passages == 60
