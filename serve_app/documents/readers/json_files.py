@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -14,7 +14,6 @@ from serve_app.documents.encoding import SAMPLE_BYTES, SURROGATE, encoding_of, u
 from serve_app.documents.readers.records import document_of
 from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of, read_whole, result_of
 from serve_app.errors import UnreadableDocument
-from serve_app.types import Document
 
 MAX_RECORD_CHARS = 16 * 1024 * 1024  # of one line or row
 
@@ -88,8 +87,4 @@ def _line(source: str, line: str) -> ReadResult:
 def _result(source: str, record: object) -> ReadResult:
     if not isinstance(record, dict):
         return ReadFailure(source, f"must be a JSON object, not {type(record).__name__}")
-    return result_of(source, lambda: _document(record, source))
-
-
-def _document(record: Mapping[str, object], source: str) -> Document:
-    return document_of(record, source)
+    return result_of(source, lambda: document_of(record, source))
