@@ -70,19 +70,22 @@ class UploadAnswer(Answer):
     failed: list[FailedDocumentAnswer]
 
 
-class DocumentAnswer(Answer):
+class ListedDocument(Answer):
     id: str
-    text: str
     title: str
     url: str
     metadata: dict[str, Any]
     subject: str
 
 
+class DocumentAnswer(ListedDocument):
+    text: str
+
+
 class DocumentPageAnswer(Answer):
     """Pass `cursor` to go on; null after the last page."""
 
-    documents: list[DocumentAnswer]
+    documents: list[ListedDocument]
     cursor: str | None
 
 
