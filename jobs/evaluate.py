@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from jobs.beir import Dataset, read_dataset
 from jobs.ir_metrics import MEASURES, mean_measures, measure
+from jobs.progress import LINE_PERIOD_S
 from serve_app.documents.indexing import FailedDocument, Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -187,12 +189,14 @@ def table(judged: Dataset, means: dict[str, dict[str, float]]) -> Table:
 
 
 class Steps:
-    """A bar for each step on a terminal, a line at each step's end elsewhere. Use as a context."""
+    """A bar for each step on a terminal, a line every few seconds and at each step's end elsewhere. Use as a
+    context."""
 
     def __init__(self) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
         self._tasks: dict[str, TaskID] = {}
+        self._line_at_s = time.monotonic()
 
     def __enter__(self) -> Steps:
         self._progress.start()
@@ -205,8 +209,9 @@ class Steps:
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(step)
         self._progress.update(self._tasks[step], completed=done, total=total)
-        if done == total and not errors.is_terminal:
-            errors.print(f"{step}: {done:,} done")
+        if not errors.is_terminal and (done == total or time.monotonic() - self._line_at_s >= LINE_PERIOD_S):
+            self._line_at_s = time.monotonic()
+            errors.print(f"{step}: {done:,} of {total:,}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from serve_app.errors import ConfigurationError, PlatformError
 from serve_app.settings import Settings
 
 INPUTS_PER_READ = 16  # one call of ReadStage
-BLOCK_BYTES = 512 * 1024  # travels between stages at once: small, so that the next one starts early
+BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of embedding on two cores
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 

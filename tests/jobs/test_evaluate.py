@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.evaluate import cli
+from jobs.ir_metrics import MEASURES, mean_measures
+
+CRANFIELD = Path(__file__).parents[2].parent / "shared" / "data" / "cranfield"
+QUERIES, DOCUMENTS = 10, 120
+
+
+@pytest.fixture
+def part_of_cranfield(tmp_path: Path) -> Path:
+    """The first queries, what is judged for them, and other documents that they must not be confused with."""
+    if not CRANFIELD.is_dir():
+        pytest.skip(f"the Cranfield set is not at {CRANFIELD}")
+    folder = tmp_path / "part"
+    (folder / "qrels").mkdir(parents=True)
+    header, *lines = (CRANFIELD / "qrels" / "test.tsv").read_text().splitlines()
+    judged = [line for line in lines if int(line.split("\t")[0]) <= QUERIES]
+    ids = {line.split("\t")[1] for line in judged}
+    documents = (CRANFIELD / "corpus.jsonl").read_text().splitlines()
+    documents.sort(key=lambda line: json.loads(line)["_id"] not in ids)
+    (folder / "qrels" / "test.tsv").write_text("\n".join([header, *judged]))
+    (folder / "corpus.jsonl").write_text("\n".join([*documents[:DOCUMENTS], '{"_id": "empty", "text": ""}']))
+    (folder / "queries.jsonl").write_text((CRANFIELD / "queries.jsonl").read_text())
+    return folder
+
+
+def test_measures_what_is_served(
+    part_of_cranfield: Path, model_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIDOCS_DATA_DIR", str(model_data_dir))
+    monkeypatch.setenv("AIDOCS_EMBEDDING__PRECISION", "fp32")
+    per_query = tmp_path / "queries.jsonl"
+    done = CliRunner().invoke(cli, ["--dataset", str(part_of_cranfield), "--json", str(per_query)])
+    assert done.exit_code == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert list(last) == ["dense", "sparse", "hybrid"]
+    assert all(list(values) == list(MEASURES) for values in last.values())
+    assert all(values["ndcg@10"] > 0.5 for values in last.values()), last  # 0.1 by chance
+    assert "1 documents could not be indexed: empty" in done.stderr
+    assert f"indexing: {DOCUMENTS + 1} of {DOCUMENTS + 1}" in done.stderr
+
+    rows = [json.loads(line) for line in per_query.read_text().splitlines()]
+    assert len(rows) == 3 * QUERIES
+    hybrid = mean_measures([row for row in rows if row["mode"] == "hybrid"])
+    assert {name: round(value, 4) for name, value in hybrid.items()} == last["hybrid"]
+    assert all(len(row["ranking"]) == len(set(row["ranking"])) for row in rows), "a document twice"
+    assert not (model_data_dir / "store").exists(), "it has a store of its own"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "."], "corpus.jsonl is missing; a BEIR folder holds"),
+        (["--dataset", "none"], "none is not a folder"),
+        (["--dataset", ".", "--profile", "best"], "no search profile 'best'; there are: default"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""
+
+
+def test_help_has_examples() -> None:
+    done = CliRunner().invoke(cli, ["--help"])
+    assert done.exit_code == 0
+    assert "python -m jobs.evaluate --dataset" in done.stdout

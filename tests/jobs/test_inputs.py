@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.inputs import Input, inputs_of, read_input, total_bytes
+from jobs.pipeline import to_block
+from serve_app.errors import InvalidInput
+from serve_app.types import Document
+
+
+def test_files_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("12345")
+    (tmp_path / "docs" / os.fsdecode(b"\xff.txt")).write_text("123")
+    monkeypatch.chdir(tmp_path)
+    inputs = inputs_of("docs")
+    assert total_bytes(inputs) == 8
+    assert all(each.path.is_absolute() and each.root == tmp_path / "docs" for each in inputs)
+    assert [each.name for each in inputs] == [f"{tmp_path}/docs/a.md", f"{tmp_path}/docs/\\xff.txt"]
+    again = [Input.from_columns(columns) for columns in to_block(inputs).to_pylist()]
+    assert again == inputs
+    assert [item.id for item in read_input(again[0]) if isinstance(item, Document)] == ["a.md"]
+
+
+@pytest.mark.parametrize("source", ["none", "none/*.md", "."])
+def test_nothing_there(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match=r"no such file|no documents there"):
+        inputs_of(source)
+
+
+def test_the_documentation_of_installed_packages() -> None:
+    (source,) = inputs_of("python-packages")
+    assert source.size_bytes > 0
+    (again,) = [Input.from_columns(columns) for columns in to_block([source]).to_pylist()]
+    first = next(read_input(again))
+    assert isinstance(first, Document)
+    assert first.id.endswith("/README")
