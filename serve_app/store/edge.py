@@ -17,11 +17,10 @@ from serve_app.errors import Conflict, InvalidInput, NotFound, PlatformError, St
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
-from serve_app.store.edge_indexes import wanted_indexes
+from serve_app.store.edge_indexes import edge_filter, wanted_indexes
 from serve_app.store.edge_query import answer
-from serve_app.store.filters import to_edge
 from serve_app.store.optimize import Optimizer
-from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, PASSAGE, restrict, to_document
+from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, PASSAGE, to_document
 from serve_app.store.write_plan import parts
 from serve_app.types import (
     CollectionInfo,
@@ -138,7 +137,7 @@ class EdgeStore:
                 request = edge.ScrollRequest(
                     offset=_start(cursor),
                     limit=limit,
-                    filter=to_edge(restrict(filter, DOCUMENT)),
+                    filter=edge_filter(filter, DOCUMENT),
                     with_payload=[*DOCUMENT_FIELDS],
                 )
                 records, following = shard.scroll(request)
@@ -252,8 +251,7 @@ def _retrieve(collection: Collection, document_ids: Sequence[str], fields: Itera
 def _info(collection: Collection, filter: JsonObject | None) -> CollectionInfo:
     with collection.shard() as shard:
         documents, passages = (
-            shard.count(edge.CountRequest(exact=True, filter=to_edge(restrict(filter, kind))))
-            for kind in (DOCUMENT, PASSAGE)
+            shard.count(edge.CountRequest(exact=True, filter=edge_filter(filter, kind))) for kind in (DOCUMENT, PASSAGE)
         )
     return CollectionInfo(collection.scope.collection, documents, passages, collection.space)
 

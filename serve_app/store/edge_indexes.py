@@ -1,9 +1,15 @@
-"""Which payload indexes a query wants. Without one a filter is right but reads every payload (20,000 passages: 75 ms
-instead of 2), and a facet cannot be counted; so an index is made when it is first wanted.
+"""Filters as Edge can answer them fast and right, and the payload indexes which that needs.
 
-An index has one type, and Edge looks nowhere else once there is one. So only types are made with which no value is
-missed: text for matches of text, integers for matches of integers, floats (which include integers) for ranges. The
-first type that is wanted of a field stays; conditions of another type on it are answered without the index.
+Without an index a filter reads every payload (20,000 passages: 75 ms instead of 2), and a facet cannot be counted; so
+an index is made when it is first wanted. But an index has one type, and where there is one Edge looks nowhere else:
+an index of integers finds 1.0 for 1 and no 1.5 in a range, one of numbers compares dates with them. So each path has
+one type by its first key, whatever the values are (`payload.py` has the mirrors):
+
+    facets.x  text       narrows `match` of metadata.x to candidates, which the condition itself then decides
+    dates.x   date-time  instead of metadata.x in a range of dates
+    metadata.x  float    in a range of numbers (integers are floats, too)
+
+`except`, `values_count`, `is_empty` and so on stay without an index.
 """
 
 from __future__ import annotations
@@ -11,46 +17,65 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import qdrant_edge as edge
 from qdrant_edge import PayloadSchemaType
 
-from serve_app.store.payload import facet_path
+from serve_app.store.filters import to_edge
+from serve_app.store.payload import PASSAGE, date_path, facet_path, facet_texts, restrict
 from serve_app.types import JsonObject, StoreQuery
 
 MAX_INDEXES = 64  # of one collection
+Condition = Mapping[str, Any]
+
+
+def edge_filter(filter: JsonObject | None, kind: str) -> edge.Filter:
+    """Selects the points of this kind that match the canonical filter, through what is, or may be, indexed."""
+    return to_edge(restrict(rewritten(filter or {}, kind), kind))
+
+
+def rewritten(filter: JsonObject, kind: str) -> JsonObject:
+    """It selects the same points of this kind; only passages have the mirror `facets`."""
+    fields = dict(cast("Mapping[str, Any]", filter))
+    for clause in {"must", "should", "must_not"} & fields.keys():
+        fields[clause] = [_rewritten(condition, kind) for condition in fields[clause]]
+    if at_least := fields.get("min_should"):
+        fields["min_should"] = {**at_least, "conditions": [_rewritten(c, kind) for c in at_least["conditions"]]}
+    return fields
+
+
+def _rewritten(condition: Condition, kind: str) -> Condition:
+    match condition:
+        case {"key": str(path), "match": {"value": _} | {"any": _}} if kind == PASSAGE and facet_path(path) != path:
+            return {"must": [{"key": facet_path(path), "match": facet_texts(condition["match"])}, condition]}
+        case {"key": str(path), "range": dict(bounds)} if _are_dates(bounds):
+            return {"key": date_path(path), "range": bounds}
+        case {"key": _} | {"is_empty": _} | {"is_null": _} | {"nested": _}:
+            return condition
+    return rewritten(condition, kind)
 
 
 def wanted_indexes(query: StoreQuery) -> Iterator[tuple[str, PayloadSchemaType]]:
     """Path and type, facets first; a path may come twice."""
     yield from ((facet_path(path), PayloadSchemaType.Keyword) for path in query.facets)
     if query.filter:
-        yield from filter_indexes(query.filter)
+        yield from _wanted_by(rewritten(query.filter, PASSAGE))
 
 
-def filter_indexes(filter: JsonObject) -> Iterator[tuple[str, PayloadSchemaType]]:
-    """Of a canonical filter. Conditions inside `nested` are about elements and have none."""
-    fields = cast("Mapping[str, Any]", filter)
-    for clause in ("must", "should", "must_not"):
-        for condition in fields.get(clause, ()):
-            yield from _condition_indexes(condition)
-    for condition in fields.get("min_should", {}).get("conditions", ()):
-        yield from _condition_indexes(condition)
+def _wanted_by(filter: Condition) -> Iterator[tuple[str, PayloadSchemaType]]:
+    conditions = [c for clause in ("must", "should", "must_not") for c in filter.get(clause, ())]
+    for condition in (*conditions, *filter.get("min_should", {}).get("conditions", ())):
+        match condition:
+            case {"key": str(path), "match": {"value": _} | {"any": _}} if not path.startswith("metadata."):
+                yield path, PayloadSchemaType.Keyword
+            case {"key": str(path), "range": _} if path.startswith("dates."):
+                yield path, PayloadSchemaType.Datetime
+            case {"key": str(path), "range": _} if path.startswith("metadata."):
+                yield path, PayloadSchemaType.Float
+            case {"key": _} | {"is_empty": _} | {"is_null": _} | {"nested": _}:
+                continue
+            case _:
+                yield from _wanted_by(condition)
 
 
-def _condition_indexes(condition: Mapping[str, Any]) -> Iterator[tuple[str, PayloadSchemaType]]:
-    match condition:
-        case {"key": str(path), "match": dict(match)} if "text" not in match:
-            [operand] = match.values()
-            yield path, _type_of(operand[0] if isinstance(operand, list) and operand else operand)
-        case {"key": str(path), "range": dict(bounds)}:
-            of_instants = any(isinstance(bound, str) for bound in bounds.values())
-            yield path, PayloadSchemaType.Datetime if of_instants else PayloadSchemaType.Float
-        case {"key": _} | {"is_empty": _} | {"is_null": _} | {"nested": _}:
-            return
-        case _:
-            yield from filter_indexes(condition)
-
-
-def _type_of(value: object) -> PayloadSchemaType:
-    if isinstance(value, bool):
-        return PayloadSchemaType.Bool
-    return PayloadSchemaType.Integer if isinstance(value, int) else PayloadSchemaType.Keyword
+def _are_dates(bounds: Mapping[str, object]) -> bool:
+    return any(isinstance(bound, str) for bound in bounds.values())

@@ -9,9 +9,8 @@ from uuid import UUID
 import qdrant_edge as edge
 
 from serve_app.errors import Conflict, InvalidInput, PlatformError
-from serve_app.store.edge_indexes import MAX_INDEXES
+from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter
 from serve_app.store.edge_shard import dense_vector, edge_errors, sparse_vector
-from serve_app.store.filters import to_edge
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.payload import (
     DENSE,
@@ -20,7 +19,6 @@ from serve_app.store.payload import (
     PASSAGE,
     SPARSE,
     facet_path,
-    restrict,
     to_hit,
     vector_fault,
 )
@@ -79,7 +77,7 @@ def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]
         return StoreResult(hits)
     try:
         with edge_errors():
-            passages = to_edge(restrict(query.filter, PASSAGE))
+            passages = edge_filter(query.filter, PASSAGE)
             total = shard.count(edge.CountRequest(exact=True, filter=passages))
         return StoreResult(hits, {path: _facet(shard, path, query.filter) for path in query.facets}, total)
     except PlatformError as error:
@@ -91,9 +89,9 @@ def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> Facet
     if counted not in shard.info().payload_schema:
         raise InvalidInput(f"facet {path!r}: this collection has facets or filters on {MAX_INDEXES} fields, the most")
     only_passages_have_it = counted != path
-    where = filter if only_passages_have_it else restrict(filter, PASSAGE)
+    where = None if only_passages_have_it and not filter else edge_filter(filter, PASSAGE)
     with edge_errors():
-        request = edge.FacetRequest(counted, MAX_FACET_VALUES, exact=True, filter=to_edge(where) if where else None)
+        request = edge.FacetRequest(counted, MAX_FACET_VALUES, exact=True, filter=where)
         return {str(hit.value): hit.count for hit in shard.facet(request).hits}
 
 
@@ -135,7 +133,7 @@ def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) 
     """Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
     candidates = max(query.prefetch, offset + limit)
     scope: dict[str, Any] = {
-        "filter": to_edge(query.filter) if query.filter else None,
+        "filter": edge_filter(query.filter, PASSAGE) if query.filter else None,  # else only passages have vectors
         "params": edge.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None,
     }
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields]}

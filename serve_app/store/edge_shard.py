@@ -28,7 +28,6 @@ INDEX_PARAMS: Mapping[edge.PayloadSchemaType, Any] = {
     edge.PayloadSchemaType.Keyword: edge.KeywordIndexParams(memory=MMAP),
     edge.PayloadSchemaType.Integer: edge.IntegerIndexParams(lookup=True, range=True, memory=MMAP),
     edge.PayloadSchemaType.Float: edge.FloatIndexParams(memory=MMAP),
-    edge.PayloadSchemaType.Bool: edge.BoolIndexParams(memory=MMAP),
     edge.PayloadSchemaType.Datetime: edge.DatetimeIndexParams(memory=MMAP),
 }
 # How Edge words what the caller can mend; everything else is its own failure.

@@ -22,7 +22,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import serve_app
 from serve_app.errors import PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
@@ -31,6 +30,7 @@ from serve_app.store.edge_shard import MAX_STEP_POINTS, copy_points, edge_errors
 from serve_app.store.write_plan import parts
 
 LOG = logging.getLogger(__name__)
+ROOT = Path(__file__).parents[2]  # where the child finds serve_app
 TIMEOUT_S = 4 * 3600.0  # of the child
 POLL_S = 0.05
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 3_600.0
@@ -69,8 +69,7 @@ def optimize(collection: Collection, settings: StoreSettings, cancelled: Callabl
 
 
 def _run_child(copy: Path, cancelled: Callable[[], bool]) -> None:
-    root = str(Path(serve_app.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "serve_app.store.optimize_child", str(copy), str(os.getpid())]
     end = time.monotonic() + TIMEOUT_S
     with tempfile.TemporaryFile() as said:

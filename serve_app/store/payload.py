@@ -1,19 +1,22 @@
 """What a stored point carries beside its vectors; the same in Qdrant Edge and in a Qdrant cluster.
 
     passage   vectors dense (cosine) and sparse (IDF), id = passage_point_id
-              kind="passage" document_id number text headings title url metadata subject facets
+              kind="passage" document_id number text headings title url metadata subject facets dates
     document  no vectors, so that no search finds it, id = document_point_id
-              kind="document" document_id title url metadata subject text fingerprint passages
+              kind="document" document_id title url metadata subject dates text fingerprint passages
 
 A document without `fingerprint` is not completely stored; `passages` is then the most that may be there.
-`facets` mirrors `metadata` with every number and boolean as its JSON text: a keyword index counts text only, and one
-field may hold several types, so `facet_path` turns a path into metadata to one into the mirror.
+`facets` and `dates` mirror `metadata`, because a payload index has one type and a field of metadata may have several:
+`facets` has every number and boolean as its JSON text, `dates` only what looks like a date. `facet_path` and
+`date_path` turn a path into metadata to one into the mirror.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ KEYWORD_FIELDS = (KIND, "document_id", "subject")  # indexed from the start …
 INTEGER_FIELDS = ("number",)
 HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
 DOCUMENT_FIELDS = ("document_id", "text", "title", "url", "metadata", "subject")  # what a Document is made of
+DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
 MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
 MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
 
@@ -52,11 +56,8 @@ def passage_payload(document: Document, passage: Passage) -> Payload:
         "number": passage.number,
         "text": passage.text,
         "headings": list(passage.headings),
-        "title": document.title,
-        "url": document.url,
-        "metadata": dict(document.metadata),
-        "subject": document.subject,
         "facets": facet_texts(dict(document.metadata)),
+        **_described(document),
     }
 
 
@@ -66,15 +67,24 @@ def document_payload(document: Document, passages: int, fingerprint: str | None)
         KIND: DOCUMENT,
         "document_id": document.id,
         "text": document.text,
-        "title": document.title,
-        "url": document.url,
-        "metadata": dict(document.metadata),
-        "subject": document.subject,
         "passages": passages,
+        **_described(document),
     }
     if fingerprint is not None:
         payload["fingerprint"] = fingerprint
     return payload
+
+
+def _described(document: Document) -> Payload:
+    """What a document's record and its passages have in common."""
+    metadata = dict(document.metadata)
+    return {
+        "title": document.title,
+        "url": document.url,
+        "subject": document.subject,
+        "metadata": metadata,
+        "dates": dates_in(metadata) or {},
+    }
 
 
 def to_document(payload: Mapping[str, Any]) -> Document:
@@ -107,6 +117,23 @@ def facet_path(path: str) -> str:
     return path if inside == path else f"facets.{inside}"
 
 
+def date_path(path: str) -> str:
+    """Where the dates of this payload path are: `metadata.at` → `dates.at`; `number` has none; others unchanged."""
+    inside = path.removeprefix("metadata.")
+    return f"dates.{inside}" if inside != path or path == "number" else path
+
+
+def dates_in(value: JsonValue) -> Any:
+    """The value with only those texts in it that begin like a date, so that most documents have none; lists keep
+    their length. None if there is no date at all."""
+    if isinstance(value, dict):
+        return {key: dates for key, inner in value.items() if (dates := dates_in(inner)) is not None} or None
+    if isinstance(value, list):
+        dates = [dates_in(inner) for inner in value]
+        return dates if any(inner is not None for inner in dates) else None
+    return value if isinstance(value, str) and DATE.match(value) else None
+
+
 def facet_texts(value: JsonValue) -> Any:
     """The value with each number and boolean in it as JSON text: 2024 → "2024", True → "true"; None stays."""
     if isinstance(value, dict):
@@ -119,17 +146,15 @@ def facet_texts(value: JsonValue) -> Any:
 def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
     """Called before anything is written, so that nothing is half-written. Raises InvalidInput, which names the
     document, for a vector that `vector_fault` finds wrong, a passage whose number is not its place, and text or
-    metadata that is not JSON (NaN, a lone surrogate) or too deep."""
+    metadata that is not JSON (NaN, a lone surrogate), too deep or with too large a number."""
     for indexed in documents:
         document = indexed.document
         try:
-            json.dumps(document_payload(document, 0, None), allow_nan=False, ensure_ascii=False).encode()
+            json.dumps(asdict(document), allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"document {document.id[:80]!r} cannot be stored as JSON: {error}") from error
-        if is_deeper(dict(document.metadata), MAX_METADATA_DEPTH):
-            raise InvalidInput(
-                f"document {document.id[:80]!r}: metadata is nested deeper than {MAX_METADATA_DEPTH} levels"
-            )
+        if reason := metadata_fault(dict(document.metadata)):
+            raise InvalidInput(f"document {document.id[:80]!r}: {reason}")
         for place, item in enumerate(indexed.passages):
             if item.passage.number != place:
                 raise InvalidInput(f"document {document.id[:80]!r}: passage {place} has number {item.passage.number}")
@@ -137,12 +162,16 @@ def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
                 raise InvalidInput(f"document {document.id[:80]!r}, passage {place}: {reason}")
 
 
-def is_deeper(value: JsonValue, levels: int) -> bool:
-    """Whether lists and objects are nested in each other more than so many levels deep."""
+def metadata_fault(value: JsonValue, levels: int = MAX_METADATA_DEPTH) -> str:
+    """Why this JSON value cannot be stored; empty if it can."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return f"the number {value:.3e} does not fit in 64 bits; write it as text"
     if not isinstance(value, list | dict):
-        return False
+        return ""
+    if levels == 0:
+        return f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels"
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(is_deeper(item, levels - 1) for item in inner)
+    return next(filter(None, (metadata_fault(item, levels - 1) for item in inner)), "")
 
 
 def vector_fault(dense: np.ndarray[Any, Any] | None, sparse: SparseVector | None, dim: int) -> str:
