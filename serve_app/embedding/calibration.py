@@ -19,20 +19,22 @@ MODULES = (
     "pickletools", "random", "shutil", "smtplib", "statistics", "subprocess", "tarfile", "textwrap",
     "threading", "turtle", "typing", "unittest/case", "unittest/mock", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
-OTHER_SCRIPTS = (
+ODD = (  # other scripts, the shortest texts and repetitive ones: their activations lie outside those of prose
     "数据库连接已关闭，请检查配置文件中的主机名和端口。",
     "検索結果が見つかりませんでした。別のキーワードをお試しください。",
     "검색 결과가 없습니다. 다른 키워드로 다시 시도해 주세요.", "Документ был удалён по просьбе пользователя.",
-    "لا توجد نتائج مطابقة لبحثك.", "Die Rechnung wurde am 3. März fällig gestellt 💶", "🙂", "",
+    "لا توجد نتائج مطابقة لبحثك.", "Die Rechnung wurde am 3. März fällig gestellt 💶",
+    "", "?", "!", "ok", "Yes.", "I am", "#1", "😀", "Hi there", "...", "{}", "no, no, no",
+    "more " * 200, "this and that " * 60, "龘" * 120, "😀" * 80, "z" * 400, "7 " * 150, "= " * 100,
 )  # fmt: skip
 MIN_CHARS = 20
 
 
 def calibration_texts(limit: int, modules: tuple[str, ...] = MODULES) -> list[str]:
-    """Up to `limit` texts, the same in each call: a few in other scripts, then docstrings taken evenly."""
+    """Up to `limit` texts, the same in each call: the odd ones, then docstrings taken evenly."""
     docstrings = [text for module in modules for text in module_docstrings(module)]
-    step = max(1, len(docstrings) // max(1, limit - len(OTHER_SCRIPTS)))
-    return [*OTHER_SCRIPTS, *docstrings[::step]][:limit]
+    step = max(1, len(docstrings) // max(1, limit - len(ODD)))
+    return [*ODD, *docstrings[::step]][:limit]
 
 
 def module_docstrings(module: str) -> Iterator[str]:
