@@ -41,9 +41,7 @@ def connect_store(settings: Settings) -> VectorStore:
     """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
     if settings.store.url is None:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
-    from serve_app.store.qdrant import (
-        QdrantStore,
-    )  # its client costs start-up time that the embedded store need not pay
+    from serve_app.store.qdrant import QdrantStore  # over a second to import, and embedded it is not needed
 
     return QdrantStore.connect(settings.with_secrets().store)
 
@@ -59,7 +57,7 @@ class StoreActor:
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            store: VectorStore = self._store or await self._open()
+            store = self._store or await self._open()
             return await getattr(store, method)(*args, **kwargs)
         except PlatformError as error:
             return error.with_traceback(None)
@@ -69,9 +67,9 @@ class StoreActor:
         from serve_app.store.edge import EdgeStore
 
         async with self._opening:
-            store: VectorStore = self._store or await asyncio.to_thread(EdgeStore.open, self._data_dir, self._settings)
-            self._store = store
-        return store
+            if self._store is None:
+                self._store = await asyncio.to_thread(EdgeStore.open, self._data_dir, self._settings)
+            return self._store
 
 
 class EmbeddedStoreClient:
