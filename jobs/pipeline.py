@@ -11,6 +11,7 @@ inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ Stor
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ INPUTS_PER_READ = 16  # one call of ReadStage
 BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of embedding on two cores
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
+EXECUTOR_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,19 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
             .write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
         )
     except Exception as error:
-        cause = platform_error(error)
-        if cause is None:
-            raise
-        raise cause from error
+        if cause := platform_error(error):
+            raise cause from error
+        raise
+    finally:
+        await_executor()
+
+
+def await_executor() -> None:
+    """After an error or Ctrl-C Ray Data's scheduling thread runs on for a while, and a Ray that is shut down under it
+    ends the process at once, without its last line."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(EXECUTOR_TIMEOUT_S)
 
 
 def engine_settings(settings: Settings, embedders: int) -> Settings:

@@ -20,7 +20,6 @@ OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a cluster of our own; blocks are ha
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # below it Ray writes to our stderr, at every run
 }
 
 
