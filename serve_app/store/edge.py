@@ -61,7 +61,7 @@ class EdgeStore:
     def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
         """Takes `data_dir`/store for this process. Raises StoreLocked if another one has it, ConfigurationError if
         the folder cannot be used."""
-        folder = data_dir / FOLDER
+        folder = data_dir.absolute() / FOLDER
         lock = folders.lock(folder)
         folders.remove_ended(folder)
         return cls(folder, settings, lock)
@@ -206,6 +206,8 @@ class EdgeStore:
 
     def _collection(self, scope: Scope) -> Collection:
         """Opened when first asked for. Raises NotFound."""
+        if (collection := self._collections.get(scope)) is not None:  # without waiting for one that is being opened
+            return collection
         with self._opening:
             return self._open_collection(scope)
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_indexes import MAX_INDEXES
@@ -63,8 +63,7 @@ class Collection:
         self.scope, self.space = scope, space
         self._folder, self._settings = generation.folder.parent, settings
         self._generation: Generation | None = generation
-        self._gone: type[PlatformError] = NotFound
-        self._ended = False
+        self._dropped = self._ended = False
         self._changed = threading.Condition()  # guards _generation, its users and _touched
         self._touched: set[str] | None = None  # ids written since the copy that is being optimised
         self.broken: StoreBroken | None = None
@@ -94,7 +93,7 @@ class Collection:
         with self._changed:
             generation = self._generation
             if generation is None:
-                raise self._gone(f"there is no collection {self.scope.collection!r}")
+                raise self._no_more()
             generation.users += 1
         try:
             with edge_errors():
@@ -112,7 +111,7 @@ class Collection:
         try:
             return self._writer.submit(job)
         except RuntimeError:  # shut down
-            raise self._gone(f"there is no collection {self.scope.collection!r}") from None
+            raise self._no_more() from None
 
     # Jobs of the writer thread.
 
@@ -148,7 +147,8 @@ class Collection:
             for path, schema in wanted.items():
                 existing = shard.info().payload_schema
                 if path not in existing and len(existing) < MAX_INDEXES:
-                    create_index(shard, path, schema)
+                    with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
+                        create_index(shard, path, schema)
 
     def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
         """`passages` of each of these documents that has a record."""
@@ -236,20 +236,26 @@ class Collection:
 
     def close(self) -> None:
         """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
-        self._end(StoreUnavailable)
+        self._end()
 
     def drop(self) -> None:
         """It is gone at once; its folder when nobody uses it any more."""
         folders.end_collection(self._folder)
-        self._end(NotFound)
+        self._dropped = True
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def ended(self) -> bool:
         return self._ended
 
-    def _end(self, gone: type[PlatformError]) -> None:
-        self._gone, self._ended = gone, True
+    def _no_more(self) -> PlatformError:
+        if self._dropped:
+            return NotFound(f"there is no collection {self.scope.collection!r}")
+        return StoreUnavailable("the store is closed")
+
+    def _end(self) -> None:
+        self._ended = True
         self._writer.shutdown(wait=True, cancel_futures=False)
         with self._changed:
             generation, self._generation = self._generation, None

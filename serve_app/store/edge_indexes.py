@@ -5,11 +5,11 @@ an index is made when it is first wanted. But an index has one type, and where t
 an index of integers finds 1.0 for 1 and no 1.5 in a range, one of numbers compares dates with them. So each path has
 one type by its first key, whatever the values are (`payload.py` has the mirrors):
 
-    facets.x  text       narrows `match` of metadata.x to candidates, which the condition itself then decides
+    facets.x  text       instead of metadata.x in a match of a value or any of some
     dates.x   date-time  instead of metadata.x in a range of dates
     metadata.x  float    in a range of numbers (integers are floats, too)
 
-`except`, `values_count`, `is_empty` and so on stay without an index.
+`except`, `text`, `values_count`, `is_empty`, `is_null` and `nested` stay without an index.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def rewritten(filter: JsonObject, kind: str) -> JsonObject:
 def _rewritten(condition: Condition, kind: str) -> Condition:
     match condition:
         case {"key": str(path), "match": {"value": _} | {"any": _}} if kind == PASSAGE and facet_path(path) != path:
-            return {"must": [{"key": facet_path(path), "match": facet_texts(condition["match"])}, condition]}
+            return {"key": facet_path(path), "match": facet_texts(condition["match"])}
         case {"key": str(path), "range": dict(bounds)} if _are_dates(bounds):
             return {"key": date_path(path), "range": bounds}
         case {"key": _} | {"is_empty": _} | {"is_null": _} | {"nested": _}:

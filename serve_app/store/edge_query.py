@@ -18,6 +18,7 @@ from serve_app.store.payload import (
     MAX_FACET_VALUES,
     PASSAGE,
     SPARSE,
+    facet_counts,
     facet_path,
     to_hit,
     vector_fault,
@@ -92,7 +93,7 @@ def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> Facet
     where = None if only_passages_have_it and not filter else edge_filter(filter, PASSAGE)
     with edge_errors():
         request = edge.FacetRequest(counted, MAX_FACET_VALUES, exact=True, filter=where)
-        return {str(hit.value): hit.count for hit in shard.facet(request).hits}
+        return facet_counts(path, ((str(hit.value), hit.count) for hit in shard.facet(request).hits))
 
 
 def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | PlatformError:

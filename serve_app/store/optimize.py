@@ -118,7 +118,10 @@ class Optimizer:
 
     def consider(self, collection: Collection) -> None:
         """Called after writes: start in the background if it is worth it, not under way and not failing."""
-        points, unindexed = collection.points(), collection.unindexed_passages()
+        try:
+            points, unindexed = collection.points(), collection.unindexed_passages()
+        except PlatformError:  # it has ended, and what called this has not failed for that
+            return
         if not should_optimize(points, unindexed, self._settings.optimize_after_passages):
             return
         with self._lock:
@@ -144,12 +147,13 @@ class Optimizer:
         try:
             self._optimize(collection)
         except Exception as error:
+            if self._closing.is_set() or collection.ended:
+                return
             with self._lock:
                 failures = getattr(self._backoffs.get(collection), "failures", 0) + 1
                 self._backoffs[collection] = Backoff(failures, time.monotonic() + retry_delay_s(failures))
-            if not (self._closing.is_set() or collection.ended):
-                expected = isinstance(error, PlatformError)
-                LOG.warning("optimising %s failed: %s", collection.scope, error, exc_info=not expected)
+            expected = isinstance(error, PlatformError)
+            LOG.warning("optimising %s failed: %s", collection.scope, error, exc_info=not expected)
         else:
             with self._lock:
                 self._backoffs.pop(collection, None)

@@ -7,7 +7,7 @@
 
 A document without `fingerprint` is not completely stored; `passages` is then the most that may be there.
 `facets` and `dates` mirror `metadata`, because a payload index has one type and a field of metadata may have several:
-`facets` has every number and boolean as its JSON text, `dates` only what looks like a date. `facet_path` and
+`facets` has every number and boolean as text (see facet_texts), `dates` only what looks like a date. `facet_path` and
 `date_path` turn a path into metadata to one into the mirror.
 """
 
@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from serve_app.errors import InvalidInput
-from serve_app.types import Document, Hit, IndexedDocument, JsonObject, JsonValue, Passage, SparseVector
+from serve_app.types import Document, FacetCounts, Hit, IndexedDocument, JsonObject, JsonValue, Passage, SparseVector
 
 Payload = dict[str, Any]
 
@@ -33,6 +34,7 @@ INTEGER_FIELDS = ("number",)
 HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
 DOCUMENT_FIELDS = ("document_id", "text", "title", "url", "metadata", "subject")  # what a Document is made of
 DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
+LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
 MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
 
@@ -135,12 +137,24 @@ def dates_in(value: JsonValue) -> Any:
 
 
 def facet_texts(value: JsonValue) -> Any:
-    """The value with each number and boolean in it as JSON text: 2024 → "2024", True → "true"; None stays."""
+    """The value with each scalar in it as a text of its own, so that equal texts are equal values: 2024 → `2024`,
+    True → `true`, and a text that reads like one of those (or begins with a quote) in quotes. None stays."""
     if isinstance(value, dict):
         return {key: facet_texts(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [facet_texts(inner) for inner in value]
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return f'"{value}"' if LITERAL.fullmatch(value) else value
+    return value if value is None else json.dumps(value)
+
+
+def facet_counts(path: str, found: Iterable[tuple[str, int]]) -> FacetCounts:
+    """What users see of the values at `facet_path(path)`: a number and a text that reads like it count as one."""
+    mirrored = facet_path(path) != path
+    counts: Counter[str] = Counter()
+    for text, passages in found:
+        counts[text[1:-1] if mirrored and text.startswith('"') else text] += passages
+    return dict(counts.most_common())
 
 
 def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:

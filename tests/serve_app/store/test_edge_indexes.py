@@ -121,6 +121,15 @@ async def store(folder: Path) -> AsyncIterator[EdgeStore]:
     await store.close()
 
 
+async def test_a_number_and_a_text_that_reads_like_it(store: EdgeStore) -> None:
+    """Count as one value for a facet, and are two for a filter."""
+    both = [document("number", "word", metadata={"v": 1}), document("text", "word", metadata={"v": "1"})]
+    await store.write(SCOPE, SPACE, both)
+    assert (await ask(store, query("word", facets=("metadata.v",)))).facets["metadata.v"] == {"1": 2}
+    assert await found(store, query("word", filter=where("metadata.v", 1))) == ["number"]
+    assert await found(store, query("word", filter=where("metadata.v", "1"))) == ["text"]
+
+
 async def test_no_more_indexes_than_a_collection_may_have(store: EdgeStore) -> None:
     """Then filters are slower and right, and facets say so."""
     for number in range(MAX_INDEXES + 1):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.errors import InvalidInput
@@ -10,6 +10,7 @@ from serve_app.store.payload import (
     date_path,
     dates_in,
     document_payload,
+    facet_counts,
     facet_path,
     facet_texts,
     metadata_fault,
@@ -34,7 +35,6 @@ def nested(levels: int) -> JsonValue:
     return value
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.dictionaries(st.text(), json_values))
 def test_a_document_survives_its_payload(id: str, text: str, metadata: dict[str, JsonValue]) -> None:
     document = Document(id, text, "title", "url", metadata, "subject")
@@ -42,7 +42,6 @@ def test_a_document_survives_its_payload(id: str, text: str, metadata: dict[str,
     assert "fingerprint" not in document_payload(document, 3, None)
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_facets_have_only_texts(value: JsonValue) -> None:
     def leaves(value: object) -> list[object]:
@@ -53,11 +52,25 @@ def test_facets_have_only_texts(value: JsonValue) -> None:
     assert all(leaf is None or isinstance(leaf, str) for leaf in leaves(facet_texts(value)))
 
 
-def test_facets_keep_text_and_write_the_rest_as_json() -> None:
-    assert facet_texts({"a": ["x", 1, 1.5, True, None]}) == {"a": ["x", "1", "1.5", "true", None]}
+def test_facets_are_texts_that_cannot_be_confused() -> None:
+    metadata: JsonValue = {"a": ["x", 1, 1.5, True, None, "1", "true", '"x"', "1.", "2024-01-01", ""]}
+    texts = ["x", "1", "1.5", "true", None, '"1"', '"true"', '""x""', "1.", "2024-01-01", ""]
+    assert facet_texts(metadata) == {"a": texts}
     assert facet_path("metadata.a[].b") == "facets.a[].b"
     assert facet_path("metadata_x") == "metadata_x"
     assert facet_path("title") == "title"
+
+
+@given(st.tuples(scalars, scalars))
+def test_equal_facet_texts_are_equal_values(pair: tuple[JsonValue, JsonValue]) -> None:
+    one, other = pair
+    assert (facet_texts(one) == facet_texts(other)) == (type(one) is type(other) and one == other)
+
+
+def test_facet_counts_are_by_what_users_see() -> None:
+    found = [("1", 2), ('"1"', 2), ("x", 3), ('""q""', 1)]
+    assert list(facet_counts("metadata.a", found).items()) == [("1", 4), ("x", 3), ('"q"', 1)]
+    assert facet_counts("title", [('"1"', 2)]) == {'"1"': 2}
 
 
 def test_restrict_adds_to_a_filter() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -28,7 +28,6 @@ def test_text_without_words_has_an_empty_vector(text: str) -> None:
     assert BM25.encode_passages([text])[0].values.shape == (0,)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_a_vector(text: str) -> None:
     for vector in (BM25.encode_query(text), *BM25.encode_passages([text])):

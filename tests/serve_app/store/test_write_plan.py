@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.store.payload import DOCUMENT, KIND, PASSAGE, Payload
@@ -72,7 +72,6 @@ def plan(points: Points, passages: dict[str, int], version: int, limit: int) -> 
     return list(plan_write(SCOPE, documents(passages, version), stored_passages(points, passages), limit))
 
 
-@settings(deadline=None)
 @given(sizes, sizes, st.integers(0, 40), limits)
 def test_a_write_cut_off_anywhere_is_healed_by_repeating_it(
     old: dict[str, int], new: dict[str, int], cut: int, limit: int
@@ -90,7 +89,6 @@ def test_a_write_cut_off_anywhere_is_healed_by_repeating_it(
     assert {id: record["passages"] for id, record in records(points).items()} == old | new
 
 
-@settings(deadline=None)
 @given(sizes, sizes, st.integers(0, 40), st.integers(0, 40), limits)
 def test_a_removal_leaves_nothing_even_of_a_half_written_document(
     old: dict[str, int], new: dict[str, int], written: int, removed: int, limit: int
@@ -106,7 +104,6 @@ def test_a_removal_leaves_nothing_even_of_a_half_written_document(
     assert points == {}
 
 
-@settings(deadline=None)
 @given(sizes, limits)
 def test_steps_are_bounded(passages: dict[str, int], limit: int) -> None:
     points: Points = {}
