@@ -27,7 +27,7 @@ from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQue
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
-MAX_QUERIES_AT_ONCE = 8  # in one call into the shard, which holds the GIL
+MAX_QUERIES_AT_ONCE = 4  # in one call into the shard, which holds the GIL; more were not faster
 
 
 def answer(
