@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +94,7 @@ def run(
     try:
         with ray_session(address, settings.data_dir):
             started_s = time.monotonic()
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
             with ProgressDisplay(f"Indexing {scope.collection}", total_bytes(inputs), errors) as display:
                 tally.show = display.show
                 index_source(inputs, scope, settings, tally, embedders=embedders, batch_documents=batch_documents)

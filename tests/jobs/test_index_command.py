@@ -50,7 +50,10 @@ def test_indexes_into_the_running_cluster(settings: Settings, ray_cluster: str, 
     assert asyncio.run(connect_store(settings).count(Scope("local", "command"))).documents == 1
 
 
-def test_ctrl_c_says_how_to_go_on(settings: Settings, ray_cluster: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(
+    stop: signal.Signals, settings: Settings, ray_cluster: str, tmp_path: Path
+) -> None:
     rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(3_000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with subprocess.Popen(
@@ -61,7 +64,7 @@ def test_ctrl_c_says_how_to_go_on(settings: Settings, ray_cluster: str, tmp_path
         try:
             assert job.stderr is not None
             assert any(line.startswith("Indexing interrupted: ") for line in job.stderr), "it ended at once"
-            job.send_signal(signal.SIGINT)
+            job.send_signal(stop)
             output, errors = job.communicate(timeout=60)
         finally:
             job.kill()
