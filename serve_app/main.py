@@ -5,8 +5,6 @@ serve run serve_app.main:app version=2026-11    # a code-only rollout: another v
 serve deploy serve.yaml                         # the same by a config file, `import_path: serve_app.main:app`
 """
 
-from __future__ import annotations
-
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
@@ -15,6 +13,8 @@ from serve_app.deployments import options
 from serve_app.deployments.embedder import EmbedderDeployment
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.settings import load_settings
+
+# No `from __future__ import annotations` here: Serve reads the type of `arguments` from the annotation itself.
 
 
 class AppArguments(BaseModel, extra="forbid"):

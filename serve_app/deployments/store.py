@@ -7,6 +7,8 @@ when it dies, and every call is idempotent, so a call that hits a dying actor is
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from ray.exceptions import RayActorError, RayError
 from serve_app.errors import PlatformError, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.settings import Settings, StoreSettings
+from serve_app.store.edge_shard import StoreBroken
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -34,6 +37,7 @@ NAMESPACE = "ai-docs"
 ON_HEAD_NODE = {"node:__internal_head__": 0.001}  # where the folder is; also after a restart
 RETRY_PAUSE_S = 0.1
 
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -59,6 +63,9 @@ class StoreActor:
         try:
             store = self._store or await self._open()
             return await getattr(store, method)(*args, **kwargs)
+        except StoreBroken:  # the engine's own state cannot be trusted; a new process reads what was acknowledged
+            LOG.exception("the store's process ends itself and is restarted")
+            os._exit(1)
         except PlatformError as error:
             return error.with_traceback(None)
 

@@ -11,7 +11,7 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import InvalidInput, PlatformError, Unavailable
 from serve_app.store.facet_terms import facet_terms
 from serve_app.store.grouping import first_of_each, values_at
-from serve_app.store.payload import HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_path, to_hit
+from serve_app.store.payload import HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_counts, facet_path, to_hit
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
@@ -165,7 +165,7 @@ class QdrantSearch:
             exact=True,
             consistency=self._consistency,
         )
-        return {str(hit.value): hit.count for hit in answer.hits}
+        return facet_counts(path, ((str(hit.value), hit.count) for hit in answer.hits))
 
 
 def selector(path: str) -> str:
