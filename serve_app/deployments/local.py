@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 import urllib.error
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.deployments.local_ports import choose_ports, require_free
+from serve_app.errors import Unavailable
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
-# HAProxy opens these on all interfaces whatever is asked for; free ones at least let two runs share a machine.
-HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -60,7 +58,7 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
     Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
     not become ready in START_TIMEOUT_S.
     """
-    require_free_port(settings)
+    require_free(settings.serving.host, settings.serving.port)
     mark = mark_this_run(settings)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,8 +80,7 @@ def mark_this_run(settings: Settings) -> str:
     os.environ.update({RUN_MARK: mark, **QUIET})
     for name, value in HIGH_THROUGHPUT.items():
         os.environ.setdefault(name, value)
-    for name in HAPROXY_PORTS:
-        os.environ.setdefault(name, str(free_port()))
+    choose_ports()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     note_run(settings, mark=mark)
     return mark
@@ -133,25 +130,6 @@ def wait_until_ready(settings: Settings, timeout_s: float, stopped: threading.Ev
         if time.monotonic() > deadline_s:
             raise Unavailable(f"{url(settings)}/health/ready did not answer 200 within {timeout_s:g} s")
         stopped.wait(0.1)
-
-
-def require_free_port(settings: Settings) -> None:
-    host, port = settings.serving.host, settings.serving.port
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"{host}:{port} is in use. `make stop` ends an earlier run of ai-docs; "
-                "or choose another port: AIDOCS_SERVING__PORT=8001"
-            ) from error
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def end(settings: Settings, mark: str) -> None:

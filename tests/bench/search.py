@@ -16,6 +16,7 @@ from rich.console import Console
 
 from serve_app.__main__ import application
 from serve_app.deployments import local
+from serve_app.deployments.local_ports import free_port
 from serve_app.documents.indexing import Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -40,7 +41,7 @@ def compare(settings: Settings, document_count: int, rounds: int, tell: Console)
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
         ours_dir, peer_dir = Path(folder, "ours"), Path(folder, "peer")
         shutil.copytree(settings.data_dir / "models", ours_dir / "models")
-        ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=local.free_port())})
+        ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=free_port())})
         with tell.status(f"embedding {len(source)} documents"):
             passages, space = asyncio.run(index(ours, source))
         shutil.copytree(ours_dir / "store", peer_dir / "store")

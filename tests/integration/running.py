@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from serve_app.deployments.local import free_port, marked
+from serve_app.deployments.local import marked
+from serve_app.deployments.local_ports import free_port
 
 T = TypeVar("T")
 

@@ -151,11 +151,17 @@ def test_a_code_only_redeploy_under_load_loses_no_request(service: Run, tmp_path
     assert len(service.processes("gateway")) >= 1
 
 
-def test_stop_ends_what_a_killed_run_left(tmp_path: Path, model_data_dir: Path) -> None:
+def test_stop_ends_what_a_killed_run_left_and_not_its_neighbour(
+    service: Run, tmp_path: Path, model_data_dir: Path
+) -> None:
     """`kill -9` of the owner leaves Ray's daemons and perhaps a proxy; `stop` finds them by their mark."""
     with run(tmp_path, model_data_dir) as running:
+        for _ in range(20):  # two runs on one machine keep their requests apart
+            assert http("GET", f"{running.url}/v1/collections") == (200, {"collections": []})
+            assert search(service.url)
         record = running.record()
         psutil.Process(record["pid"]).send_signal(signal.SIGKILL)
         psutil.wait_procs([p for p in bearing(record["mark"]) if p.pid == record["pid"]], timeout=10)
     assert bearing(record["mark"]) == []
     assert not (tmp_path / "run.json").exists()
+    assert search(service.url)

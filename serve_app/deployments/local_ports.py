@@ -1,0 +1,59 @@
+"""Ports for one run on this machine, so that several runs can live side by side."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+
+from serve_app.errors import ConfigurationError
+
+# HAProxy opens these on all interfaces whatever is asked for; free ones at least let two runs share a machine.
+HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+# Replicas take ports from a range, with SO_REUSEPORT: two runs that use Ray's default range answer each other's
+# requests. So each run takes a block of its own, of as many ports as a machine has replicas at most.
+REPLICA_PORTS = ("RAY_SERVE_DIRECT_INGRESS_{}_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_{}_GRPC_PORT")
+BLOCK_PORTS = 100
+LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000  # below what systems give to clients
+
+
+def choose_ports() -> None:
+    """Set the variables that Ray reads when it is imported; what the user has set stays."""
+    for name in HAPROXY_PORTS:
+        os.environ.setdefault(name, str(free_port()))
+    for name in REPLICA_PORTS:
+        first = free_block()
+        os.environ.setdefault(name.format("MIN"), str(first))
+        os.environ.setdefault(name.format("MAX"), str(first + BLOCK_PORTS - 1))
+
+
+def require_free(host: str, port: int) -> None:
+    if not is_free(host, port):
+        raise ConfigurationError(
+            f"{host}:{port} is in use. `make stop` ends an earlier run of ai-docs; "
+            "or choose another port: AIDOCS_SERVING__PORT=8001"
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_block() -> int:
+    """The first of BLOCK_PORTS ports of which none is in use."""
+    for first in random.sample(range(LOWEST_PORT, HIGHEST_PORT, BLOCK_PORTS), k=20):
+        if all(is_free("", port) for port in range(first, first + BLOCK_PORTS)):
+            return first
+    raise ConfigurationError(f"no {BLOCK_PORTS} free ports in a row between {LOWEST_PORT} and {HIGHEST_PORT}")
+
+
+def is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
