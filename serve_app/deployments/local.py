@@ -15,9 +15,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -61,17 +61,22 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
     require_free(settings.serving.host, settings.serving.port)
     mark = mark_this_run(settings)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    listen(stopped)
     try:
         started_s = time.monotonic()
         start(settings, application)
+        listen(stopped)  # again: Ray has put its own handler in place
         wait_until_ready(settings, START_TIMEOUT_S, stopped)
         tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
         stopped.wait()
         tell("stopping")
     finally:
         end(settings, mark)
+
+
+def listen(stopped: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
 
 
 def mark_this_run(settings: Settings) -> str:
@@ -87,7 +92,9 @@ def mark_this_run(settings: Settings) -> str:
 
 
 def note_run(settings: Settings, mark: str, **more: str) -> None:
-    run_file(settings).write_text(json.dumps({"pid": os.getpid(), "mark": mark, **more}))
+    owner = psutil.Process()
+    record = {"pid": owner.pid, "started_at_s": owner.create_time(), "mark": mark, **more}
+    run_file(settings).write_text(json.dumps(record))
 
 
 def start(settings: Settings, application: Callable[[], Application]) -> None:
@@ -148,13 +155,23 @@ def stop(settings: Settings) -> bool:
         run = json.loads(run_file(settings).read_text())
     except FileNotFoundError:
         return False
-    owner = next((p for p in marked(run["mark"]) if p.pid == run["pid"]), None)
-    if owner is not None:
+    if (owner := owner_of(run)) is not None:
         owner.terminate()
-        psutil.wait_procs([owner], timeout=STOP_TIMEOUT_S)
+        _, alive = psutil.wait_procs([owner], timeout=STOP_TIMEOUT_S)
+        for process in alive:
+            process.kill()
     end_marked(run["mark"], spare=os.getpid())
     run_file(settings).unlink(missing_ok=True)
     return True
+
+
+def owner_of(run: Mapping[str, Any]) -> psutil.Process | None:
+    """The process that wrote this record, if it is alive; a pid alone may be another's by now."""
+    try:
+        process = psutil.Process(run["pid"])
+        return process if process.create_time() == run["started_at_s"] else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def end_marked(mark: str, spare: int) -> None:
@@ -168,12 +185,16 @@ def end_marked(mark: str, spare: int) -> None:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """This user's processes whose environment bears the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(RUN_MARK) == mark:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
-            continue  # not ours to see, so not ours to end
-    return found
+    """This user's processes that were started with the mark in their environment (the owner itself was not)."""
+    return [process for process in psutil.process_iter() if bears(process, f"{RUN_MARK}={mark}".encode())]
+
+
+def bears(process: psutil.Process, entry: bytes) -> bool:
+    """Looks for the bytes on Linux: Ray writes titles over the head of the block, and psutil cannot parse it then."""
+    try:
+        if psutil.LINUX:
+            return entry in Path(f"/proc/{process.pid}/environ").read_bytes()
+        name, _, value = entry.decode().partition("=")
+        return process.environ().get(name) == value
+    except (psutil.Error, OSError):
+        return False  # not ours to see, so not ours to end

@@ -8,10 +8,15 @@ import socket
 
 from serve_app.errors import ConfigurationError
 
-# HAProxy opens these on all interfaces whatever is asked for; free ones at least let two runs share a machine.
-HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
-# Replicas take ports from a range, with SO_REUSEPORT: two runs that use Ray's default range answer each other's
-# requests. So each run takes a block of its own, of as many ports as a machine has replicas at most.
+# HAProxy opens the first two on all interfaces, whatever is asked for.
+SINGLE_PORTS = (
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+)
+# Replicas take ports from a range. As the fallback proxy, they do it with SO_REUSEPORT: two runs that use Ray's
+# defaults answer each other's requests. A block has as many ports as a machine has replicas at most.
 REPLICA_PORTS = ("RAY_SERVE_DIRECT_INGRESS_{}_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_{}_GRPC_PORT")
 BLOCK_PORTS = 100
 LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000  # below what systems give to clients
@@ -19,7 +24,7 @@ LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000  # below what systems give to clients
 
 def choose_ports() -> None:
     """Set the variables that Ray reads when it is imported; what the user has set stays."""
-    for name in HAPROXY_PORTS:
+    for name in SINGLE_PORTS:
         os.environ.setdefault(name, str(free_port()))
     for name in REPLICA_PORTS:
         first = free_block()

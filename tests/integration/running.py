@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from serve_app.deployments.local import marked
+from serve_app.deployments.local import marked, owner_of
 from serve_app.deployments.local_ports import free_port
 
 T = TypeVar("T")
@@ -92,11 +92,12 @@ def run(folder: Path, model_data_dir: Path, **settings: str) -> Iterator[Run]:
     this = Run(f"http://127.0.0.1:{port}", environ, folder)
     started = this.command("serve_app", "start")
     assert started.returncode == 0, started.stderr
-    mark = this.record()["mark"]
+    record = this.record()
     try:
         yield this
     finally:
         stopped = this.command("serve_app", "stop")
-        left = [" ".join(command_line(p)) for p in bearing(mark)]
+        left = [" ".join(command_line(p)) for p in bearing(record["mark"])]
+        owner = owner_of(record)
     assert stopped.returncode == 0, stopped.stderr
-    assert left == [], "stop left processes behind"
+    assert left == [] and owner is None, "stop left processes behind"
