@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Annotated, NoReturn
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -66,7 +67,8 @@ def start() -> None:
         out.print(Text(f"already running: {local.url(settings)}"))
         return
     local.stop(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with err.status("preparing the embedding model (once per machine)"):
+        prepare_model(settings)
     log = settings.data_dir / "serve.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -83,11 +85,28 @@ def start() -> None:
     out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
 
 
+def prepare_model(settings: Settings) -> None:
+    from serve_app.embedding.engine import prepare  # slow to import, and needed by this command only
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        prepare(settings.embedding, settings.data_dir)
+    except PlatformError as error:
+        fail(str(error))
+
+
 @cli.command()
 def stop() -> None:
     """End a run of this data folder, also what a killed one left behind."""
     found = local.stop(read_settings())
     out.print("stopped" if found else "nothing was running")
+
+
+def detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):  # not from the API: a proxy's page, say
+        return str(error)
 
 
 @cli.command()
@@ -105,13 +124,15 @@ def search(
     settings = read_settings()
     body = json.dumps({"query": query, "limit": limit, "mode": mode}).encode()
     request = urllib.request.Request(
-        f"{local.url(settings)}/v1/collections/{collection}/search", body, {"content-type": "application/json"}
+        f"{local.url(settings)}/v1/collections/{quote(collection, safe='')}/search",
+        body,
+        {"content-type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=settings.api.request_timeout_s) as reply:
+        with local.open_directly(request, settings.api.request_timeout_s) as reply:
             answer = json.load(reply)
     except urllib.error.HTTPError as error:
-        fail(str(json.load(error).get("detail", error)))
+        fail(detail(error))
     except OSError as error:
         fail(f"{local.url(settings)} does not answer ({error}); `make serve` starts it")
     if as_json:

@@ -10,9 +10,18 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve_app.errors import ConfigurationError
@@ -98,7 +107,7 @@ class BatchingSettings(Section):
     max_embed_texts: PositiveInt = 64
     max_embed_chars: PositiveInt = 65_536
     max_queries: PositiveInt = 64
-    embed_concurrency: PositiveInt = 1  # batches in the engine at once
+    embed_concurrency: PositiveInt | None = None  # batches in the engine at once; None = 1, pooled 2 per embedder
     query_concurrency: PositiveInt = 2  # batches on their way to the store at once
     max_waiting: PositiveInt = 4_096  # beyond it: 429
 
@@ -116,7 +125,7 @@ class ServingSettings(Section):
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(60.0, ge=0)
     max_surge_percent: int = Field(100, ge=1, le=100)
-    graceful_shutdown_timeout_s: PositiveFloat = 40.0  # longer than request_timeout_s
+    graceful_shutdown_timeout_s: PositiveFloat = 310.0  # how long a replica may finish what it has begun
     health_check_period_s: PositiveFloat = 5.0
     health_check_timeout_s: PositiveFloat = 10.0
     gateway_cpus: PositiveFloat = 0.1  # what a replica reserves; it uses what is free
@@ -124,6 +133,7 @@ class ServingSettings(Section):
     embedder_gpus: float = Field(0.0, ge=0)
     embedder_min_replicas: PositiveInt = 1
     embedder_max_replicas: PositiveInt = 2
+    embedder_target_ongoing_requests: PositiveFloat = 1.5  # batches, not requests
 
 
 class AuthSettings(Section):
@@ -148,6 +158,16 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     serving: ServingSettings = ServingSettings()
     auth: AuthSettings = AuthSettings()
+
+    @model_validator(mode="after")
+    def drain_is_long_enough(self) -> Self:
+        longest_s = max(self.api.request_timeout_s, self.api.upload_timeout_s)
+        if self.serving.graceful_shutdown_timeout_s <= longest_s:
+            raise ValueError(
+                f"SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S must be above {longest_s:g}, the longest request "
+                "(API__…TIMEOUT_S), or a rollout cuts requests off"
+            )
+        return self
 
     def without_secrets(self) -> Settings:
         """For binding to a deployment: what Serve stores and shows holds no secret."""

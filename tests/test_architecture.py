@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"search", "documents", "store"},
     "deployments": {"api", "search", "documents", "embedding", "store"},
     "main": {"deployments"},
-    "__main__": {"main", "deployments"},
+    "__main__": {"main", "deployments", "embedding"},
 }
 # jobs reach the running service only by the deployments' store client.
 JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import RayActorError, RayError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.embedding.engine import EmbeddingEngine
@@ -51,13 +51,20 @@ class PooledEmbedder:
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         try:
             async with asyncio.timeout(self._timeout_s):  # the router waits without limit when no replica is free
-                answer = await self._handle.embed.remote(list(texts))
+                answer = await self._ask(list(texts))
         except TimeoutError:
             raise EngineUnavailable(f"no embedder answered within {self._timeout_s:g} s") from None
         except BackPressureError as error:
             raise Overloaded("all embedders are busy; try again later") from error
-        except RayError as error:
+        except (RayError, RayServeException) as error:
             raise EngineUnavailable(f"the embedder's replica failed: {error}") from error
         if isinstance(answer, PlatformError):
             raise answer
         return answer
+
+    async def _ask(self, texts: list[str]) -> Embeddings | PlatformError:
+        """Once more if the replica dies, for another one may do it: to embed twice does no harm."""
+        try:
+            return await self._handle.embed.remote(texts)
+        except RayActorError:
+            return await self._handle.embed.remote(texts)

@@ -40,7 +40,7 @@ class GatewayDeployment:
         else:
             assert pool is not None
             behind = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
-        embedder = BatchedEmbedder(behind, settings.batching)
+        embedder = BatchedEmbedder(behind, settings.batching, embed_concurrency(settings))
         sparse = Bm25SparseEncoder()
         self._store = connect_store(settings)
         precision = self._engine.precision if self._engine is not None else settings.embedding.precision
@@ -84,3 +84,9 @@ class GatewayDeployment:
         the store is not (a dead store must not take every gateway with it): `/health/ready` tells of that one."""
         if self._engine is not None:
             await asyncio.to_thread(self._engine.require_healthy)
+
+
+def embed_concurrency(settings: Settings) -> int:
+    """Batches under way at once: one keeps an engine busy, a pool needs one at work and one waiting per embedder."""
+    pooled = 2 * settings.serving.embedder_max_replicas
+    return settings.batching.embed_concurrency or (pooled if settings.embedding.placement == "pooled" else 1)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from serve_app.deployments.local_ports import choose_ports, require_free
-from serve_app.errors import Unavailable
+from serve_app.errors import ConfigurationError, Unavailable
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
     Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
     not become ready in START_TIMEOUT_S.
     """
+    require_no_run(settings)
     require_free(settings.serving.host, settings.serving.port)
     mark = mark_this_run(settings)
     stopped = threading.Event()
@@ -72,6 +73,15 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
         tell("stopping")
     finally:
         end(settings, mark)
+
+
+def require_no_run(settings: Settings) -> None:
+    """One run owns a data folder: a second one could not open the store, and would orphan the first."""
+    if (run := read_run(settings)) and owner_of(run):
+        raise ConfigurationError(
+            f"{settings.data_dir} is used by a running ai-docs (process {run['pid']}): `make stop` ends it; "
+            "or choose another folder: AIDOCS_DATA_DIR=…"
+        )
 
 
 def listen(stopped: threading.Event) -> None:
@@ -95,6 +105,15 @@ def note_run(settings: Settings, mark: str, **more: str) -> None:
     owner = psutil.Process()
     record = {"pid": owner.pid, "started_at_s": owner.create_time(), "mark": mark, **more}
     run_file(settings).write_text(json.dumps(record))
+
+
+def read_run(settings: Settings) -> dict[str, Any] | None:
+    """The record of the last run of this data folder that has not ended in order."""
+    try:
+        record: dict[str, Any] = json.loads(run_file(settings).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record
 
 
 def start(settings: Settings, application: Callable[[], Application]) -> None:
@@ -123,9 +142,14 @@ def start(settings: Settings, application: Callable[[], Application]) -> None:
     ray_serve.run(application(), name=APP_NAME, route_prefix="/")
 
 
+def open_directly(request: str | urllib.request.Request, timeout_s: float) -> Any:
+    """urlopen without the proxies that the environment may name: they are not for this machine's own addresses."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s)
+
+
 def is_ready(settings: Settings) -> bool:
     try:
-        with urllib.request.urlopen(f"{url(settings)}/health/ready", timeout=5) as answer:
+        with open_directly(f"{url(settings)}/health/ready", timeout_s=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -151,9 +175,7 @@ def end(settings: Settings, mark: str) -> None:
 
 def stop(settings: Settings) -> bool:
     """From outside: end the run of this data folder, or what is left of it. False if there was none."""
-    try:
-        run = json.loads(run_file(settings).read_text())
-    except FileNotFoundError:
+    if (run := read_run(settings)) is None:
         return False
     if (owner := owner_of(run)) is not None:
         owner.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from serve_app.settings import ServingSettings
@@ -15,6 +15,7 @@ def shared(settings: ServingSettings) -> dict[str, Any]:
     return {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,
+        "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=1),
         "graceful_shutdown_timeout_s": settings.graceful_shutdown_timeout_s,
         "health_check_period_s": settings.health_check_period_s,
         "health_check_timeout_s": settings.health_check_timeout_s,
@@ -23,11 +24,11 @@ def shared(settings: ServingSettings) -> dict[str, Any]:
     }
 
 
-def autoscaling(settings: ServingSettings, min_replicas: int, max_replicas: int) -> AutoscalingConfig:
+def autoscaling(settings: ServingSettings, least: int, most: int, target_ongoing_requests: float) -> AutoscalingConfig:
     return AutoscalingConfig(
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        target_ongoing_requests=settings.target_ongoing_requests,
+        min_replicas=least,
+        max_replicas=most,
+        target_ongoing_requests=target_ongoing_requests,
         upscale_delay_s=settings.upscale_delay_s,
         downscale_delay_s=settings.downscale_delay_s,
         metrics_interval_s=1.0,
@@ -39,7 +40,9 @@ def gateway(settings: ServingSettings) -> dict[str, Any]:
     return {
         "name": "gateway",
         "ray_actor_options": {"num_cpus": settings.gateway_cpus},
-        "autoscaling_config": autoscaling(settings, settings.min_replicas, settings.max_replicas),
+        "autoscaling_config": autoscaling(
+            settings, settings.min_replicas, settings.max_replicas, settings.target_ongoing_requests
+        ),
         **shared(settings),
     }
 
@@ -48,6 +51,11 @@ def embedder(settings: ServingSettings) -> dict[str, Any]:
     return {
         "name": "embedder",
         "ray_actor_options": {"num_cpus": settings.embedder_cpus, "num_gpus": settings.embedder_gpus},
-        "autoscaling_config": autoscaling(settings, settings.embedder_min_replicas, settings.embedder_max_replicas),
+        "autoscaling_config": autoscaling(
+            settings,
+            settings.embedder_min_replicas,
+            settings.embedder_max_replicas,
+            settings.embedder_target_ongoing_requests,
+        ),
         **shared(settings),
     }

@@ -2,6 +2,7 @@
 
 Embedded: one detached named actor on the head node owns the folder (Edge takes an exclusive lock). It is restarted
 when it dies, and every call is idempotent, so a call that hits a dying actor is repeated until its time is over.
+It keeps the code and the StoreSettings it was started with until then: a rollout of gateways does not touch it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from serve_app.errors import PlatformError, StoreUnavailable
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.settings import Settings, StoreSettings
 from serve_app.store.edge_shard import StoreBroken
@@ -105,23 +106,28 @@ class EmbeddedStoreClient:
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Raises what the store raised, or StoreUnavailable after timeout_s."""
+        answer, _ = await self._call_until_answered(method, *args, **kwargs)
+        if isinstance(answer, PlatformError):
+            raise answer
+        return answer
+
+    async def _call_until_answered(self, method: str, *args: Any, **kwargs: Any) -> tuple[Any, bool]:
+        """The answer, and whether the call was repeated: then an earlier one may have been done without an answer."""
+        repeated = False
         deadline_s = time.monotonic() + self._settings.timeout_s
         while True:
             try:
-                answer = await within(self._actor.call.remote(method, *args, **kwargs), deadline_s)
-                break
+                return await within(self._actor.call.remote(method, *args, **kwargs), deadline_s), repeated
             except RayActorError as error:  # it died or restarts: the call may or may not have been done
                 if time.monotonic() + RETRY_PAUSE_S > deadline_s:
                     raise StoreUnavailable(f"the store's process is gone and did not come back: {error}") from error
                 await asyncio.sleep(RETRY_PAUSE_S)
                 self._actor = await asyncio.to_thread(self._find_or_start)
+                repeated = True
             except TimeoutError:
                 raise StoreUnavailable(f"no answer to {method} within {self._settings.timeout_s:g} s") from None
             except RayError as error:
                 raise StoreUnavailable(f"{method} failed in the store's process: {error}") from error
-        if isinstance(answer, PlatformError):
-            raise answer
-        return answer
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         return await self._call("fingerprints", scope, document_ids)
@@ -130,7 +136,10 @@ class EmbeddedStoreClient:
         await self._call("write", scope, space, documents)
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
-        return await self._call("delete_documents", scope, document_ids)
+        answer, repeated = await self._call_until_answered("delete_documents", scope, document_ids)
+        if isinstance(answer, PlatformError):
+            raise answer
+        return len(document_ids) if repeated and answer == 0 else answer  # the call that died had done it
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         return await self._call("query_batch", queries)
@@ -150,7 +159,9 @@ class EmbeddedStoreClient:
         return await self._call("collections", tenant)
 
     async def drop(self, scope: Scope) -> None:
-        await self._call("drop", scope)
+        answer, repeated = await self._call_until_answered("drop", scope)
+        if isinstance(answer, PlatformError) and not (repeated and isinstance(answer, NotFound)):
+            raise answer
 
     async def check(self) -> None:
         await self._call("check")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from serve_app.embedding.artifacts import ensure_artifact
+from serve_app.embedding.artifacts import Kind, ensure_artifact
 from serve_app.embedding.backends.backend import Backend
 from serve_app.embedding.batches import compose_batches
 from serve_app.embedding.models import Model, resolve_model
-from serve_app.embedding.precision import choose_precision, cpu_flags
+from serve_app.embedding.precision import Precision, choose_precision, cpu_flags
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
 from serve_app.errors import EngineUnavailable
 from serve_app.settings import EmbeddingSettings
@@ -58,6 +58,17 @@ class EmbeddingEngine:
             raise EngineUnavailable(f"{self.model.name} gave a vector of length {length} and not 1")
 
 
+def prepare(settings: EmbeddingSettings, data_dir: Path) -> None:
+    """What is done once per machine and model: fetch it and convert it. Raises as `EmbeddingEngine.load`."""
+    model = resolve_model(settings, data_dir)
+    if settings.engine == "openvino":
+        ensure_artifact(model, _kind(choose_precision(settings.precision, cpu_flags())))
+
+
+def _kind(precision: Precision) -> Kind:
+    return "int8" if precision == "int8" else "fp32"
+
+
 def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
     """Imports the chosen library only."""
     threads = settings.threads or _usable_cpus()
@@ -69,7 +80,7 @@ def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
     from serve_app.embedding.backends.openvino import OpenVinoBackend
 
     precision = choose_precision(settings.precision, cpu_flags())
-    return OpenVinoBackend(ensure_artifact(model, "int8" if precision == "int8" else "fp32"), precision, threads)
+    return OpenVinoBackend(ensure_artifact(model, _kind(precision)), precision, threads)
 
 
 def _usable_cpus() -> int:

@@ -16,7 +16,7 @@ from serve_app.types import Embeddings, VectorSpace
 class BatchedEmbedder:
     """An Embedder. A call with many texts is cut, so that it shares the engine with those that come after it."""
 
-    def __init__(self, embedder: Embedder, settings: BatchingSettings) -> None:
+    def __init__(self, embedder: Embedder, settings: BatchingSettings, concurrency: int = 1) -> None:
         self._embedder = embedder
         self._max_texts = settings.max_embed_texts
         self._batcher = MicroBatcher(
@@ -24,7 +24,7 @@ class BatchedEmbedder:
             BatchLimits(
                 max_items=settings.max_embed_texts,
                 max_weight=settings.max_embed_chars,
-                concurrency=settings.embed_concurrency,
+                concurrency=concurrency,
                 max_waiting=settings.max_waiting,
             ),
             weigh=lambda texts: sum(map(len, texts)),

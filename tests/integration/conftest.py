@@ -17,6 +17,7 @@ from playwright.sync_api import Browser
 
 from tests.integration.browser import Visit, chromium
 from tests.integration.live_app import live_app
+from tests.integration.running import Run, run
 
 # Real text that every machine has: the standard library's own documentation.
 MODULES: tuple[ModuleType, ...] = (json, textwrap, shutil, statistics)
@@ -47,6 +48,13 @@ def python_documents() -> Iterator[dict[str, object]]:
                         "share": 0.5,
                     },
                 }
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
+    """One run of the whole service in its own processes, for all tests of this folder."""
+    with run(tmp_path_factory.mktemp("service"), model_data_dir) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

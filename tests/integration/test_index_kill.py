@@ -6,25 +6,17 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
-from tests.integration.running import Run, http, poll, run
+from tests.integration.running import Run, http, poll
 from tests.services import missing
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = 400
 JOB_AGENT_PORT = 52365
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
-    with run(tmp_path_factory.mktemp("service"), model_data_dir) as service:
-        yield service
 
 
 def result_in(output: str) -> dict[str, Any]:
@@ -64,16 +56,17 @@ def require_job_agent(service: Run) -> None:
     """Ray's agent for jobs has one fixed port, so that of several clusters on a machine only the first has one."""
     own = {process.pid for process in service.all_processes()}
     for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == JOB_AGENT_PORT and connection.pid not in own:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == JOB_AGENT_PORT
+        if listens and connection.pid not in own:
             missing(f"port {JOB_AGENT_PORT} of Ray's job agent (another Ray on this machine has it)")
 
 
 def test_the_command_finds_the_running_service(service: Run, tmp_path: Path) -> None:
     (tmp_path / "leave.md").write_text("# Leave\n\nEveryone has thirty vacation days.")
-    done = service.command("jobs.index", "--source", str(tmp_path), "--collection", "handbook")
+    done = service.command("jobs.index", "--source", str(tmp_path), "--collection", "files")
     assert done.returncode == 0, done.stderr
     assert result_in(done.stdout)["documents"] == 1
-    assert search(service, "handbook", "vacation") == ["leave.md"]
+    assert search(service, "files", "vacation") == ["leave.md"]
 
 
 def test_as_a_ray_job(service: Run, tmp_path: Path) -> None:

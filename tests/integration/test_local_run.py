@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serve_app.deployments.local_ports import free_port
 from tests.integration.running import Run, bearing, http, poll, run
 
 MIB = 1024 * 1024
@@ -28,12 +29,13 @@ DOCUMENTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
-    with run(tmp_path_factory.mktemp("run"), model_data_dir) as running:
-        status, answer = http("POST", f"{running.url}/v1/collections/handbook/documents", {"documents": DOCUMENTS})
-        assert (status, answer) == (200, {"indexed": 2, "passages": 2, "unchanged": 0, "failed": []})
-        yield running
+@pytest.fixture(scope="module", autouse=True)
+def handbook(service: Run) -> Iterator[None]:
+    collection = f"{service.url}/v1/collections/handbook"
+    status, answer = http("POST", f"{collection}/documents", {"documents": DOCUMENTS})
+    assert (status, answer) == (200, {"indexed": 2, "passages": 2, "unchanged": 0, "failed": []})
+    yield
+    assert http("DELETE", collection)[0] == 200
 
 
 def search(url: str, query: str = "how many vacation days?") -> list[str]:
@@ -69,12 +71,28 @@ def test_a_second_run_on_the_same_port_says_what_to_do(service: Run, tmp_path: P
     assert "make stop" in done.stderr and "AIDOCS_SERVING__PORT" in done.stderr
 
 
+def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(service: Run) -> None:
+    before = service.record()
+    second = Run(service.url, service.environ | {"AIDOCS_SERVING__PORT": str(free_port())}, service.data_dir)
+    done = second.command("serve_app", "serve")
+    assert done.returncode == 1
+    assert "make stop" in done.stderr and "AIDOCS_DATA_DIR" in done.stderr
+    assert service.record() == before
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_our_own_address(service: Run) -> None:
+    proxied = Run(service.url, service.environ | {"http_proxy": "http://127.0.0.1:9"}, service.data_dir)
+    assert proxied.command("serve_app", "search", "receipts", "--collection", "handbook").returncode == 0
+    odd = proxied.command("serve_app", "search", "receipts", "--collection", "my docs")
+    assert odd.returncode == 1 and "Traceback" not in odd.stderr
+
+
 def test_a_gateway_replica_is_small_and_has_no_torch(service: Run) -> None:
     [gateway] = service.processes("gateway")
     search(service.url)
     mapped = {Path(region.path).name for region in gateway.memory_maps()}
     assert not {name for name in mapped if "torch" in name}
-    assert gateway.memory_full_info().uss < 400 * MIB
+    assert gateway.memory_full_info().pss < 400 * MIB  # its own, and its share of what is shared
 
 
 def test_it_listens_for_requests_on_loopback_only(service: Run) -> None:

@@ -1,0 +1,62 @@
+"""The pooled placement, on Serve's default proxy: gateway → embedder deployment, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve_app.deployments.local_ports import free_port
+from tests.integration.running import http, poll
+
+TEXTS = [f"a text about number {number}" for number in range(100)]
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: str, model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from ray import serve
+
+    from serve_app.main import AppArguments, app
+
+    data_dir = tmp_path_factory.mktemp("pooled")
+    (data_dir / "models").symlink_to(model_data_dir / "models")
+    port = free_port()
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("AIDOCS_DATA_DIR", str(data_dir))
+        environ.setenv("AIDOCS_EMBEDDING__PLACEMENT", "pooled")
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(app(AppArguments()), name="pooled", route_prefix="/")
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+
+
+def embed(url: str) -> list[float]:
+    status, answer = http("POST", f"{url}/v1/embeddings", {"model": "all-MiniLM-L6-v2", "input": TEXTS})
+    assert status == 200, answer
+    vector: list[float] = answer["data"][-1]["embedding"]
+    return vector
+
+
+def embedders() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if "ServeReplica:pooled:embedder" in cmdline(p)]
+
+
+def cmdline(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_the_engine_is_in_the_pool_and_a_killed_embedder_is_replaced(url: str) -> None:
+    before = embed(url)
+    assert len(before) == 384
+    assert http("GET", f"{url}/health/ready")[0] == 200
+    [embedder] = embedders()
+    os.kill(embedder.pid, signal.SIGKILL)
+    poll(lambda: [p for p in embedders() if p.pid != embedder.pid], timeout_s=60)
+    assert embed(url) == before
