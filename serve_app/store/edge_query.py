@@ -10,7 +10,7 @@ import qdrant_edge as edge
 
 from serve_app.errors import Conflict, InvalidInput, PlatformError
 from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter
-from serve_app.store.edge_shard import dense_vector, edge_errors, sparse_vector
+from serve_app.store.edge_shard import StoreBroken, dense_vector, edge_errors, sparse_vector
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.payload import (
     DENSE,
@@ -67,6 +67,8 @@ def _search_together(shard: edge.EdgeShard, queries: Sequence[StoreQuery]) -> li
             requests = [_request(query, query.limit, query.offset, HIT_FIELDS) for query in queries]
             found = shard.query_batch(edge.QueryBatchRequest(requests))
         return [tuple(_hit(point) for point in points) for points in found]
+    except StoreBroken:
+        raise
     except PlatformError as error:
         if len(queries) == 1:
             return [error]
@@ -81,6 +83,8 @@ def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]
             passages = edge_filter(query.filter, PASSAGE)
             total = shard.count(edge.CountRequest(exact=True, filter=passages))
         return StoreResult(hits, {path: _facet(shard, path, query.filter) for path in query.facets}, total)
+    except StoreBroken:
+        raise
     except PlatformError as error:
         return error
 
@@ -112,6 +116,8 @@ def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | P
             candidates = min(most, candidates * 4)
         best = [found[place] for place in kept[query.offset : wanted]]
         return _with_facets(shard, query, _with_payload(shard, best))
+    except StoreBroken:
+        raise
     except PlatformError as error:
         return error
 

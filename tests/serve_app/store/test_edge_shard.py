@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from serve_app.store.edge import EdgeStore
 from serve_app.store.edge_shard import StoreBroken, apply, create_shard, edge_errors, load_shard
 from serve_app.store.payload import MAX_METADATA_DEPTH
 from serve_app.store.write_plan import Put, StoredPoint
-from serve_app.types import JsonValue
-from tests.contracts.corpus import SCOPE, SPACE, document
+from serve_app.types import JsonValue, Scope
+from tests.contracts.corpus import SCOPE, SPACE, document, query
 from tests.serve_app.store.conftest import MEMORY
 from tests.serve_app.store.test_payload import json_values, nested
 
@@ -93,6 +94,45 @@ async def test_a_broken_shard_fails_the_health_check(folder: Path) -> None:
             raise panic("gone")
         with pytest.raises(StoreUnavailable, match="restarted"):
             await store.check()
+    finally:
+        await store.close()
+
+
+class Panics:
+    """A shard whose call of this name panics, as pyo3 raises it."""
+
+    def __init__(self, shard: EdgeShard, name: str) -> None:
+        self._shard, self._name = shard, name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise type("PanicException", (BaseException,), {})("gone")
+        return getattr(self._shard, name)
+
+
+@pytest.mark.parametrize(
+    ("call", "fields"),
+    [
+        ("query_batch", {}),
+        ("query", {"group_by": "document_id"}),
+        ("retrieve", {"group_by": "document_id"}),
+        ("facet", {"facets": ("document_id",)}),
+    ],
+)
+async def test_a_panic_in_a_search_is_no_answer(folder: Path, call: str, fields: dict[str, Any]) -> None:
+    """It is raised, so that the process which owns the store ends; with another scope's query beside it, too."""
+    store, other = EdgeStore.open(folder, StoreSettings()), Scope("acme", "other")
+    try:
+        for scope in (SCOPE, other):
+            await store.write(scope, SPACE, [document("d", "text")])
+        generation = store._collections[SCOPE]._generation
+        assert generation is not None
+        shard, generation.shard = generation.shard, cast("EdgeShard", Panics(generation.shard, call))
+        with pytest.raises(StoreBroken):
+            await store.query_batch([query("text", scope=other), query("text", **fields)])
+        with pytest.raises(StoreBroken):
+            await store.check()
+        generation.shard = shard
     finally:
         await store.close()
 
