@@ -175,12 +175,17 @@ class Collection:
     # What an optimisation does, in this order; the first and the last in the writer thread.
 
     def copy_for_optimizing(self) -> Path:
-        """A copy of the shard as it is now; from now on `take_touched` has what is written after it."""
-        copy = folders.new_generation(self._folder)
+        """A copy of the shard as it is now; from now on `take_touched` has what is written after it. Leaves nothing
+        where it fails (a full disk)."""
         with self.shard() as shard:
             shard.flush()
             assert self._generation is not None
-            folders.copy_sparsely(self._generation.folder, copy)
+            copy = folders.new_generation(self._folder)
+            try:
+                folders.copy_sparsely(self._generation.folder, copy)
+            except BaseException:
+                shutil.rmtree(copy, ignore_errors=True)
+                raise
             with self._changed:
                 self._touched = set()
         return copy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from serve_app.errors import PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
+from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
 from serve_app.store.optimize import FIRST_RETRY_S, LAST_RETRY_S, retry_delay_s, should_optimize
 from serve_app.types import StoreResult
@@ -147,6 +149,28 @@ async def test_a_killed_child_leaves_all_as_it_was(store: EdgeStore, folder: Pat
     await require_whole(store, expected | {"d1": (2, 3)})
     await store.optimize(SCOPE)
     await require_whole(store, expected | {"d1": (2, 3)})
+
+
+async def test_a_copy_that_fails_leaves_no_files(
+    store: EdgeStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = await fill(store, 2)
+    copy_file, copied = folders._copy_file, list[Path]()
+
+    def until_the_disk_is_full(source: Path, target: Path) -> None:
+        if len(copied) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy_file(source, target)
+        copied.append(target)
+
+    monkeypatch.setattr(folders, "_copy_file", until_the_disk_is_full)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        await store.optimize(SCOPE)
+    assert len(copied) == 3
+    assert len(list(folders.collection_folder(folder / "store", SCOPE).glob("generation-*"))) == 1
+    monkeypatch.undo()
+    await store.optimize(SCOPE)
+    await require_whole(store, expected)
 
 
 async def test_close_and_drop_end_the_child(store: EdgeStore, folder: Path) -> None:
