@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
-from serve_app.documents.reading import read_file
+from serve_app.documents.reading_process import ReadingProcess
 from serve_app.documents.sources import find_files, source_root
 
 PYTHON_PACKAGES = "python-packages"
@@ -51,10 +51,10 @@ def inputs_of(source: str) -> list[Input]:
     return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
 
 
-def read_input(source: Input) -> Iterator[ReadResult]:
+def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:
     if source.path == Path(PYTHON_PACKAGES):
         return python_package_documents()
-    return read_file(source.path, source.root)
+    return reader.read(source.path, source.root)
 
 
 def size_bytes(path: Path) -> int:

@@ -23,7 +23,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from jobs.inputs import Input
 from jobs.stages import EmbedStage, Plan, ReadStage, StoreDatasink
-from serve_app.errors import ConfigurationError, PlatformError
+from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
 INPUTS_PER_READ = 16  # one call of ReadStage
@@ -31,6 +31,8 @@ BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of e
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
+# What kills its process again and again ends the run; Ray Data's own default is to try for ever.
+RETRIES = {"max_restarts": 3, "max_task_retries": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def cpu_shares(free_cpus: float, embedders: int, threads: int | None) -> CpuShar
 def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int, batch_documents: int) -> None:
     """Blocks until all inputs are through. ledger: handle of a Ledger actor.
 
-    Raises the PlatformError that ended it, or what Ray raised. What was written until then stays, and a new run
-    passes over it.
+    Raises the PlatformError that ended it, Unavailable for whatever Ray or Ray Data raised. What was written until
+    then stays, and a new run passes over it.
     """
     threads = plan.settings.embedding.threads
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
@@ -75,6 +77,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=embedders),
                 num_cpus=cpus.read,
+                **RETRIES,
             )
             .map_batches(
                 EmbedStage,
@@ -84,13 +87,13 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                 compute=ActorPoolStrategy(min_size=1, max_size=embedders),
                 num_cpus=cpus.embed,
                 num_gpus=1 if plan.settings.embedding.device == "cuda" else 0,
+                **RETRIES,
             )
             .write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
         )
     except Exception as error:
-        if cause := platform_error(error):
-            raise cause from error
-        raise
+        ours = platform_error(error)
+        raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
     finally:
         await_executor()
 
@@ -121,6 +124,7 @@ def quiet(context: DataContext) -> None:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")  # in every small run
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # Ray has no other way to bound retries
 
 
 def platform_error(error: BaseException | None) -> PlatformError | None:

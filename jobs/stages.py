@@ -22,6 +22,7 @@ from jobs.rows import Outcome, Row, encode_document, failed_row, from_table, ind
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut, fingerprint
 from serve_app.documents.readers.result import ReadFailure, ReadResult
+from serve_app.documents.reading_process import ReadingProcess
 from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.models import resolve_model
@@ -61,6 +62,7 @@ class ReadStage:
         self._tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
         self._sparse = Bm25SparseEncoder()
         self._store = connect_store(settings)
+        self._reader = ReadingProcess()
         self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -68,7 +70,7 @@ class ReadStage:
         for columns in batch.to_pylist():
             source = Input.from_columns(columns)
             documents, rest_bytes = 0, source.size_bytes
-            for items in slices(read_input(source), SLICE_DOCUMENTS, SLICE_CHARS, chars):
+            for items in slices(read_input(source, self._reader), SLICE_DOCUMENTS, SLICE_CHARS, chars):
                 rows = self._rows(source, items, seen)
                 documents += len(rows)
                 share_bytes = min(rest_bytes, sum(map(chars, items)))

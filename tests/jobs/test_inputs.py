@@ -7,6 +7,7 @@ import pytest
 
 from jobs.inputs import Input, inputs_of, read_input, total_bytes
 from jobs.pipeline import to_block
+from serve_app.documents.reading_process import ReadingProcess
 from serve_app.errors import InvalidInput
 from serve_app.types import Document
 
@@ -22,7 +23,7 @@ def test_files_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [each.name for each in inputs] == [f"{tmp_path}/docs/a.md", f"{tmp_path}/docs/\\xff.txt"]
     again = [Input.from_columns(columns) for columns in to_block(inputs).to_pylist()]
     assert again == inputs
-    assert [item.id for item in read_input(again[0]) if isinstance(item, Document)] == ["a.md"]
+    assert [item.id for item in read_input(again[0], ReadingProcess()) if isinstance(item, Document)] == ["a.md"]
 
 
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])
@@ -36,6 +37,6 @@ def test_the_documentation_of_installed_packages() -> None:
     (source,) = inputs_of("python-packages")
     assert source.size_bytes > 0
     (again,) = [Input.from_columns(columns) for columns in to_block([source]).to_pylist()]
-    first = next(read_input(again))
+    first = next(read_input(again, ReadingProcess()))
     assert isinstance(first, Document)
     assert first.id.endswith("/README")

@@ -1,0 +1,73 @@
+"""A run whose processes are killed goes on or ends; it never hangs and never repeats without end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve_app.deployments.store import connect_store
+from serve_app.errors import Unavailable
+from serve_app.settings import Settings
+from serve_app.types import Scope
+from tests.jobs.test_index_run import index
+from tests.serve_app.documents.readers.test_pdf import pdf
+
+DEADLINE_S = 120.0
+
+
+async def kill(is_victim: Callable[[psutil.Process], bool], run: asyncio.Task[object], at_most: int) -> int:
+    """How many of this session's processes it killed until the run ended, or their number was reached."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    killed: set[psutil.Process] = set()
+    while not run.done() and len(killed) < at_most:
+        assert time.monotonic() < deadline_s, f"{len(killed)} were killed and the run goes on"
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if process not in killed and is_victim(process):
+                    process.kill()
+                    killed.add(process)
+            except psutil.NoSuchProcess:
+                continue
+        await asyncio.sleep(0.05)
+    return len(killed)
+
+
+def parses(process: psutil.Process) -> bool:
+    """It has started long ago and works."""
+    return "multiprocessing" in " ".join(process.cmdline()) and process.cpu_times().user > 2
+
+
+def is_read_stage(process: psutil.Process) -> bool:
+    return process.name().startswith("ray::") and "ReadStage" in " ".join(process.cmdline())
+
+
+async def test_a_file_that_kills_its_reader_is_a_dead_letter(settings: Settings, tmp_path: Path) -> None:
+    source, letters, scope = tmp_path / "source", tmp_path / "letters.jsonl", Scope("local", "killed-reader")
+    source.mkdir()
+    (source / "1.md").write_text("# Before\n\nA page.")
+    (source / "2.pdf").write_bytes(pdf(*("A page of many words. " * 20 for _ in range(1_500))))  # many seconds
+    (source / "3.html").write_text("<p>After")
+    run = asyncio.create_task(index(source, scope, settings, letters))
+    assert await kill(parses, run, at_most=1) == 1
+    total = await run
+    assert (total.indexed, total.failed) == (2, 1)
+    (letter,) = [json.loads(line) for line in letters.read_text().splitlines()]
+    assert letter["source"] == "2.pdf"
+    assert "the process that read it died" in letter["error"]
+    assert (await connect_store(settings).count(scope)).documents == 2
+
+
+async def test_a_stage_that_dies_every_time_ends_the_run(settings: Settings, tmp_path: Path) -> None:
+    rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(3_000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = asyncio.create_task(index(tmp_path, Scope("local", "dying-stage"), settings, tmp_path / "letters.jsonl"))
+    killed = await kill(is_read_stage, run, at_most=20)
+    with pytest.raises(Unavailable, match="Ray ended the run"):
+        await run
+    assert 1 < killed < 20
