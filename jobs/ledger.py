@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jobs.rows import Outcome, Row
@@ -73,11 +73,17 @@ class Ledger:
 
     _news: Report = Report()
     _tasks: set[int] = field(default_factory=set)  # seen
+    _owners: dict[str, str] = field(default_factory=dict)  # document id → source; some 200 bytes each
 
     def written(self, task: int, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report
+
+    def claim(self, source: str, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that another source had first. A source may claim again what is its own: its read task
+        may be repeated."""
+        return [id for id in ids if self._owners.setdefault(id, source) != source]
 
     def take(self) -> Report:
         """What came since the last call."""

@@ -32,7 +32,7 @@ WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
 # What kills its process again and again ends the run; Ray Data's own default is to try for ever.
-RETRIES = {"max_restarts": 3, "max_task_retries": 3}
+RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
             )
             .map_batches(
                 ReadStage,
-                fn_constructor_args=(plan,),
+                fn_constructor_args=(plan, ledger),
                 batch_size=INPUTS_PER_READ,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=embedders),

@@ -40,7 +40,8 @@ SLICE_CHARS = 256 * 1024  # read, before they are cut
 SLICE_PASSAGES = 1_024  # written
 STORE_PATIENCE_S = 120.0  # a store that restarts is waited for; each call has its own, shorter timeout
 STORE_PAUSE_S = 1.0
-REPORT_TIMEOUT_S = 60.0
+LEDGER_TIMEOUT_S = 60.0
+DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class ReadStage:
     """Inputs → rows: read, checked, compared with the store, cut, BM25 terms. A table out for every slice of an input,
     so that a big file is never in memory as a whole; rows of unchanged documents carry no text."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
+        self._ledger = ledger
         settings = plan.settings
         self._tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
         self._sparse = Bm25SparseEncoder()
@@ -66,9 +68,9 @@ class ReadStage:
         self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        seen: set[str] = set()
         for columns in batch.to_pylist():
             source = Input.from_columns(columns)
+            seen: set[str] = set()
             documents, rest_bytes = 0, source.size_bytes
             for items in slices(read_input(source, self._reader), SLICE_DOCUMENTS, SLICE_CHARS, chars):
                 rows = self._rows(source, items, seen)
@@ -90,6 +92,9 @@ class ReadStage:
                 documents[item.id] = accepted(item, seen)
             except Exception as error:
                 rows.append(failed_row(source.name, item.id, own_fault(error)))
+        for id in self._taken(source, list(documents)):
+            del documents[id]
+            rows.append(failed_row(source.name, id, DUPLICATE))
         plan = self._plan
         prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, each in documents.items()}
         stored = self._loop.run(patiently(lambda: self._store.fingerprints(plan.scope, list(documents))))
@@ -99,6 +104,11 @@ class ReadStage:
             else:
                 rows.append(self._to_embed(source, document, prints[id]))
         return rows
+
+    def _taken(self, source: Input, ids: list[str]) -> list[str]:
+        """Those of the ids that another input of this run had first."""
+        taken: list[str] = ray.get(self._ledger.claim.remote(source.name, ids), timeout=LEDGER_TIMEOUT_S) if ids else []
+        return taken
 
     def _to_embed(self, source: Input, document: Document, print_: str) -> Row:
         try:
@@ -155,7 +165,7 @@ class StoreDatasink(Datasink[None]):
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> None:
         report = asyncio.run(self._write(row for block in blocks for row in from_table(block)))
-        ray.get(self._ledger.written.remote(ctx.task_idx, report), timeout=REPORT_TIMEOUT_S)
+        ray.get(self._ledger.written.remote(ctx.task_idx, report), timeout=LEDGER_TIMEOUT_S)
 
     async def _write(self, rows: Iterator[Row]) -> Report:
         store = connect_store(self._plan.settings)
@@ -190,10 +200,10 @@ def chars(item: ReadResult) -> int:
 
 
 def accepted(document: Document, seen: set[str]) -> Document:
-    """The document as any store takes it. Raises InvalidInput."""
+    """The document as any store takes it. seen: ids of its input so far. Raises InvalidInput."""
     validate(document)
     if document.id in seen:
-        raise InvalidInput("an earlier document has the same id: give each its own, for only the first is kept")
+        raise InvalidInput(DUPLICATE)
     seen.add(document.id)
     return storable(document)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from serve_app.documents.reading import document_id, read_file, reader_of
 from serve_app.documents.readers.html import read_html
 from serve_app.documents.readers.pdf import read_pdf
 from serve_app.documents.readers.result import Reader, ReadFailure, ReadResult
 from serve_app.documents.readers.tables import read_parquet
+from serve_app.documents.reading import document_id, read_file, reader_of
 from serve_app.documents.validation import mend
 from serve_app.errors import Unavailable
 

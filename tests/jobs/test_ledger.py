@@ -35,3 +35,10 @@ def test_a_repeated_write_task_counts_once() -> None:
     assert ledger.take() == Report()
     ledger.written(1, report)
     assert ledger.take() == report
+
+
+def test_an_id_is_its_first_sources() -> None:
+    ledger = Ledger()
+    assert ledger.claim("a", ["1", "2"]) == []
+    assert ledger.claim("b", ["2", "3"]) == ["2"]
+    assert ledger.claim("a", ["1", "2", "3"]) == ["3"]  # a repeated task keeps what it had

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.reading import READERS, read_file
 from serve_app.documents.reading_process import ReadingProcess
-from serve_app.documents.readers.result import ReadFailure
 from serve_app.types import Document
 from tests.serve_app.documents.readers.test_pdf import pdf
 
