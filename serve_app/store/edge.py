@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
@@ -17,7 +18,7 @@ from serve_app.errors import Conflict, InvalidInput, NotFound, PlatformError, St
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
-from serve_app.store.edge_indexes import edge_filter, wanted_indexes
+from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
 from serve_app.store.optimize import Optimizer
 from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, PASSAGE, to_document
@@ -37,6 +38,7 @@ from serve_app.types import (
 
 FOLDER = "store"
 MAX_RETRIEVED = 256  # points in one call
+ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
 T = TypeVar("T")
 
 
@@ -51,8 +53,10 @@ class EdgeStore:
 
     def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
         self._folder, self._settings, self._lock_file = folder, settings, lock
-        self._collections: dict[Scope, Collection] = {}
-        self._opening = threading.Lock()
+        self._collections: dict[Scope, Collection] = {}  # changed in the opener's one thread only
+        self._ending: dict[Scope, Future[None]] = {}  # dropped, while somebody still uses them
+        self._opener = ThreadPoolExecutor(1, "store-opener")
+        self._enders = ThreadPoolExecutor(ENDINGS_AT_ONCE, "store-ender")
         self._readers = ThreadPoolExecutor(settings.search_threads, "store-reader")
         self._optimizer = Optimizer(settings)
         self._closed = False
@@ -67,27 +71,30 @@ class EdgeStore:
         return cls(folder, settings, lock)
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        try:
+            collection = await self._collection(scope)
+        except NotFound:
+            return {}
+
         def read() -> dict[str, str]:
-            try:
-                collection = self._collection(scope)
-            except NotFound:
-                return {}
             records = _retrieve(collection, document_ids, ["document_id", "fingerprint"])
             return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
 
         return await self._read(read)
 
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
-        collection = await self._read(lambda: self._collection_for(scope, space))
-        try:
-            await asyncio.wrap_future(collection.submit(lambda: collection.write(documents)))
-        except NotFound:  # it was dropped in between, so it is made anew
-            await self.write(scope, space, documents)
-            return
+        while True:
+            try:
+                collection = await self._collection_for(scope, space)
+                await asyncio.wrap_future(collection.submit(partial(collection.write, documents)))
+                break
+            except NotFound:  # it is being dropped, so it is made anew after that
+                if ending := self._ending.get(scope):
+                    await asyncio.wait([asyncio.wrap_future(ending)])
         await self._read(lambda: self._optimizer.consider(collection))
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
-        collection = await self._read(lambda: self._collection(scope))
+        collection = await self._collection(scope)
         return await asyncio.wrap_future(collection.submit(lambda: collection.delete(document_ids)))
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
@@ -105,10 +112,11 @@ class EdgeStore:
 
     async def _answer(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         try:
-            collection = await self._read(lambda: self._collection(scope))
-            missing = collection.missing_indexes(wanted for query in queries for wanted in wanted_indexes(query))
+            collection = await self._collection(scope)
+            collection.index_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
+            missing = collection.missing_indexes(chain.from_iterable(facet_indexes(query.facets) for query in queries))
             if missing:
-                await asyncio.wrap_future(collection.submit(lambda: collection.ensure_indexes(missing)))
+                await asyncio.wrap_future(collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES)))
 
             def read() -> list[StoreResult | PlatformError]:
                 with collection.shard() as shard:
@@ -121,8 +129,10 @@ class EdgeStore:
             return [error] * len(queries)
 
     async def document(self, scope: Scope, document_id: str) -> Document:
+        collection = await self._collection(scope)
+
         def read() -> Document:
-            found = _retrieve(self._collection(scope), [document_id], DOCUMENT_FIELDS)
+            found = _retrieve(collection, [document_id], DOCUMENT_FIELDS)
             if not found:
                 raise NotFound(f"there is no document {document_id[:80]!r} in collection {scope.collection!r}")
             return to_document(found[0])
@@ -132,8 +142,10 @@ class EdgeStore:
     async def scroll(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> DocumentPage:
+        collection = await self._collection(scope)
+
         def read() -> DocumentPage:
-            with self._collection(scope).shard() as shard:
+            with collection.shard() as shard:
                 request = edge.ScrollRequest(
                     offset=_start(cursor),
                     limit=limit,
@@ -147,35 +159,28 @@ class EdgeStore:
         return await self._read(read)
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
-        return await self._read(lambda: _info(self._collection(scope), filter))
+        collection = await self._collection(scope)
+        return await self._read(lambda: _info(collection, filter))
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
-        def read() -> list[CollectionInfo]:
-            names = folders.collections_of(self._folder, Scope(tenant, "any").tenant)
-            found = []
-            for name in names:
-                try:
-                    found.append(_info(self._collection(Scope(tenant, name)), None))
-                except NotFound:  # dropped in between
-                    continue
-            return found
-
-        return await self._read(read)
+        found = []
+        for name in await self._read(lambda: folders.collections_of(self._folder, Scope(tenant, "any").tenant)):
+            try:
+                found.append(await self.count(Scope(tenant, name)))
+            except NotFound:  # dropped in between
+                continue
+        return found
 
     async def drop(self, scope: Scope) -> None:
-        def end() -> None:
-            collection = self._collection(scope)
-            with self._opening:
-                if self._collections.pop(scope, None) is not collection:
-                    raise _unknown(scope)
-                collection.drop()
-
-        await self._read(end)
+        """It does not exist from the first step on, and nobody but who drops it, or writes to it anew, waits for what
+        still uses it."""
+        ending = await self._run(self._opener, lambda: self._end(scope))
+        await asyncio.shield(asyncio.wrap_future(ending))
 
     async def optimize(self, scope: Scope) -> None:
         """Index what was written, now, however little it is; else that happens by itself. Raises StoreUnavailable
         if it fails, and then all is as it was before."""
-        collection = await self._read(lambda: self._collection(scope))
+        collection = await self._collection(scope)
         await asyncio.wrap_future(self._optimizer.submit(collection))
 
     async def check(self) -> None:
@@ -193,47 +198,67 @@ class EdgeStore:
 
     def _close(self) -> None:
         self._optimizer.close()
-        self._readers.shutdown(wait=True)
+        for threads in (self._opener, self._enders, self._readers):
+            threads.shutdown(wait=True)
         for collection in self._collections.values():
             collection.close()
         self._lock_file.close()
 
     async def _read(self, job: Callable[[], T]) -> T:
         """Run in one of the reader threads."""
+        return await self._run(self._readers, job)
+
+    async def _run(self, threads: ThreadPoolExecutor, job: Callable[[], T]) -> T:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return await asyncio.wrap_future(self._readers.submit(job))
+        return await asyncio.wrap_future(threads.submit(job))
 
-    def _collection(self, scope: Scope) -> Collection:
-        """Opened when first asked for. Raises NotFound."""
-        if (collection := self._collections.get(scope)) is not None:  # without waiting for one that is being opened
+    async def _collection(self, scope: Scope) -> Collection:
+        """Opened when first asked for; one that is open waits for nothing. Raises NotFound."""
+        if (collection := self._collections.get(scope)) is not None:
             return collection
-        with self._opening:
-            return self._open_collection(scope)
+        return await self._run(self._opener, lambda: self._open_collection(scope))
 
-    def _open_collection(self, scope: Scope) -> Collection:
-        if scope not in self._collections:
-            folder = folders.collection_folder(self._folder, scope)
-            if not folders.exists(folder):
-                raise _unknown(scope)
-            self._collections[scope] = Collection.open(folder, scope, self._settings)
-            self._optimizer.consider(self._collections[scope])
-        return self._collections[scope]
-
-    def _collection_for(self, scope: Scope, space: VectorSpace) -> Collection:
-        """Made if there is none. Raises Conflict if it has another space."""
-        with self._opening:
-            try:
-                collection = self._open_collection(scope)
-            except NotFound:
-                folder = folders.collection_folder(self._folder, scope)
-                collection = self._collections[scope] = Collection.create(folder, scope, space, self._settings)
+    async def _collection_for(self, scope: Scope, space: VectorSpace) -> Collection:
+        """Made if there is none. Raises Conflict if it has another space, NotFound while one is being dropped."""
+        try:
+            collection = await self._collection(scope)
+        except NotFound:
+            collection = await self._run(self._opener, lambda: self._make_collection(scope, space))
         if collection.space != space:
             raise Conflict(
                 f"collection {scope.collection!r} was made with {collection.space}, these documents with {space}: "
                 "use the same model, or another collection"
             )
         return collection
+
+    # In the opener's thread.
+
+    def _open_collection(self, scope: Scope) -> Collection:
+        if scope not in self._collections:
+            folder = folders.collection_folder(self._folder, scope)
+            if scope in self._ending or not folders.exists(folder):
+                raise _unknown(scope)
+            self._collections[scope] = Collection.open(folder, scope, self._settings)
+            self._optimizer.consider(self._collections[scope])
+        return self._collections[scope]
+
+    def _make_collection(self, scope: Scope, space: VectorSpace) -> Collection:
+        """Or the one that was made in between."""
+        folder = folders.collection_folder(self._folder, scope)
+        if scope in self._ending or folders.exists(folder):
+            return self._open_collection(scope)
+        self._collections[scope] = Collection.create(folder, scope, space, self._settings)
+        return self._collections[scope]
+
+    def _end(self, scope: Scope) -> Future[None]:
+        """The collection does not exist any more; the future is done when its folder is gone, too."""
+        collection = self._open_collection(scope)
+        collection.end_existence()
+        del self._collections[scope]
+        self._ending[scope] = ending = self._enders.submit(collection.drop)
+        ending.add_done_callback(lambda _: self._ending.pop(scope))
+        return ending
 
 
 def _unknown(scope: Scope) -> NotFound:

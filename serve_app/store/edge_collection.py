@@ -22,7 +22,8 @@ import qdrant_edge as edge
 from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
-from serve_app.store.edge_indexes import MAX_INDEXES
+from serve_app.store.edge_fields import AbsentFields, has_field
+from serve_app.store.edge_indexes import MAX_INDEXES, MAX_INDEXES_FOR_FILTERS
 from serve_app.store.edge_shard import (
     FLUSH_AFTER_POINTS,
     MAX_STEP_POINTS,
@@ -68,6 +69,8 @@ class Collection:
         self._touched: set[str] | None = None  # ids written since the copy that is being optimised
         self.broken: StoreBroken | None = None
         self._unflushed_points = 0
+        self._absent = AbsentFields()
+        self._coming: set[str] = set()  # paths of indexes that the writer was asked for
         self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
 
     @classmethod
@@ -113,6 +116,26 @@ class Collection:
         except RuntimeError:  # shut down
             raise self._no_more() from None
 
+    def missing_indexes(
+        self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]
+    ) -> dict[str, edge.PayloadSchemaType]:
+        """Those of them that this collection has not and that passages may have."""
+        by_path = {path: schema for path, schema in wanted if path not in self._absent}
+        if not by_path:
+            return {}
+        with self.shard() as shard:
+            existing = shard.info().payload_schema
+        room = len(existing) < MAX_INDEXES
+        return {path: schema for path, schema in by_path.items() if room and path not in existing}
+
+    def index_soon(self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]) -> None:
+        """Have the writer make them when it comes to it, for the filters of later queries. In one thread only."""
+        missing = self.missing_indexes((path, schema) for path, schema in wanted if path not in self._coming)
+        if missing:
+            self._coming |= missing.keys()
+            making = self.submit(lambda: self.make_indexes(missing, MAX_INDEXES_FOR_FILTERS))
+            making.add_done_callback(lambda _: self._coming.difference_update(missing))
+
     # Jobs of the writer thread.
 
     def write(self, documents: Sequence[IndexedDocument]) -> None:
@@ -121,6 +144,7 @@ class Collection:
         for batch in parts(latest, MAX_STEP_POINTS):
             stored = self._passages_of([indexed.document.id for indexed in batch])
             self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS))
+            self._absent.forget(batch)
 
     def delete(self, document_ids: Sequence[str]) -> int:
         deleted = 0
@@ -130,25 +154,18 @@ class Collection:
             deleted += len(stored)
         return deleted
 
-    def missing_indexes(
-        self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]
-    ) -> dict[str, edge.PayloadSchemaType]:
-        """Those of them that this collection neither has nor has no room for. Runs in any thread."""
-        if not (by_path := dict(wanted)):
-            return {}
-        with self.shard() as shard:
-            existing = shard.info().payload_schema
-        room = len(existing) < MAX_INDEXES
-        return {path: schema for path, schema in by_path.items() if room and path not in existing}
-
-    def ensure_indexes(self, wanted: Mapping[str, edge.PayloadSchemaType]) -> None:
-        """As many of them as a collection may have; filters are right without, too."""
+    def make_indexes(self, wanted: Mapping[str, edge.PayloadSchemaType], most: int) -> None:
+        """Of fields that any passage has, until the collection has `most`; filters are right without, too."""
         with self.shard() as shard:
             for path, schema in wanted.items():
                 existing = shard.info().payload_schema
-                if path not in existing and len(existing) < MAX_INDEXES:
-                    with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
+                if path in existing or len(existing) >= most:
+                    continue
+                with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
+                    if has_field(shard, path):
                         create_index(shard, path, schema)
+                    else:
+                        self._absent.add(path)
 
     def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
         """`passages` of each of these documents that has a record."""
@@ -243,11 +260,15 @@ class Collection:
         """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
         self._end()
 
-    def drop(self) -> None:
-        """It is gone at once; its folder when nobody uses it any more."""
+    def end_existence(self) -> None:
+        """On disk. What is at hand goes on, until `drop`."""
         folders.end_collection(self._folder)
+
+    def drop(self) -> None:
+        """Waits until nobody uses it any more, then removes its folder."""
         self._dropped = True
         self._end()
+        folders.end_collection(self._folder)  # an optimisation may have ended in between, with a new CURRENT
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property

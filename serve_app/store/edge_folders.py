@@ -87,7 +87,7 @@ def begin_collection(folder: Path, space: VectorSpace) -> None:
 
 def end_collection(folder: Path) -> None:
     """From now on the collection does not exist; its files are still there."""
-    (folder / CURRENT).unlink()
+    (folder / CURRENT).unlink(missing_ok=True)
     sync_folder(folder)
 
 

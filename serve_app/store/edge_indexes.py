@@ -1,9 +1,9 @@
 """Filters as Edge can answer them fast and right, and the payload indexes which that needs.
 
 Without an index a filter reads every payload (20,000 passages: 75 ms instead of 2), and a facet cannot be counted; so
-an index is made when it is first wanted. But an index has one type, and where there is one Edge looks nowhere else:
-an index of integers finds 1.0 for 1 and no 1.5 in a range, one of numbers compares dates with them. So each path has
-one type by its first key, whatever the values are (`payload.py` has the mirrors):
+an index is made when it is first wanted, if a passage has the field. But an index has one type, and where there is
+one Edge looks nowhere else: an index of integers finds 1.0 for 1 and no 1.5 in a range, one of numbers compares dates
+with them. So each path has one type by its first key, whatever the values are (`payload.py` has the mirrors):
 
     facets.x  text       instead of metadata.x in a match of a value or any of some
     dates.x   date-time  instead of metadata.x in a range of dates
@@ -14,7 +14,7 @@ one type by its first key, whatever the values are (`payload.py` has the mirrors
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import qdrant_edge as edge
@@ -22,9 +22,10 @@ from qdrant_edge import PayloadSchemaType
 
 from serve_app.store.filters import to_edge
 from serve_app.store.payload import PASSAGE, date_path, facet_path, facet_texts, restrict
-from serve_app.types import JsonObject, StoreQuery
+from serve_app.types import JsonObject
 
 MAX_INDEXES = 64  # of one collection
+MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
 Condition = Mapping[str, Any]
 
 
@@ -54,11 +55,14 @@ def _rewritten(condition: Condition, kind: str) -> Condition:
     return rewritten(condition, kind)
 
 
-def wanted_indexes(query: StoreQuery) -> Iterator[tuple[str, PayloadSchemaType]]:
-    """Path and type, facets first; a path may come twice."""
-    yield from ((facet_path(path), PayloadSchemaType.Keyword) for path in query.facets)
-    if query.filter:
-        yield from _wanted_by(rewritten(query.filter, PASSAGE))
+def facet_indexes(paths: Iterable[str]) -> Iterator[tuple[str, PayloadSchemaType]]:
+    """Path and type of each index that these facets need."""
+    return ((facet_path(path), PayloadSchemaType.Keyword) for path in paths)
+
+
+def filter_indexes(filter: JsonObject | None) -> Iterator[tuple[str, PayloadSchemaType]]:
+    """Path and type of each index that makes this filter fast; a path may come twice."""
+    return _wanted_by(rewritten(filter or {}, PASSAGE))
 
 
 def _wanted_by(filter: Condition) -> Iterator[tuple[str, PayloadSchemaType]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 import qdrant_edge as edge
 
 from serve_app.errors import Conflict, InvalidInput, PlatformError
+from serve_app.store.edge_fields import has_field
 from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter
 from serve_app.store.edge_shard import StoreBroken, dense_vector, edge_errors, sparse_vector
 from serve_app.store.grouping import first_of_each, values_at
@@ -91,7 +92,9 @@ def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]
 
 def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> FacetCounts:
     counted = facet_path(path)
-    if counted not in shard.info().payload_schema:
+    if counted not in (existing := shard.info().payload_schema):
+        if len(existing) < MAX_INDEXES or not has_field(shard, counted):  # else its index would have been made
+            return {}
         raise InvalidInput(f"facet {path!r}: this collection has facets or filters on {MAX_INDEXES} fields, the most")
     only_passages_have_it = counted != path
     where = None if only_passages_have_it and not filter else edge_filter(filter, PASSAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from qdrant_edge import CountRequest, EdgeShard, PayloadSchemaType
 from serve_app.errors import InvalidInput
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter, wanted_indexes
+from serve_app.store.edge_indexes import (
+    MAX_INDEXES,
+    MAX_INDEXES_FOR_FILTERS,
+    edge_filter,
+    facet_indexes,
+    filter_indexes,
+)
 from serve_app.store.edge_shard import apply, create_index, create_shard
 from serve_app.store.filters import parse_filter, to_edge
 from serve_app.store.payload import DOCUMENT, PASSAGE, document_payload, passage_payload, restrict
@@ -92,10 +99,8 @@ def test_which_indexes_a_query_wants() -> None:
         "min_should": {"conditions": [{"key": "at", "range": {"gt": "2024-01-01"}}], "min_count": 1},
         "should": [{"nested": {"key": "authors", "filter": {"must": [{"key": "name", "match": {"value": "x"}}]}}}],
     }
-    filter = parse_filter(raw, max_depth=8, max_conditions=100)
-    assert dict(wanted_indexes(query("q", filter=filter, facets=("metadata.tags", "url")))) == {
-        "facets.tags": KINDS.Keyword,
-        "url": KINDS.Keyword,
+    assert dict(facet_indexes(["metadata.tags", "url"])) == {"facets.tags": KINDS.Keyword, "url": KINDS.Keyword}
+    assert dict(filter_indexes(parse_filter(raw, max_depth=8, max_conditions=100))) == {
         "facets.lang": KINDS.Keyword,
         "title": KINDS.Keyword,
         "facets.year": KINDS.Keyword,
@@ -130,10 +135,41 @@ async def test_a_number_and_a_text_that_reads_like_it(store: EdgeStore) -> None:
     assert await found(store, query("word", filter=where("metadata.v", "1"))) == ["text"]
 
 
+async def indexes(store: EdgeStore) -> set[str]:
+    """Once the writer has made those that are coming."""
+    await asyncio.wrap_future(store._collections[SCOPE].submit(lambda: None))
+    with store._collections[SCOPE].shard() as shard:
+        return set(shard.info().payload_schema)
+
+
 async def test_no_more_indexes_than_a_collection_may_have(store: EdgeStore) -> None:
-    """Then filters are slower and right, and facets say so."""
+    """Then filters are slower and right, and facets, which have room of their own, say so."""
     for number in range(MAX_INDEXES + 1):
         assert await found(store, query("text", filter=where(f"metadata.f{number}", "v"))) == ["d"]
+    assert len(await indexes(store)) == MAX_INDEXES_FOR_FILTERS
+    for number in range(MAX_INDEXES - MAX_INDEXES_FOR_FILTERS):
+        path = f"metadata.f{MAX_INDEXES_FOR_FILTERS + number}"
+        assert (await ask(store, query("text", facets=(path,)))).facets[path] == {"v": 1}
+    assert len(await indexes(store)) == MAX_INDEXES
     with pytest.raises(InvalidInput, match=f"{MAX_INDEXES} fields"):
         await ask(store, query("text", facets=(f"metadata.f{MAX_INDEXES}",)))
     assert (await ask(store, query("text", facets=("document_id",)))).facets["document_id"] == {"d": 1}
+    assert (await ask(store, query("text", facets=("metadata.nobody",)))).facets["metadata.nobody"] == {}
+
+
+async def test_made_up_names_get_no_index(store: EdgeStore) -> None:
+    """Until a passage has the field."""
+    before = await indexes(store)
+    price = {"must": [{"key": "metadata.price", "range": {"gt": 3}}]}
+    for _ in range(2):
+        for filter in (*(where(f"metadata.no{n}", "v") for n in range(60)), price, where('metadata."a b"[].c', 1)):
+            assert await found(store, query("text", filter=filter)) == []
+        assert (await ask(store, query("text", facets=("metadata.nobody",)))).facets["metadata.nobody"] == {}
+        assert await indexes(store) == before
+    metadata = {"no1": "v", "price": 4, "nobody": 1, "a b": [{"c": 1}]}
+    await store.write(SCOPE, SPACE, [document("new", "text", metadata=metadata)])  # type: ignore[arg-type]
+    for filter in (where("metadata.no1", "v"), price, where('metadata."a b"[].c', 1)):
+        assert await found(store, query("text", filter=filter)) == ["new"]
+    assert (await ask(store, query("text", facets=("metadata.nobody",)))).facets["metadata.nobody"] == {"1": 1}
+    added = {"facets.no1", "metadata.price", "facets.nobody", 'facets."a b"[].c'}
+    assert await indexes(store) == before | added

@@ -90,7 +90,7 @@ async def test_a_broken_shard_fails_the_health_check(folder: Path) -> None:
         await store.write(SCOPE, SPACE, [])
         await store.check()
         panic = type("PanicException", (BaseException,), {})
-        with pytest.raises(StoreBroken), store._collection(SCOPE).shard():
+        with pytest.raises(StoreBroken), store._collections[SCOPE].shard():
             raise panic("gone")
         with pytest.raises(StoreUnavailable, match="restarted"):
             await store.check()
