@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,9 +20,10 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from serve_app.errors import ConfigurationError
 from serve_app.types import Fusion, FusionMethod
@@ -77,7 +78,15 @@ class SearchProfile(Section):
 
 class SearchSettings(Section):
     default_profile: str = "default"
-    profiles: dict[str, SearchProfile] = {"default": SearchProfile()}
+    profiles: dict[str, SearchProfile] = {}  # in addition to, or instead of, the built-in "default"
+
+    @model_validator(mode="after")
+    def default_exists(self) -> Self:
+        self.profiles.setdefault("default", SearchProfile())
+        if self.default_profile not in self.profiles:
+            known = ", ".join(sorted(self.profiles))
+            raise ValueError(f"default_profile {self.default_profile!r} is none of the profiles: {known}")
+        return self
 
 
 class ApiSettings(Section):
@@ -116,7 +125,7 @@ class ServingSettings(Section):
     """Serve's own knobs. Bounds, target and delays of the autoscaling are for each deployment."""
 
     host: str = "127.0.0.1"
-    port: PositiveInt = 8000
+    port: int = Field(8000, ge=1, le=65_535)
     min_replicas: PositiveInt = 1
     max_replicas: PositiveInt = 4
     target_ongoing_requests: PositiveFloat = 32.0
@@ -135,13 +144,16 @@ class ServingSettings(Section):
     embedder_max_replicas: PositiveInt = 2
     embedder_target_ongoing_requests: PositiveFloat = 1.5  # batches, not requests
 
+    @model_validator(mode="after")
+    def bounds_are_in_order(self) -> Self:
+        for least, most in (("min_replicas", "max_replicas"), ("embedder_min_replicas", "embedder_max_replicas")):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(f"{least} is above {most}")
+        return self
+
 
 class AuthSettings(Section):
     mode: Literal["off"] = "off"  # off: every request is the local development principal
-
-
-def default_data_dir() -> Path:
-    return Path("~/.local/share/ai-docs").expanduser()
 
 
 class Settings(BaseSettings):
@@ -149,7 +161,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
 
-    data_dir: Path = Field(default_factory=default_data_dir)
+    data_dir: Path = Field(Path("~/.local/share/ai-docs"), validate_default=True)
     embedding: EmbeddingSettings = EmbeddingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     store: StoreSettings = StoreSettings()
@@ -158,6 +170,14 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     serving: ServingSettings = ServingSettings()
     auth: AuthSettings = AuthSettings()
+
+    @field_validator("data_dir")
+    @classmethod
+    def absolute(cls, value: Path) -> Path:
+        """One folder for every process, wherever it was started."""
+        if value == Path():
+            raise ValueError("an empty path: name a folder, or leave the setting out")
+        return value.expanduser().absolute()
 
     @model_validator(mode="after")
     def drain_is_long_enough(self) -> Self:
@@ -181,15 +201,17 @@ class Settings(BaseSettings):
         return self.model_copy(update={"store": self.store.model_copy(update={"api_key": api_key})})
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings() -> Settings:
     """Settings from the environment. Raises ConfigurationError on a misspelt name or a value that cannot be."""
-    for name in os.environ if environ is None else environ:
-        if name.startswith(PREFIX):
+    for name in os.environ:
+        if name.upper().startswith(PREFIX):
             require_known(name)
     try:
         return Settings()
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from error
+    except SettingsError as error:  # a section that is not JSON
+        raise ConfigurationError(f"{error}: a section's own variable takes a JSON object") from error
 
 
 def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:

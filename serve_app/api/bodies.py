@@ -13,7 +13,8 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
 from serve_app.api.problems import MalformedJson, UnsupportedMediaType
-from serve_app.errors import PayloadTooLarge
+from serve_app.errors import InvalidInput, PayloadTooLarge
+from serve_app.settings import ApiSettings
 
 
 class JsonRequest(Request):
@@ -22,12 +23,13 @@ class JsonRequest(Request):
     _bytes = b""
     _value: Any = None
 
-    async def load(self, max_bytes: int) -> None:
-        """Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, and ClientDisconnect."""
-        self._bytes = await read_body(self, max_bytes)
+    async def load(self, limits: ApiSettings) -> None:
+        """Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, InvalidInput, and ClientDisconnect."""
+        self._bytes = await read_body(self, limits.max_body_bytes)
         if self._bytes:
             require_json_type(self.headers.get("content-type", ""))
             self._value = parse_json(self._bytes)
+            require_counts(self._value, limits)
 
     async def body(self) -> bytes:
         return self._bytes
@@ -76,3 +78,12 @@ def parse_json(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedJson(f"the body is not JSON: {error}") from None
+
+
+def require_counts(value: Any, limits: ApiSettings) -> None:
+    """Before anything is made of the items: 16 MB can hold a million of them, which would take seconds of the event
+    loop. Raises InvalidInput."""
+    counted = {"documents": limits.max_documents, "queries": limits.max_queries, "input": limits.max_texts}
+    for name, most in counted.items() if isinstance(value, dict) else ():
+        if isinstance(items := value.get(name), list) and len(items) > most:
+            raise InvalidInput(f"{name} has {len(items)}; at most {most} in one call")

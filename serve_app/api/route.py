@@ -55,7 +55,7 @@ class ApiRoute(APIRoute):
             async with asyncio.timeout(timeout_s) as deadline:
                 if reads_body:
                     request = JsonRequest(request.scope, request.receive)
-                    await request.load(settings.max_body_bytes)
+                    await request.load(settings)
                 return await until_disconnect(request, handle, deadline)
         except TimeoutError:
             if deadline.expired():

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
+# Titles that Ray gives its processes would be written over their environment, and the mark with it.
+KEEP_MARK = {"SPT_NOENV": "1"}
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -92,7 +95,7 @@ def listen(stopped: threading.Event) -> None:
 def mark_this_run(settings: Settings) -> str:
     """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
     mark = uuid.uuid4().hex
-    os.environ.update({RUN_MARK: mark, **QUIET})
+    os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET})
     for name, value in HIGH_THROUGHPUT.items():
         os.environ.setdefault(name, value)
     choose_ports()
@@ -121,7 +124,7 @@ def start(settings: Settings, application: Callable[[], Application]) -> None:
     import ray  # after the environment is set
     from ray import serve as ray_serve
 
-    from serve_app.deployments.store import NAMESPACE
+    from serve_app.deployments.store import NAMESPACE, connect_store
 
     context = ray.init(
         address="local",  # a cluster of our own, also where another one runs
@@ -138,8 +141,22 @@ def start(settings: Settings, application: Callable[[], Application]) -> None:
         dashboard=f"http://{context.dashboard_url}",
         ray_address=ray.get_runtime_context().gcs_address,
     )
-    ray_serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
-    ray_serve.run(application(), name=APP_NAME, route_prefix="/")
+    connect_store(settings)  # its process starts while Serve does
+    with ThreadPoolExecutor(1) as aside:  # replicas need not wait for the proxies; on two cores it saves some 3 s
+        proxies = aside.submit(
+            ray_serve.start, http_options={"host": settings.serving.host, "port": settings.serving.port}
+        )
+        while not (proxies.done() or serve_controller_exists()):
+            time.sleep(0.05)  # a poll, which ends with the future at the latest
+        ray_serve.run(application(), name=APP_NAME, route_prefix="/")
+        proxies.result()
+
+
+def serve_controller_exists() -> bool:
+    """Serve keeps its actors in a namespace of its own."""
+    import ray
+
+    return any(actor["namespace"] == "serve" for actor in ray.util.list_named_actors(all_namespaces=True))
 
 
 def open_directly(request: str | urllib.request.Request, timeout_s: float) -> Any:

@@ -84,7 +84,7 @@ class EmbeddedStoreClient:
     """A VectorStore: each method is one hop to the actor."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
-        self._data_dir = data_dir.expanduser().absolute()
+        self._data_dir = data_dir
         self._settings = settings
         self._actor = self._find_or_start()
 

@@ -18,7 +18,7 @@ from serve_app.__main__ import application
 from serve_app.deployments import local
 from serve_app.deployments.local_ports import free_port
 from serve_app.documents.indexing import Indexer
-from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.engine import EmbeddingEngine, prepare
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import ServingSettings, Settings
 from serve_app.store.edge import EdgeStore
@@ -40,7 +40,9 @@ def compare(settings: Settings, document_count: int, rounds: int, tell: Console)
     source = documents(document_count)
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
         ours_dir, peer_dir = Path(folder, "ours"), Path(folder, "peer")
-        shutil.copytree(settings.data_dir / "models", ours_dir / "models")
+        prepare(settings.embedding, settings.data_dir)
+        ours_dir.mkdir()
+        (ours_dir / "models").symlink_to(settings.data_dir / "models")
         ours = settings.model_copy(update={"data_dir": ours_dir, "serving": ServingSettings(port=free_port())})
         with tell.status(f"embedding {len(source)} documents"):
             passages, space = asyncio.run(index(ours, source))

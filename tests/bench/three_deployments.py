@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Response
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -67,15 +69,19 @@ class Gateway:
         self._embedder, self._searcher = embedder, searcher
 
     @api.post("/search")
-    async def search(self, question: Question) -> dict[str, Any]:
+    async def search(self, question: Question) -> Response:
         vector = await self._embedder.embed.remote(question.query)
         hits = await self._searcher.search.remote(question.query, vector, question.limit)
-        return {"hits": hits}
+        return Response(orjson.dumps({"hits": hits}), media_type="application/json")  # as ours
 
 
 def build(settings: Settings, store_dir: Path, scope: Scope, space: VectorSpace) -> Application:
     """The store in `store_dir` must be a closed copy: the searcher becomes its only owner."""
-    deployment = serve.deployment(max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.1})
+    deployment = serve.deployment(
+        max_ongoing_requests=256,
+        ray_actor_options={"num_cpus": 0.1},
+        logging_config=LoggingConfig(enable_access_log=False),  # as ours: hops are compared, not logs
+    )
     embedder = deployment(Embedder).bind(settings)
     searcher = deployment(Searcher).bind(settings, store_dir, scope, space)
     return deployment(Gateway).bind(embedder, searcher)

@@ -45,8 +45,6 @@ async def put_documents(scope: InCollection, body: UploadRequest, services: Wire
     A body that does not fit is refused as a whole and nothing is written. A document whose content cannot be indexed
     is in `failed`, with the reason; the others are indexed."""
     limits = services.settings
-    if len(body.documents) > limits.max_documents:
-        raise InvalidInput(f"documents has {len(body.documents)}; at most {limits.max_documents} in one call")
     accepted: list[Document] = []
     failed: list[dict[str, str]] = []
     for document in map(DocumentBody.to_document, body.documents):

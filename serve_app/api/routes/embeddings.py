@@ -66,8 +66,6 @@ def require_model(services: Services, name: str) -> str:
 
 
 def require_within_limits(body: EmbeddingsRequest, limits: ApiSettings, dim: int) -> None:
-    if len(body.input) > limits.max_texts:
-        raise InvalidInput(f"input has {len(body.input)} texts; at most {limits.max_texts}")
     for i, text in enumerate(body.input):
         if len(text) > limits.max_text_chars:
             raise InvalidInput(f"input[{i}] has {len(text)} characters; at most {limits.max_text_chars}")

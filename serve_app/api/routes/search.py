@@ -32,8 +32,6 @@ async def search(scope: InCollection, body: SearchBody, services: Wired, caller:
 async def search_batch(scope: InCollection, body: BatchSearchBody, services: Wired, caller: Caller) -> Response:
     """Many searches in one call; each gets its answer, or `{"error": problem}`, in order."""
     limits = services.settings
-    if len(body.queries) > limits.max_queries:
-        raise InvalidInput(f"queries has {len(body.queries)}; at most {limits.max_queries} in one call")
     prepared = [prepare(query, scope.collection, limits) for query in body.queries]
     requests = [request for request in prepared if isinstance(request, SearchRequest)]
     found = iter(await services.searcher.search_batch(caller, requests))

@@ -134,3 +134,15 @@ async def test_10_mb_pass_and_20_mb_do_not(client: httpx.AsyncClient) -> None:
     assert response.status_code == 200
     assert [item["id"] for item in response.json()["failed"]] == ["0", "1"]
     assert (await upload(20_000_000)).status_code == 413
+
+
+async def test_a_million_items_are_refused_before_anything_is_made_of_them(client: httpx.AsyncClient) -> None:
+    """They fit into the body's limit, and validating them would hold the event loop for seconds."""
+    for path, name, item in (
+        ("/v1/collections/c/documents", "documents", {"id": "a", "text": "b"}),
+        ("/v1/collections/c/search:batch", "queries", {"query": "q"}),
+        ("/v1/embeddings", "input", "a"),
+    ):
+        answer = await client.post(path, json={name: [item] * 200_000})
+        assert answer.status_code == 422
+        assert f"{name} has 200000" in answer.text

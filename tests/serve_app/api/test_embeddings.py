@@ -134,7 +134,7 @@ async def test_too_many_texts(settings: Settings, embedder: Embedder, store: Vec
         await embed(client, ["a", "b"])
         response = await client.post("/v1/embeddings", json={"model": MODEL, "input": ["a", "b", "c"]})
     assert response.status_code == 422
-    assert response.json()["error"]["message"] == "input has 3 texts; at most 2"
+    assert response.json()["error"]["message"] == "input has 3; at most 2 in one call"
 
 
 async def test_wrong_method_has_the_envelope_too(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,62 @@
+"""Settings come from the environment, and what cannot work stops the start with a sentence that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.errors import ConfigurationError
+from serve_app.settings import load_settings, setting_names
+
+
+def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIDOCS_EMBEDDING__MAX_BATCH_TOKENS", "512")
+    monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__PREFETCH", "50")
+    settings = load_settings()
+    assert settings.embedding.max_batch_tokens == 512
+    assert settings.search.profiles.keys() == {"default", "fast"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AIDOCS_STOER__URL", "x", "AIDOCS_STOER__URL is not a setting; the nearest is AIDOCS_STORE__URL"),
+        ("aidocs_stoer__url", "x", "the nearest is AIDOCS_STORE__URL"),
+        ("AIDOCS_STORE", "{bad", "JSON object"),
+        ("AIDOCS_STORE__TIMEOUT_S", "-1", "AIDOCS_STORE__TIMEOUT_S='-1'"),
+        ("AIDOCS_DATA_DIR", "", "an empty path"),
+        ("AIDOCS_SEARCH__DEFAULT_PROFILE", "typo", "'typo' is none of the profiles: default"),
+        ("AIDOCS_SERVING__PORT", "99999", "AIDOCS_SERVING__PORT"),
+        ("AIDOCS_SERVING__MIN_REPLICAS", "9", "min_replicas is above max_replicas"),
+        ("AIDOCS_SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S", "40", "the longest request"),
+        ("AIDOCS_AUTH__MODE", "oidc", "AIDOCS_AUTH__MODE"),
+    ],
+)
+def test_what_cannot_be_stops_the_start(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+    assert said in str(refused.value)
+
+
+def test_the_data_folder_is_the_same_from_every_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIDOCS_DATA_DIR", "~/here")
+    assert load_settings().data_dir == Path("~/here").expanduser()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIDOCS_DATA_DIR", "relative")
+    assert load_settings().data_dir == tmp_path / "relative"
+
+
+def test_secrets_are_not_bound_to_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIDOCS_STORE__API_KEY", "hush")
+    settings = load_settings()
+    bound = settings.without_secrets()
+    assert bound.store.api_key is None
+    assert "hush" not in repr(settings) + bound.model_dump_json()
+    assert bound.with_secrets().store.api_key == settings.store.api_key
+
+
+def test_every_setting_has_one_name() -> None:
+    names = list(setting_names())
+    assert len(names) == len(set(names)) > 50
