@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+import logging
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-from uuid import UUID
+from typing import BinaryIO, TypeVar
 
 import qdrant_edge as edge
 
-from serve_app.errors import Conflict, InvalidInput, NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import Conflict, NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
 from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
+from serve_app.store.edge_reads import counted, retrieve, scroll_start
+from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.optimize import Optimizer
-from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, PASSAGE, to_document
-from serve_app.store.write_plan import parts
+from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, require_storable, to_document
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -33,11 +34,10 @@ from serve_app.types import (
     StoreQuery,
     StoreResult,
     VectorSpace,
-    document_point_id,
 )
 
+LOG = logging.getLogger(__name__)
 FOLDER = "store"
-MAX_RETRIEVED = 256  # points in one call
 ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
 T = TypeVar("T")
 
@@ -77,15 +77,16 @@ class EdgeStore:
             return {}
 
         def read() -> dict[str, str]:
-            records = _retrieve(collection, document_ids, ["document_id", "fingerprint"])
+            records = retrieve(collection, document_ids, ["document_id", "fingerprint"])
             return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
 
         return await self._read(read)
 
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+        documents = list({indexed.document.id: indexed for indexed in documents}.values())
         while True:
             try:
-                collection = await self._collection_for(scope, space)
+                collection = await self._collection_for(scope, space, documents)
                 await asyncio.wrap_future(collection.submit(partial(collection.write, documents)))
                 break
             except NotFound:  # it is being dropped, so it is made anew after that
@@ -123,16 +124,18 @@ class EdgeStore:
                     return answer(shard, collection.space, queries)
 
             return await self._read(read)
-        except StoreUnavailable:
+        except StoreBroken:
             raise
-        except PlatformError as error:
+        except PlatformError as error:  # a collection that cannot be read is an answer to its own queries only
+            if self._closed:
+                raise
             return [error] * len(queries)
 
     async def document(self, scope: Scope, document_id: str) -> Document:
         collection = await self._collection(scope)
 
         def read() -> Document:
-            found = _retrieve(collection, [document_id], DOCUMENT_FIELDS)
+            found = retrieve(collection, [document_id], DOCUMENT_FIELDS)
             if not found:
                 raise NotFound(f"there is no document {document_id[:80]!r} in collection {scope.collection!r}")
             return to_document(found[0])
@@ -147,7 +150,7 @@ class EdgeStore:
         def read() -> DocumentPage:
             with collection.shard() as shard:
                 request = edge.ScrollRequest(
-                    offset=_start(cursor),
+                    offset=scroll_start(cursor),
                     limit=limit,
                     filter=edge_filter(filter, DOCUMENT),
                     with_payload=[*DOCUMENT_FIELDS],
@@ -160,7 +163,7 @@ class EdgeStore:
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         collection = await self._collection(scope)
-        return await self._read(lambda: _info(collection, filter))
+        return await self._read(lambda: counted(collection, filter))
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
         found = []
@@ -169,6 +172,10 @@ class EdgeStore:
                 found.append(await self.count(Scope(tenant, name)))
             except NotFound:  # dropped in between
                 continue
+            except StoreUnavailable as error:
+                if self._closed or isinstance(error, StoreBroken):
+                    raise
+                LOG.warning("collection %s of tenant %s is not listed: %s", name, tenant, error)
         return found
 
     async def drop(self, scope: Scope) -> None:
@@ -219,11 +226,14 @@ class EdgeStore:
             return collection
         return await self._run(self._opener, lambda: self._open_collection(scope))
 
-    async def _collection_for(self, scope: Scope, space: VectorSpace) -> Collection:
+    async def _collection_for(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]
+    ) -> Collection:
         """Made if there is none. Raises Conflict if it has another space, NotFound while one is being dropped."""
         try:
             collection = await self._collection(scope)
         except NotFound:
+            require_storable(documents, space.dim)  # before a collection is made for them
             collection = await self._run(self._opener, lambda: self._make_collection(scope, space))
         if collection.space != space:
             raise Conflict(
@@ -253,38 +263,16 @@ class EdgeStore:
 
     def _end(self, scope: Scope) -> Future[None]:
         """The collection does not exist any more; the future is done when its folder is gone, too."""
-        collection = self._open_collection(scope)
-        collection.end_existence()
-        del self._collections[scope]
-        self._ending[scope] = ending = self._enders.submit(collection.drop)
+        folder = folders.collection_folder(self._folder, scope)
+        if scope in self._ending or not folders.exists(folder):
+            raise _unknown(scope)
+        folders.end_collection(folder)
+        collection = self._collections.pop(scope, None)  # none where it was never opened, be it that it cannot be
+        rest = partial(shutil.rmtree, folder, ignore_errors=True) if collection is None else collection.drop
+        self._ending[scope] = ending = self._enders.submit(rest)
         ending.add_done_callback(lambda _: self._ending.pop(scope))
         return ending
 
 
 def _unknown(scope: Scope) -> NotFound:
     return NotFound(f"there is no collection {scope.collection!r}")
-
-
-def _retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterable[str]) -> list[dict[str, Any]]:
-    """Payloads of these documents' records, of those that exist."""
-    found: list[dict[str, Any]] = []
-    for batch in parts(document_ids, MAX_RETRIEVED):
-        ids: list[int | UUID | str] = [document_point_id(collection.scope, document_id) for document_id in batch]
-        with collection.shard() as shard:
-            found += [record.payload for record in shard.retrieve(ids, [*fields], False) if record.payload]
-    return found
-
-
-def _info(collection: Collection, filter: JsonObject | None) -> CollectionInfo:
-    with collection.shard() as shard:
-        documents, passages = (
-            shard.count(edge.CountRequest(exact=True, filter=edge_filter(filter, kind))) for kind in (DOCUMENT, PASSAGE)
-        )
-    return CollectionInfo(collection.scope.collection, documents, passages, collection.space)
-
-
-def _start(cursor: str | None) -> str | None:
-    try:
-        return cursor and str(uuid.UUID(cursor))
-    except ValueError:
-        raise InvalidInput(f"{cursor!r} is not a cursor; pass the one of the page before") from None

@@ -75,7 +75,7 @@ class Collection:
 
     @classmethod
     def open(cls, folder: Path, scope: Scope, settings: StoreSettings) -> Collection:
-        """Removes what a crash left in its folder."""
+        """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
         space = folders.read_space(folder)
         for leftover in folders.leftovers(folder):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -139,9 +139,9 @@ class Collection:
     # Jobs of the writer thread.
 
     def write(self, documents: Sequence[IndexedDocument]) -> None:
-        latest = list({indexed.document.id: indexed for indexed in documents}.values())
-        require_storable(latest, self.space.dim)
-        for batch in parts(latest, MAX_STEP_POINTS):
+        """documents: ids are unique."""
+        require_storable(documents, self.space.dim)
+        for batch in parts(documents, MAX_STEP_POINTS):
             stored = self._passages_of([indexed.document.id for indexed in batch])
             self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS))
             self._absent.forget(batch)
@@ -260,12 +260,8 @@ class Collection:
         """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
         self._end()
 
-    def end_existence(self) -> None:
-        """On disk. What is at hand goes on, until `drop`."""
-        folders.end_collection(self._folder)
-
     def drop(self) -> None:
-        """Waits until nobody uses it any more, then removes its folder."""
+        """Of one that has ended on disk. Waits until nobody uses it any more, then removes its folder."""
         self._dropped = True
         self._end()
         folders.end_collection(self._folder)  # an optimisation may have ended in between, with a new CURRENT

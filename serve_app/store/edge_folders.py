@@ -68,14 +68,21 @@ def exists(folder: Path) -> bool:
 
 
 def read_space(folder: Path) -> VectorSpace:
-    """Raises StoreUnavailable if the collection was made by a version of ai-docs that this one does not know."""
-    content = json.loads((folder / COLLECTION).read_text())
-    if content.get("schema") != SCHEMA:
+    """Raises StoreUnavailable if it cannot be read, or the collection was made by a version of ai-docs that this one
+    does not know."""
+    try:
+        content = json.loads((folder / COLLECTION).read_text())
+        space = VectorSpace(**content["space"]) if content["schema"] == SCHEMA else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreUnavailable(
+            f"{folder / COLLECTION} cannot be read ({error!r}): restore it, or drop the collection and index it again"
+        ) from error
+    if space is None:
         raise StoreUnavailable(
             f"{folder} has schema {content.get('schema')}, this version of ai-docs reads {SCHEMA}: "
             "use the version that made it, or index the documents again"
         )
-    return VectorSpace(**content["space"])
+    return space
 
 
 def begin_collection(folder: Path, space: VectorSpace) -> None:

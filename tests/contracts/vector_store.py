@@ -221,6 +221,7 @@ class VectorStoreContract(VectorQueryContract):
     async def test_metadata_that_is_not_json_is_refused(self, store: VectorStore, value: object) -> None:
         with pytest.raises(InvalidInput, match="'d'"):
             await store.write(SCOPE, SPACE, [document("d", "text", metadata={"bad": value})])  # type: ignore[dict-item]
+        assert await store.collections(SCOPE.tenant) == []  # nor was a collection made for it
 
     async def test_concurrent_writers(self, store: VectorStore) -> None:
         """To a collection that none has made yet, to different documents and to one and the same."""

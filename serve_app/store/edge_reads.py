@@ -1,0 +1,44 @@
+"""Reads of one collection of the embedded store that are no search; they block, so in a reader thread."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from serve_app.errors import InvalidInput
+from serve_app.store.edge_collection import Collection
+from serve_app.store.edge_indexes import edge_filter
+from serve_app.store.payload import DOCUMENT, PASSAGE
+from serve_app.store.write_plan import parts
+from serve_app.types import CollectionInfo, JsonObject, document_point_id
+
+MAX_RETRIEVED = 256  # points in one call
+
+
+def retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterable[str]) -> list[dict[str, Any]]:
+    """Payloads of these documents' records, of those that exist."""
+    found: list[dict[str, Any]] = []
+    for batch in parts(document_ids, MAX_RETRIEVED):
+        ids: list[int | UUID | str] = [document_point_id(collection.scope, document_id) for document_id in batch]
+        with collection.shard() as shard:
+            found += [record.payload for record in shard.retrieve(ids, [*fields], False) if record.payload]
+    return found
+
+
+def counted(collection: Collection, filter: JsonObject | None) -> CollectionInfo:
+    with collection.shard() as shard:
+        documents, passages = (
+            shard.count(edge.CountRequest(exact=True, filter=edge_filter(filter, kind))) for kind in (DOCUMENT, PASSAGE)
+        )
+    return CollectionInfo(collection.scope.collection, documents, passages, collection.space)
+
+
+def scroll_start(cursor: str | None) -> str | None:
+    try:
+        return cursor and str(uuid.UUID(cursor))
+    except ValueError:
+        raise InvalidInput(f"{cursor!r} is not a cursor; pass the one of the page before") from None
