@@ -74,6 +74,8 @@ def evaluate(
         if profile and profile not in settings.search.profiles:
             raise InvalidInput(f"no search profile {profile!r}; there are: {', '.join(settings.search.profiles)}")
         judged = read_dataset(dataset, split)
+        if json_file:
+            require_writable(json_file)
     except (InvalidInput, ConfigurationError) as error:
         fail(error, USAGE)
     try:
@@ -168,6 +170,14 @@ def slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
 
 def score(judged: Dataset, rankings: Rankings) -> dict[str, dict[str, float]]:
     return {query: measure(rankings[query], grades) for query, grades in judged.judgements.items()}
+
+
+def require_writable(path: Path) -> None:
+    """Before the work, and without loss of what is there. Raises InvalidInput."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
 
 
 def write_per_query(

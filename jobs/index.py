@@ -92,7 +92,7 @@ def run(
     tally = Tally(letters)
     started_s = time.monotonic()
     try:
-        with ray_session(address, settings.data_dir):
+        with ray_session(address, settings):
             started_s = time.monotonic()
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
             with ProgressDisplay(f"Indexing {scope.collection}", total_bytes(inputs), errors) as display:

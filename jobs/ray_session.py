@@ -7,14 +7,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 
+from serve_app.deployments.local import owner_of, run_file
 from serve_app.deployments.store import NAMESPACE
 from serve_app.errors import Unavailable
+from serve_app.settings import Settings
 
 OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a cluster of our own; blocks are half a MiB
 QUIET = {
@@ -24,11 +24,11 @@ QUIET = {
 
 
 @contextmanager
-def ray_session(address: str | None, data_dir: Path) -> Iterator[None]:
+def ray_session(address: str | None, settings: Settings) -> Iterator[None]:
     """Connected to Ray inside. A connection that is there already is used and left as it is.
 
     address: of a cluster; "local" starts one; None takes, in this order, RAY_ADDRESS (set inside `ray job submit`),
-    the cluster of the service that runs on this data folder, one of `ray start` on this machine, a new local one.
+    the cluster of the service that runs on the data folder, one of `ray start` on this machine, a new local one.
     Raises Unavailable if the cluster cannot be reached.
     """
     if ray.is_initialized():
@@ -37,7 +37,7 @@ def ray_session(address: str | None, data_dir: Path) -> Iterator[None]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        connect(address or os.environ.get("RAY_ADDRESS") or address_of_service(data_dir))
+        connect(address or os.environ.get("RAY_ADDRESS") or address_of_service(settings))
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise Unavailable(f"no connection to Ray at {address or 'the running cluster'}: {error}") from error
     try:
@@ -57,10 +57,10 @@ def connect(address: str | None) -> None:
         ray.init(**common)
 
 
-def address_of_service(data_dir: Path) -> str | None:
+def address_of_service(settings: Settings) -> str | None:
     """The Ray of the `python -m serve_app serve` that owns this data folder, if it runs."""
     try:
-        note = json.loads((data_dir / "run.json").read_text())
-        return str(note["ray_address"]) if psutil.pid_exists(note["pid"]) else None
-    except (OSError, ValueError, KeyError):
+        record = json.loads(run_file(settings).read_text())
+        return str(record["ray_address"]) if owner_of(record) else None
+    except (OSError, ValueError, KeyError):  # none, or it has only begun to start
         return None

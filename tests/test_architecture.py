@@ -25,8 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": {"deployments"},
     "__main__": {"main", "deployments", "embedding"},
 }
-# jobs reach the running service only by the deployments' store client.
-JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store"}
+# jobs reach the running service by the deployments' store client, and find it by the record of its run.
+JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store", "deployments.local"}
 
 HOMES: dict[str, tuple[str, ...]] = {
     "ray": ("serve_app.deployments", "serve_app.main", "serve_app.__main__", "jobs"),

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from serve_app.settings import Settings
+from tests.services import missing
+
+SHARED = Path(__file__).parents[2].parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,12 @@ def settings(ray_cluster: str, model_data_dir: Path, tmp_path_factory: pytest.Te
     data_dir = tmp_path_factory.mktemp("data")
     (data_dir / "models").symlink_to(model_data_dir / "models")
     return Settings(data_dir=data_dir)
+
+
+@pytest.fixture(scope="session")
+def cranfield() -> Path:
+    """The whole judged set, which lies beside the checkout and not in it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the Cranfield set is not in the repository, and there is no {SHARED}")
+    folder = SHARED / "data" / "cranfield"
+    return folder if folder.is_dir() else missing(f"the Cranfield set is not at {folder}")

@@ -12,8 +12,6 @@ from jobs.beir import read_dataset
 from serve_app.errors import InvalidInput
 from serve_app.types import Document
 
-CRANFIELD = Path(__file__).parents[2].parent / "shared" / "data" / "cranfield"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -92,9 +90,7 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, rows: dict[
     assert list(read_dataset(folder).documents[:-1]) == expected
 
 
-def test_cranfield() -> None:
-    if not CRANFIELD.is_dir():
-        pytest.skip(f"the Cranfield set is not at {CRANFIELD}")
-    dataset = read_dataset(CRANFIELD)
+def test_cranfield(cranfield: Path) -> None:
+    dataset = read_dataset(cranfield)
     assert (len(dataset.documents), len(dataset.queries)) == (1400, 225)
     assert sum(map(len, dataset.judgements.values())) == 1837

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from serve_app.settings import EmbeddingSettings
 @cache
 def default_tokenizer() -> ModelTokenizer:
     """The default model's own, read from its package: properties and fixtures share one."""
-    return load_tokenizer(resolve_model(EmbeddingSettings(), Path()))
+    with tempfile.TemporaryDirectory() as data_dir:
+        return load_tokenizer(resolve_model(EmbeddingSettings(), Path(data_dir)))
 
 
 @pytest.fixture(scope="session")
