@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
 from qdrant_client import AsyncQdrantClient, models
@@ -18,6 +18,7 @@ from serve_app.types import Scope, VectorSpace
 
 SPACE = "space"  # the key in the collection's metadata
 MAX_INDEXES = 64  # of one collection; users name the fields
+MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
 SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
 
 
@@ -40,7 +41,8 @@ class QdrantCollections:
         self._settings = settings
         self._ask = ask
         self._spaces: dict[Scope, tuple[VectorSpace, float]] = {}  # with the time after which to look again
-        self._indexes: dict[Scope, set[str]] = {}  # paths that have one
+        self._indexes: dict[Scope, set[str]] = {}  # paths that have one, as old as the space
+        self._useless: dict[Scope, set[str]] = {}  # paths without one, that the server refused or no passage has
         self._creating = asyncio.Lock()
 
     async def space(self, scope: Scope) -> VectorSpace:
@@ -68,19 +70,23 @@ class QdrantCollections:
 
     async def index_facet(self, scope: Scope, path: str) -> None:
         """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
-        if len(self._indexes.get(scope, ())) >= MAX_INDEXES:
+        have = self._indexes.setdefault(scope, set())
+        have.discard(path)  # the server lacks it, or nobody would ask: another process has made the collection anew
+        if len(have) >= MAX_INDEXES:
             raise InvalidInput(f"{path!r}: the collection has facets or filters on {MAX_INDEXES} fields, the most")
         await self._index(scope, [path], models.PayloadSchemaType.KEYWORD)
 
-    async def index_soon(self, scope: Scope, paths: Iterable[str]) -> None:
-        """Have the server make indexes while it goes on answering without; not more than MAX_INDEXES, and not those
-        that it refuses."""
-        have = self._indexes.setdefault(scope, set())
+    async def index_soon(self, scope: Scope, paths: Iterable[str], has_field: Callable[[str], Awaitable[bool]]) -> None:
+        """Have the server make indexes of fields that passages have, while it goes on answering without; not more than
+        MAX_INDEXES_FOR_FILTERS, and not those that it refuses."""
+        have, useless = self._indexes.setdefault(scope, set()), self._useless.setdefault(scope, set())
         for path in paths:
-            if path not in have and len(have) < MAX_INDEXES:
+            if path not in have | useless and len(have) < MAX_INDEXES_FOR_FILTERS:
                 with contextlib.suppress(InvalidInput):
-                    await self._index(scope, [path], models.PayloadSchemaType.KEYWORD, wait=False)
-                have.add(path)
+                    if await has_field(path):
+                        await self._index(scope, [path], models.PayloadSchemaType.KEYWORD, wait=False)
+                        continue
+                useless.add(path)
 
     async def _index(
         self, scope: Scope, paths: Iterable[str], kind: models.PayloadSchemaType, wait: bool = True
@@ -111,6 +117,7 @@ class QdrantCollections:
     def forget(self, scope: Scope) -> None:
         self._spaces.pop(scope, None)
         self._indexes.pop(scope, None)
+        self._useless.pop(scope, None)
 
     async def _read_space(self, scope: Scope) -> VectorSpace:
         try:
@@ -122,7 +129,7 @@ class QdrantCollections:
         if stored is None:
             raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
         space = VectorSpace(**stored)
-        self._indexes.setdefault(scope, set()).update(info.payload_schema or ())
+        self._indexes[scope], self._useless[scope] = set(info.payload_schema or ()), set()
         self._spaces[scope] = space, time.monotonic() + SPACE_TTL_S
         return space
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -38,16 +39,20 @@ class QdrantSearch:
         self._consistency = consistency
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
-        """See ports.VectorStore. Raises StoreUnavailable."""
+        """See ports.VectorStore. Raises StoreUnavailable if the server answers for none of the scopes; if for some,
+        that is the answer to their queries."""
         places: dict[Scope, list[int]] = {}
         for place, query in enumerate(queries):
             places.setdefault(query.scope, []).append(place)
         batches = await asyncio.gather(
-            *(self._scope_batch(scope, [queries[place] for place in asked]) for scope, asked in places.items())
+            *(self._of_scope(scope, [queries[place] for place in asked]) for scope, asked in places.items())
         )
+        failures = [batch for batch in batches if isinstance(batch, Unavailable)]
+        if failures and len(failures) == len(batches):
+            raise failures[0]
         answers: dict[int, StoreResult | PlatformError] = {}
         for asked, given in zip(places.values(), batches, strict=True):
-            answers.update(zip(asked, given, strict=True))
+            answers.update(zip(asked, [given] * len(asked) if isinstance(given, Unavailable) else given, strict=True))
         return [answers[place] for place in range(len(queries))]
 
     async def count(self, scope: Scope, where: models.Filter) -> int:
@@ -55,6 +60,14 @@ class QdrantSearch:
             self._client.count, collection_name=physical_name(scope), count_filter=where, exact=True
         )
         return answer.count
+
+    async def _of_scope(
+        self, scope: Scope, queries: Sequence[StoreQuery]
+    ) -> list[StoreResult | PlatformError] | Unavailable:
+        try:
+            return await self._scope_batch(scope, queries)
+        except Unavailable as error:
+            return error
 
     async def _scope_batch(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         hits: list[Hits | PlatformError | None] = [await self._fault(query) for query in queries]
@@ -67,7 +80,8 @@ class QdrantSearch:
         async def examine() -> None:
             await self._collections.require_space(query.scope, query.space)
             require_answerable(query)
-            await self._collections.index_soon(query.scope, [terms.path for terms in facet_terms(query.filter)])
+            paths = [terms.path for terms in facet_terms(query.filter)]
+            await self._collections.index_soon(query.scope, paths, partial(self._has_field, query.scope))
 
         return await value_or_fault(examine())
 
@@ -149,11 +163,14 @@ class QdrantSearch:
         try:
             return await self._facet_counts(scope, path, passages)
         except InvalidInput:
-            present = to_filter({"must_not": [{"is_empty": {"key": facet_path(path)}}]}, PASSAGE)
-            if not await self.count(scope, present):
+            if not await self._has_field(scope, facet_path(path)):
                 return {}
             await self._collections.index_facet(scope, facet_path(path))
             return await self._facet_counts(scope, path, passages)
+
+    async def _has_field(self, scope: Scope, path: str) -> bool:
+        """Whether any passage has a value there."""
+        return await self.count(scope, to_filter({"must_not": [{"is_empty": {"key": path}}]}, PASSAGE)) > 0
 
     async def _facet_counts(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:
         answer = await self._ask(

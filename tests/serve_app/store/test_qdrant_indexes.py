@@ -14,7 +14,8 @@ from serve_app.errors import InvalidInput
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import INTEGER_FIELDS, KEYWORD_FIELDS
 from serve_app.store.qdrant import QdrantStore
-from serve_app.store.qdrant_collections import MAX_INDEXES, write_quorum
+from serve_app.store.qdrant_collections import MAX_INDEXES, MAX_INDEXES_FOR_FILTERS, write_quorum
+from serve_app.types import JsonValue
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, where
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
@@ -33,6 +34,14 @@ class MindsIndexes:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+    async def get_collection(self, **arguments: Any) -> Any:
+        info = await self._client.get_collection(**arguments)
+        return info.model_copy(update={"payload_schema": dict.fromkeys(self.indexes)})
+
+    async def delete_collection(self, **arguments: Any) -> Any:
+        self.indexes.clear()
+        return await self._client.delete_collection(**arguments)
 
     async def create_payload_index(self, **arguments: Any) -> Any:
         if len(self.indexes) >= self.room:
@@ -87,11 +96,37 @@ async def test_a_filter_is_answered_without_an_index_too(client: MindsIndexes, s
 
 
 async def test_indexes_have_a_limit(client: MindsIndexes, store: QdrantStore) -> None:
-    for number in range(MAX_INDEXES):
-        assert not (await ask(store, query("cats", filter=where(f"metadata.f{number}", 1)))).hits
+    """And filters leave room for facets."""
+    fields: dict[str, JsonValue] = {f"f{number}": 1 for number in range(MAX_INDEXES)}
+    await store.write(SCOPE, SPACE, [document("dogs", "dogs bark", metadata=fields)])
+    for field in fields:
+        assert (await ask(store, query("dogs", filter=where(f"metadata.{field}", 1)))).hits
+    assert len(client.indexes) == MAX_INDEXES_FOR_FILTERS
+    for number in range(MAX_INDEXES - MAX_INDEXES_FOR_FILTERS):
+        path = f"metadata.f{MAX_INDEXES - 1 - number}"
+        assert (await ask(store, query("dogs", facets=(path,)))).facets[path] == {"1": 1}
     assert len(client.indexes) == MAX_INDEXES
     with pytest.raises(InvalidInput, match=f"on {MAX_INDEXES} fields"):
         await ask(store, query("cats", facets=("metadata.lang",)))
+
+
+async def test_made_up_names_get_no_index(client: MindsIndexes, store: QdrantStore) -> None:
+    for number in range(MAX_INDEXES):
+        assert not (await ask(store, query("cats", filter=where(f"metadata.no{number}", 1)))).hits
+    assert client.indexes == FROM_THE_START
+
+
+async def test_facets_of_a_collection_that_another_process_made_anew(client: MindsIndexes, store: QdrantStore) -> None:
+    """Before this one looks again, and after."""
+    other = QdrantStore(cast("AsyncQdrantClient", client), StoreSettings())
+    for look_again in (False, True):
+        assert (await ask(store, query("cats", facets=("metadata.year",)))).facets["metadata.year"] == {"2020": 1}
+        await other.drop(SCOPE)
+        await other.write(SCOPE, SPACE, [CATS])
+        if look_again:
+            assert await store._collections._read_space(SCOPE) == SPACE
+        assert (await ask(store, query("cats", facets=("metadata.year",)))).facets["metadata.year"] == {"2020": 1}
+        assert client.indexes == [*FROM_THE_START, "facets.year"]
 
 
 @pytest.mark.parametrize(("replicas", "quorum"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 3)])
