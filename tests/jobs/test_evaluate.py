@@ -9,25 +9,22 @@ from typer.testing import CliRunner
 from jobs.evaluate import cli
 from jobs.ir_metrics import MEASURES, mean_measures
 
-CRANFIELD = Path(__file__).parents[2].parent / "shared" / "data" / "cranfield"
 QUERIES, DOCUMENTS = 10, 120
 
 
 @pytest.fixture
-def part_of_cranfield(tmp_path: Path) -> Path:
+def part_of_cranfield(cranfield: Path, tmp_path: Path) -> Path:
     """The first queries, what is judged for them, and other documents that they must not be confused with."""
-    if not CRANFIELD.is_dir():
-        pytest.skip(f"the Cranfield set is not at {CRANFIELD}")
     folder = tmp_path / "part"
     (folder / "qrels").mkdir(parents=True)
-    header, *lines = (CRANFIELD / "qrels" / "test.tsv").read_text().splitlines()
+    header, *lines = (cranfield / "qrels" / "test.tsv").read_text().splitlines()
     judged = [line for line in lines if int(line.split("\t")[0]) <= QUERIES]
     ids = {line.split("\t")[1] for line in judged}
-    documents = (CRANFIELD / "corpus.jsonl").read_text().splitlines()
+    documents = (cranfield / "corpus.jsonl").read_text().splitlines()
     documents.sort(key=lambda line: json.loads(line)["_id"] not in ids)
     (folder / "qrels" / "test.tsv").write_text("\n".join([header, *judged]))
     (folder / "corpus.jsonl").write_text("\n".join([*documents[:DOCUMENTS], '{"_id": "empty", "text": ""}']))
-    (folder / "queries.jsonl").write_text((CRANFIELD / "queries.jsonl").read_text())
+    (folder / "queries.jsonl").write_text((cranfield / "queries.jsonl").read_text())
     return folder
 
 
@@ -70,6 +67,17 @@ def test_wrong_use_says_what_to_do(
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
     assert done.stdout == ""
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "text": "lift"}')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "lift"}')
+    (tmp_path / "qrels" / "test.tsv").write_text("q\td\t1\n")
+    done = CliRunner().invoke(cli, ["--dataset", str(tmp_path), "--json", "/dev/null/rows.jsonl"])
+    assert done.exit_code == 2
+    assert "/dev/null/rows.jsonl cannot be written: Not a directory" in " ".join(done.stderr.split())
+    assert "indexing" not in done.stderr
 
 
 def test_help_has_examples() -> None:
