@@ -21,7 +21,7 @@ from serve_app.settings import EmbeddingSettings, Settings
 from tests.bench.corpus import passages
 from tests.bench.rounds import Comparison, Series, interleave
 
-PASSAGES = 128
+PASSAGES = 64
 TARGETS = {"int8": 5.0, "bf16": 3.5}
 
 

@@ -8,6 +8,9 @@ import os
 import shutil
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +103,7 @@ async def index(settings: Settings, source: Sequence[object]) -> tuple[int, Vect
 
 @contextmanager
 def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iterator[None]:
+    os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # from where the application takes its settings
     mark = local.mark_this_run(settings)
     try:
         local.start(settings, application)
@@ -110,9 +114,24 @@ def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iter
 
         peer = build(settings, peer_dir, LOCAL_PRINCIPAL.scope(COLLECTION), space)
         serve.run(peer, name="peer", route_prefix="/peer")
+        wait_until_it_answers(f"{local.url(settings)}/peer/search")
         yield
     finally:
         local.end(settings, mark)
+
+
+def wait_until_it_answers(url: str) -> None:
+    """The proxy learns of a new application a moment after it runs."""
+    deadline_s = time.monotonic() + 30
+    request = urllib.request.Request(url, b'{"query": "x"}', {"content-type": "application/json"})
+    while True:
+        try:
+            local.open_directly(request, timeout_s=10).close()
+            return
+        except urllib.error.HTTPError as error:
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"{url} answers {error.code}: {error.read()[:500]!r}") from error
+        time.sleep(0.1)
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

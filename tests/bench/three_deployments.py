@@ -4,7 +4,7 @@ The reference for search: the same engine, the same store and the same fusion, w
 `POST /peer/search` with {"query", "limit"}.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI reads the types of the class's handlers.
 
 from pathlib import Path
 from typing import Any
