@@ -31,7 +31,7 @@ class Part(StrEnum):
 def main(
     only: Annotated[list[Part] | None, typer.Option(help="parts to run; README is left as it is then")] = None,
     rounds: Annotated[int, typer.Option(min=LEAST_ROUNDS)] = LEAST_ROUNDS,
-    documents: Annotated[int, typer.Option(min=10, help="documents that are searched")] = 200,
+    documents: Annotated[int, typer.Option(min=10, help="documents that are searched")] = 150,
     out: Annotated[Path, typer.Option()] = ROOT / "benchmarks.json",
 ) -> None:
     terminal = Console()
