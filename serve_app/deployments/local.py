@@ -42,6 +42,9 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
+# Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it
+# is the user's choice for all of them (README), and off where nothing is said.
+AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
 # Titles that Ray gives its processes would be written over their environment, and the mark with it.
 KEEP_MARK = {"SPT_NOENV": "1"}
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -96,7 +99,7 @@ def mark_this_run(settings: Settings) -> str:
     """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
     mark = uuid.uuid4().hex
     os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET})
-    for name, value in HIGH_THROUGHPUT.items():
+    for name, value in (HIGH_THROUGHPUT | AUTHENTICATION).items():
         os.environ.setdefault(name, value)
     choose_ports()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
