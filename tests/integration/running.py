@@ -78,7 +78,14 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 def bearing(mark: str) -> list[psutil.Process]:
-    return [p for p in marked(mark) if p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in marked(mark) if is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
 
 
 @contextmanager
