@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -11,16 +10,10 @@ from typing import Any
 
 import ray
 
-from serve_app.deployments.local import owner_of, run_file
+from serve_app.deployments.local import OBJECT_STORE_BYTES, QUIET, owner_of, read_run
 from serve_app.deployments.store import NAMESPACE
 from serve_app.errors import Unavailable
 from serve_app.settings import Settings
-
-OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a cluster of our own; blocks are half a MiB
-QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 
 
 @contextmanager
@@ -59,8 +52,7 @@ def connect(address: str | None) -> None:
 
 def address_of_service(settings: Settings) -> str | None:
     """The Ray of the `python -m serve_app serve` that owns this data folder, if it runs."""
-    try:
-        record = json.loads(run_file(settings).read_text())
-        return str(record["ray_address"]) if owner_of(record) else None
-    except (OSError, ValueError, KeyError):  # none, or it has only begun to start
+    record = read_run(settings)
+    if record is None or owner_of(record) is None:
         return None
+    return record.get("ray_address")  # absent while the service begins to start

@@ -21,8 +21,8 @@ from serve_app.store.payload import (
     SPARSE,
     facet_counts,
     facet_path,
+    query_fault,
     to_hit,
-    vector_fault,
 )
 from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, VectorSpace
 
@@ -51,13 +51,7 @@ def _fault(space: VectorSpace, query: StoreQuery) -> PlatformError | None:
             f"collection {query.scope.collection!r} was made with {space.model} ({space.revision}, {space.dim} "
             f"dimensions), the query with {query.space.model} ({query.space.revision}, {query.space.dim} dimensions)"
         )
-    if query.dense is None and query.sparse is None:
-        return InvalidInput("a query has a dense vector, a sparse vector or both")
-    if query.dense is None and query.diversity is not None:
-        return InvalidInput("diversity is measured between dense vectors: use mode dense or hybrid")
-    if query.diversity is not None and not 0 <= query.diversity <= 1:
-        return InvalidInput(f"diversity is from 0 to 1, not {query.diversity}")
-    if reason := vector_fault(query.dense, query.sparse, space.dim):
+    if reason := query_fault(query):
         return InvalidInput(reason)
     return None
 

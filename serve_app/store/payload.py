@@ -23,7 +23,17 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import InvalidInput
-from serve_app.types import Document, FacetCounts, Hit, IndexedDocument, JsonObject, JsonValue, Passage, SparseVector
+from serve_app.types import (
+    Document,
+    FacetCounts,
+    Hit,
+    IndexedDocument,
+    JsonObject,
+    JsonValue,
+    Passage,
+    SparseVector,
+    StoreQuery,
+)
 
 Payload = dict[str, Any]
 
@@ -186,6 +196,17 @@ def metadata_fault(value: JsonValue, levels: int = MAX_METADATA_DEPTH) -> str:
         return f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels"
     inner = value.values() if isinstance(value, dict) else value
     return next(filter(None, (metadata_fault(item, levels - 1) for item in inner)), "")
+
+
+def query_fault(query: StoreQuery) -> str | None:
+    """Why no store can answer this query, None if one can."""
+    if query.dense is None and query.sparse is None:
+        return "a query has a dense vector, a sparse vector or both"
+    if query.dense is None and query.diversity is not None:
+        return "diversity is measured between dense vectors: use mode dense or hybrid"
+    if query.diversity is not None and not 0 <= query.diversity <= 1:
+        return f"diversity is from 0 to 1, not {query.diversity}"
+    return vector_fault(query.dense, query.sparse, query.space.dim)
 
 
 def vector_fault(dense: np.ndarray[Any, Any] | None, sparse: SparseVector | None, dim: int) -> str:

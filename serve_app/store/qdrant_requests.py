@@ -17,8 +17,8 @@ from serve_app.store.payload import (
     Payload,
     document_payload,
     passage_payload,
+    query_fault,
     restrict,
-    vector_fault,
 )
 from serve_app.types import (
     FusionMethod,
@@ -50,13 +50,7 @@ def to_filter(filter: JsonObject | None, kind: str) -> models.Filter:
 
 def require_answerable(query: StoreQuery) -> None:
     """Raises InvalidInput for a query without vectors, or with vectors that its space does not have."""
-    if query.dense is None and query.sparse is None:
-        raise InvalidInput("a query has a dense vector, a sparse vector or both")
-    if query.dense is None and query.diversity is not None:
-        raise InvalidInput("diversity is measured between dense vectors: use mode dense or hybrid")
-    if query.diversity is not None and not 0 <= query.diversity <= 1:
-        raise InvalidInput(f"diversity is from 0 to 1, not {query.diversity}")
-    if reason := vector_fault(query.dense, query.sparse, query.space.dim):
+    if reason := query_fault(query):
         raise InvalidInput(reason)
 
 

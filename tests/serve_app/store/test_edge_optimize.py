@@ -184,16 +184,20 @@ async def test_close_and_drop_end_the_child(store: EdgeStore, folder: Path) -> N
         assert optimizers(folder) == []
 
 
+async def first_record(caplog: pytest.LogCaptureFixture, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while not caplog.records:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
 async def test_it_optimises_by_itself_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was written is indexed when it is enough, and a tail that is too small is left alone."""
     caplog.set_level(logging.INFO, "serve_app.store.optimize")
     store = EdgeStore.open(folder, StoreSettings(optimize_after_passages=1_000))
     try:
         expected = await fill(store, 50)
-        end = time.monotonic() + 60
-        while not caplog.records:
-            assert time.monotonic() < end
-            await asyncio.sleep(0.02)
+        await first_record(caplog, timeout_s=60)
         await store.write(SCOPE, SPACE, [random_document("d1", 3, version=2)])
         await require_whole(store, expected | {"d1": (2, 3)})
     finally:
@@ -214,10 +218,7 @@ async def test_a_failing_child_is_logged_and_not_tried_again_at_once(
     store = EdgeStore.open(folder, StoreSettings(optimize_after_passages=100))
     try:
         expected = await fill(store, 20)
-        end = time.monotonic() + 30
-        while not caplog.records:
-            assert time.monotonic() < end
-            await asyncio.sleep(0.02)
+        await first_record(caplog, timeout_s=30)
         await store.write(SCOPE, SPACE, [random_document("d1", 3, version=2)])
         await require_whole(store, expected | {"d1": (2, 3)})
     finally:
