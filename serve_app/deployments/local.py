@@ -7,7 +7,6 @@ else, so that a proxy which outlived a killed run gives its port back (DESIGN §
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import threading
@@ -16,24 +15,23 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from serve_app.deployments.local_ports import choose_ports, require_free
-from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.errors import ConfigurationError
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 RUN_MARK = "AI_DOCS_RUN"
-APP_NAME = "ai-docs"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
-OBJECT_STORE_BYTES = 256 * 1024 * 1024
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a Ray that is started on this machine
 
 # Read by Ray when it is imported. Measured: HAProxy and throughput mode carry 8 times the default proxy's requests.
 HIGH_THROUGHPUT = {
@@ -45,6 +43,8 @@ HIGH_THROUGHPUT = {
 # Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it
 # is the user's choice for all of them (README), and off where nothing is said.
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
+# Ray would wait for its dashboard before it starts its node: 3 s. local_start.py waits for it when all else is started.
+NO_WAIT_FOR_DASHBOARD = {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"}
 # Titles that Ray gives its processes would be written over their environment, and the mark with it.
 KEEP_MARK = {"SPT_NOENV": "1"}
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -71,9 +71,11 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
     listen(stopped)
     try:
         started_s = time.monotonic()
-        start(settings, application)
+        from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
+
+        local_start.start(settings, application, partial(note_run, settings, mark))
         listen(stopped)  # again: Ray has put its own handler in place
-        wait_until_ready(settings, START_TIMEOUT_S, stopped)
+        local_start.wait_until_ready(settings, stopped)
         tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
         stopped.wait()
         tell("stopping")
@@ -98,12 +100,12 @@ def listen(stopped: threading.Event) -> None:
 def mark_this_run(settings: Settings) -> str:
     """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
     mark = uuid.uuid4().hex
-    os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET})
+    os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET, **NO_WAIT_FOR_DASHBOARD})
     for name, value in (HIGH_THROUGHPUT | AUTHENTICATION).items():
         os.environ.setdefault(name, value)
     choose_ports()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    note_run(settings, mark=mark)
+    note_run(settings, mark)
     return mark
 
 
@@ -122,65 +124,21 @@ def read_run(settings: Settings) -> dict[str, Any] | None:
     return record
 
 
-def start(settings: Settings, application: Callable[[], Application]) -> None:
-    """Ray with its dashboard (jobs and `serve deploy` need it) on loopback, and the application on it."""
-    import ray  # after the environment is set
-    from ray import serve as ray_serve
-
-    from serve_app.deployments.store import NAMESPACE, connect_store
-
-    context = ray.init(
-        address="local",  # a cluster of our own, also where another one runs
-        namespace=NAMESPACE,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
-    note_run(
-        settings,
-        mark=os.environ[RUN_MARK],
-        dashboard=f"http://{context.dashboard_url}",
-        ray_address=ray.get_runtime_context().gcs_address,
-    )
-    connect_store(settings)  # its process starts while Serve does
-    with ThreadPoolExecutor(1) as aside:  # replicas need not wait for the proxies; on two cores it saves some 3 s
-        proxies = aside.submit(
-            ray_serve.start, http_options={"host": settings.serving.host, "port": settings.serving.port}
-        )
-        while not (proxies.done() or serve_controller_exists()):
-            time.sleep(0.05)  # a poll, which ends with the future at the latest
-        ray_serve.run(application(), name=APP_NAME, route_prefix="/")
-        proxies.result()
-
-
-def serve_controller_exists() -> bool:
-    """Serve keeps its actors in a namespace of its own."""
-    import ray
-
-    return any(actor["namespace"] == "serve" for actor in ray.util.list_named_actors(all_namespaces=True))
-
-
 def open_directly(request: str | urllib.request.Request, timeout_s: float) -> Any:
     """urlopen without the proxies that the environment may name: they are not for this machine's own addresses."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s)
 
 
-def is_ready(settings: Settings) -> bool:
+def answers(url: str) -> bool:
     try:
-        with open_directly(f"{url(settings)}/health/ready", timeout_s=5) as answer:
+        with open_directly(url, timeout_s=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def wait_until_ready(settings: Settings, timeout_s: float, stopped: threading.Event) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not stopped.is_set() and not is_ready(settings):
-        if time.monotonic() > deadline_s:
-            raise Unavailable(f"{url(settings)}/health/ready did not answer 200 within {timeout_s:g} s")
-        stopped.wait(0.1)
+def is_ready(settings: Settings) -> bool:
+    return answers(f"{url(settings)}/health/ready")
 
 
 def end(settings: Settings, mark: str) -> None:

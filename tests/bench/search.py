@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -106,8 +107,10 @@ def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iter
     os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # from where the application takes its settings
     mark = local.mark_this_run(settings)
     try:
-        local.start(settings, application)
-        local.wait_until_ready(settings, local.START_TIMEOUT_S, threading.Event())
+        from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
+
+        local_start.start(settings, application, partial(local.note_run, settings, mark))
+        local_start.wait_until_ready(settings, threading.Event())
         from ray import serve
 
         from tests.bench.three_deployments import build

@@ -1,0 +1,105 @@
+"""Ray, Serve and the app on this machine, started side by side. Imports Ray, which reads the run's environment then.
+
+What need not wait for one another does not: Serve's import goes beside Ray's start, the replica beside the proxies
+and the store. Serve is imported in functions, for it takes as long as Ray's daemons take to start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import ray
+
+from serve_app.deployments.local import OBJECT_STORE_BYTES, START_TIMEOUT_S, answers, is_ready, url
+from serve_app.deployments.local_ports import free_port, is_free
+from serve_app.deployments.store import NAMESPACE, connect_store
+from serve_app.errors import Unavailable
+from serve_app.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+APP_NAME = "ai-docs"
+DASHBOARD_PORT = 8265  # where Ray's commands look by default
+
+
+def start(settings: Settings, application: Callable[[], Application], note: Callable[..., None]) -> None:
+    """Deploys the application, which is not ready yet. `note` is told `dashboard`, its URL, and `ray_address`.
+    Raises Unavailable if the dashboard does not come up."""
+    with ThreadPoolExecutor(2) as aside:
+        graph = aside.submit(application)
+        dashboard = start_ray()
+        note(dashboard=dashboard, ray_address=ray.get_runtime_context().gcs_address)
+        graph.result()
+        proxies = aside.submit(start_proxies, settings)
+        connect_store(settings)
+        while not (proxies.done() or serve_controller_exists()):
+            time.sleep(0.05)  # a poll, which ends with the future at the latest
+        wait_until(lambda: answers(f"{dashboard}/api/version"), "Ray's dashboard", threading.Event())
+        deploy(graph.result())
+        proxies.result()
+
+
+def start_ray() -> str:
+    """With its dashboard, which jobs and `serve deploy` need, on loopback. Returns the dashboard's URL, which answers
+    some seconds later (NO_WAIT_FOR_DASHBOARD)."""
+    port = DASHBOARD_PORT if is_free("127.0.0.1", DASHBOARD_PORT) else free_port()
+    ray.init(
+        address="local",  # a cluster of our own, also where another one runs
+        namespace=NAMESPACE,
+        include_dashboard=None,  # True would make not waiting for it an error
+        dashboard_host="127.0.0.1",
+        dashboard_port=port,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,  # it logs four errors about the dashboard that it did not wait for
+    )
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    return f"http://127.0.0.1:{port}"
+
+
+def start_proxies(settings: Settings) -> None:
+    from ray import serve
+
+    serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
+
+
+def serve_controller_exists() -> bool:
+    """Serve keeps its actors in a namespace of its own."""
+    return any(actor["namespace"] == "serve" for actor in ray.util.list_named_actors(all_namespaces=True))
+
+
+def deploy(application: Application) -> None:
+    """Without Serve's own wait, which looks once a second."""
+    from ray import serve
+
+    target = serve.RunTarget(application, name=APP_NAME, route_prefix="/")
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def wait_until_ready(settings: Settings, stopped: threading.Event) -> None:
+    """Or until `stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
+    wait_until(lambda: is_ready(settings) or has_failed(), url(settings), stopped)
+
+
+def wait_until(done: Callable[[], bool], what: str, stopped: threading.Event) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not (stopped.is_set() or done()):
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"{what} was not ready within {START_TIMEOUT_S:g} s")
+        stopped.wait(0.1)
+
+
+def has_failed() -> bool:
+    """Raises Unavailable, if so."""
+    from ray import serve
+
+    application = serve.status().applications.get(APP_NAME)
+    if application is not None and application.status == "DEPLOY_FAILED":
+        raise Unavailable(f"Serve could not deploy the application: {application.message}")
+    return False
