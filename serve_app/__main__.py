@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from serve_app.deployments import local
+from serve_app.deployments import local, local_serve
 from serve_app.errors import PlatformError
 from serve_app.settings import Settings, load_settings
 
@@ -51,7 +51,7 @@ def serve() -> None:
     Examples:  python -m serve_app serve  ·  AIDOCS_SERVING__PORT=9000 python -m serve_app serve
     """
     try:
-        local.serve(read_settings(), application, lambda message: out.print(Text(message)))
+        local_serve.serve(read_settings(), application, lambda message: out.print(Text(message)))
     except PlatformError as error:
         fail(str(error))
 

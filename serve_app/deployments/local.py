@@ -1,4 +1,4 @@
-"""Ray + Serve + the app on this machine, as one foreground process that owns all of it and ends all of it.
+"""One run of Ray + Serve + the app on this machine: its mark, its record, what belongs to it, and its end.
 
 Every process it starts, Ray's daemons and HAProxy included, inherits RUN_MARK; `stop` ends what bears it and nothing
 else, so that a proxy which outlived a killed run gives its port back (DESIGN §10).
@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from serve_app.deployments.local_ports import choose_ports, require_free
-from serve_app.errors import ConfigurationError
+from serve_app.deployments.local_ports import choose_ports
 from serve_app.settings import Settings
-
-if TYPE_CHECKING:
-    from ray.serve import Application
 
 RUN_MARK = "AI_DOCS_RUN"
 START_TIMEOUT_S = 120.0
@@ -56,45 +48,6 @@ def run_file(settings: Settings) -> Path:
 
 def url(settings: Settings) -> str:
     return f"http://{settings.serving.host}:{settings.serving.port}"
-
-
-def serve(settings: Settings, application: Callable[[], Application], tell: Callable[[str], None]) -> None:
-    """Start all, tell the URL, and block until SIGINT or SIGTERM; then end all.
-
-    Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
-    not become ready in START_TIMEOUT_S.
-    """
-    require_no_run(settings)
-    require_free(settings.serving.host, settings.serving.port)
-    mark = mark_this_run(settings)
-    stopped = threading.Event()
-    listen(stopped)
-    try:
-        started_s = time.monotonic()
-        from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
-
-        local_start.start(settings, application, partial(note_run, settings, mark))
-        listen(stopped)  # again: Ray has put its own handler in place
-        local_start.wait_until_ready(settings, stopped)
-        tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
-        stopped.wait()
-        tell("stopping")
-    finally:
-        end(settings, mark)
-
-
-def require_no_run(settings: Settings) -> None:
-    """One run owns a data folder: a second one could not open the store, and would orphan the first."""
-    if (run := read_run(settings)) and owner_of(run):
-        raise ConfigurationError(
-            f"{settings.data_dir} is used by a running ai-docs (process {run['pid']}): `make stop` ends it; "
-            "or choose another folder: AIDOCS_DATA_DIR=…"
-        )
-
-
-def listen(stopped: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
 
 
 def mark_this_run(settings: Settings) -> str:
