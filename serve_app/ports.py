@@ -13,6 +13,7 @@ from serve_app.types import (
     Embeddings,
     IndexedDocument,
     JsonObject,
+    ListingPage,
     Scope,
     SparseVector,
     StoreQuery,
@@ -84,7 +85,14 @@ class VectorStore(Protocol):
     async def scroll(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> DocumentPage:
-        """Documents in a stable order; pass `cursor` of the page before to go on."""
+        """Documents in a stable order; pass `cursor` of the page before to go on. Raises InvalidInput for a cursor
+        that no page gave."""
+        ...
+
+    async def listing(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> ListingPage:
+        """As `scroll`, in the same order and with the same cursors; the texts do not leave the backend."""
         ...
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:

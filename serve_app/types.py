@@ -69,6 +69,17 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedDocument:
+    """A document without its text, which can have megabytes."""
+
+    id: str
+    title: str
+    url: str
+    metadata: JsonObject
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of a document, the unit of embedding and search. `number` counts from 0 within the document."""
 
@@ -214,4 +225,12 @@ class DocumentPage:
     """One page of a scroll. `cursor` is None on the last."""
 
     documents: tuple[Document, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    """One page of a listing. `cursor` is None on the last."""
+
+    documents: tuple[ListedDocument, ...]
     cursor: str | None

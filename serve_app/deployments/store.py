@@ -28,6 +28,7 @@ from serve_app.types import (
     DocumentPage,
     IndexedDocument,
     JsonObject,
+    ListingPage,
     Scope,
     StoreQuery,
     StoreResult,
@@ -151,6 +152,11 @@ class EmbeddedStoreClient:
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> DocumentPage:
         return await self._call("scroll", scope, filter=filter, limit=limit, cursor=cursor)
+
+    async def listing(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> ListingPage:
+        return await self._call("listing", scope, filter=filter, limit=limit, cursor=cursor)
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         return await self._call("count", scope, filter)

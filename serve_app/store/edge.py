@@ -12,24 +12,23 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import qdrant_edge as edge
-
 from serve_app.errors import Conflict, NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
-from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter, facet_indexes, filter_indexes
+from serve_app.store.edge_indexes import MAX_INDEXES, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
-from serve_app.store.edge_reads import counted, retrieve, scroll_start
+from serve_app.store.edge_reads import counted, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.optimize import Optimizer
-from serve_app.store.payload import DOCUMENT, DOCUMENT_FIELDS, require_storable, to_document
+from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, require_storable, to_document, to_listed
 from serve_app.types import (
     CollectionInfo,
     Document,
     DocumentPage,
     IndexedDocument,
     JsonObject,
+    ListingPage,
     Scope,
     StoreQuery,
     StoreResult,
@@ -148,16 +147,19 @@ class EdgeStore:
         collection = await self._collection(scope)
 
         def read() -> DocumentPage:
-            with collection.shard() as shard:
-                request = edge.ScrollRequest(
-                    offset=scroll_start(cursor),
-                    limit=limit,
-                    filter=edge_filter(filter, DOCUMENT),
-                    with_payload=[*DOCUMENT_FIELDS],
-                )
-                records, following = shard.scroll(request)
-            documents = tuple(to_document(record.payload or {}) for record in records)
-            return DocumentPage(documents, None if following is None else str(following))
+            records, following = scrolled(collection, DOCUMENT_FIELDS, filter, limit, cursor)
+            return DocumentPage(tuple(map(to_document, records)), following)
+
+        return await self._read(read)
+
+    async def listing(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> ListingPage:
+        collection = await self._collection(scope)
+
+        def read() -> ListingPage:
+            records, following = scrolled(collection, LISTED_FIELDS, filter, limit, cursor)
+            return ListingPage(tuple(map(to_listed, records)), following)
 
         return await self._read(read)
 

@@ -37,6 +37,18 @@ def counted(collection: Collection, filter: JsonObject | None) -> CollectionInfo
     return CollectionInfo(collection.scope.collection, documents, passages, collection.space)
 
 
+def scrolled(
+    collection: Collection, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """These fields of one page of documents' records, and the cursor of the next page."""
+    request = edge.ScrollRequest(
+        offset=scroll_start(cursor), limit=limit, filter=edge_filter(filter, DOCUMENT), with_payload=[*fields]
+    )
+    with collection.shard() as shard:
+        records, following = shard.scroll(request)
+    return [record.payload or {} for record in records], None if following is None else str(following)
+
+
 def scroll_start(cursor: str | None) -> str | None:
     try:
         return cursor and str(uuid.UUID(cursor))

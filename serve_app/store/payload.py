@@ -30,6 +30,7 @@ from serve_app.types import (
     IndexedDocument,
     JsonObject,
     JsonValue,
+    ListedDocument,
     Passage,
     SparseVector,
     StoreQuery,
@@ -42,7 +43,8 @@ KIND, PASSAGE, DOCUMENT = "kind", "passage", "document"
 KEYWORD_FIELDS = (KIND, "document_id", "subject")  # indexed from the start …
 INTEGER_FIELDS = ("number",)
 HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
-DOCUMENT_FIELDS = ("document_id", "text", "title", "url", "metadata", "subject")  # what a Document is made of
+LISTED_FIELDS = ("document_id", "title", "url", "metadata", "subject")  # what a ListedDocument is made of
+DOCUMENT_FIELDS = (*LISTED_FIELDS, "text")  # what a Document is made of
 DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
 LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
@@ -103,6 +105,16 @@ def to_document(payload: Mapping[str, Any]) -> Document:
     return Document(
         id=payload["document_id"],
         text=payload["text"],
+        title=payload["title"],
+        url=payload["url"],
+        metadata=payload["metadata"],
+        subject=payload["subject"],
+    )
+
+
+def to_listed(payload: Mapping[str, Any]) -> ListedDocument:
+    return ListedDocument(
+        id=payload["document_id"],
         title=payload["title"],
         url=payload["url"],
         metadata=payload["metadata"],

@@ -17,10 +17,12 @@ from serve_app.store.payload import (
     DOCUMENT,
     DOCUMENT_FIELDS,
     KIND,
+    LISTED_FIELDS,
     PASSAGE,
     Payload,
     require_storable,
     to_document,
+    to_listed,
 )
 from serve_app.store.qdrant_calls import QdrantCalls, connect
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
@@ -32,6 +34,7 @@ from serve_app.types import (
     DocumentPage,
     IndexedDocument,
     JsonObject,
+    ListingPage,
     Scope,
     StoreQuery,
     StoreResult,
@@ -119,17 +122,14 @@ class QdrantStore:
     async def scroll(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> DocumentPage:
-        records, following = await self._ask(
-            self._client.scroll,
-            collection_name=physical_name(scope),
-            scroll_filter=to_filter(filter, DOCUMENT),
-            limit=limit,
-            offset=None if cursor is None else read_cursor(cursor),
-            with_payload=list(DOCUMENT_FIELDS),
-            consistency=self._consistency,
-        )
-        documents = tuple(to_document(record.payload or {}) for record in records)
-        return DocumentPage(documents, None if following is None else str(following))
+        records, following = await self._scrolled(scope, DOCUMENT_FIELDS, filter, limit, cursor)
+        return DocumentPage(tuple(map(to_document, records)), following)
+
+    async def listing(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> ListingPage:
+        records, following = await self._scrolled(scope, LISTED_FIELDS, filter, limit, cursor)
+        return ListingPage(tuple(map(to_listed, records)), following)
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         space, documents, passages = await asyncio.gather(
@@ -175,6 +175,21 @@ class QdrantStore:
             )
             payloads += [record.payload or {} for record in records]
         return payloads
+
+    async def _scrolled(
+        self, scope: Scope, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
+    ) -> tuple[list[Payload], str | None]:
+        """These fields of one page of documents' records, and the cursor of the next page."""
+        records, following = await self._ask(
+            self._client.scroll,
+            collection_name=physical_name(scope),
+            scroll_filter=to_filter(filter, DOCUMENT),
+            limit=limit,
+            offset=None if cursor is None else read_cursor(cursor),
+            with_payload=list(fields),
+            consistency=self._consistency,
+        )
+        return [record.payload or {} for record in records], None if following is None else str(following)
 
     async def _upsert(self, scope: Scope, points: Iterable[models.PointStruct]) -> None:
         for request in in_requests(points):

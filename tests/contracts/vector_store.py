@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
-from serve_app.types import Document, JsonValue, Scope, SparseVector, VectorSpace
+from serve_app.types import Document, JsonValue, ListedDocument, Scope, SparseVector, VectorSpace
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, scrolled, where
 from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
 
@@ -122,10 +122,29 @@ class VectorStoreContract(VectorQueryContract):
         even = await scrolled(store, limit=limit, filter=where("metadata.even", True))
         assert even == [id for id in seen if int(id[3:]) % 2 == 0]
 
+    async def test_a_listing_is_a_scroll_without_texts(self, store: VectorStore) -> None:
+        ids = [f"doc{i}" for i in range(7)]
+        await store.write(
+            SCOPE, SPACE, [document(id, "a", metadata={"even": i % 2 == 0}, subject="s") for i, id in enumerate(ids)]
+        )
+        for filter in (None, where("metadata.even", True)):
+            cursor: str | None = None
+            while True:
+                listed = await store.listing(SCOPE, filter=filter, limit=3, cursor=cursor)
+                whole = await store.scroll(SCOPE, filter=filter, limit=3, cursor=cursor)
+                assert listed.cursor == whole.cursor
+                assert listed.documents == tuple(
+                    ListedDocument(one.id, one.title, one.url, one.metadata, one.subject) for one in whole.documents
+                )
+                if (cursor := listed.cursor) is None:
+                    break
+
     async def test_a_cursor_of_nowhere_is_refused(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
         with pytest.raises(InvalidInput, match="cursor"):
             await store.scroll(SCOPE, cursor="nonsense")
+        with pytest.raises(InvalidInput, match="cursor"):
+            await store.listing(SCOPE, cursor="nonsense")
 
     async def test_count_with_filter(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
@@ -178,6 +197,7 @@ class VectorStoreContract(VectorQueryContract):
             store.document(SCOPE, "d"),
             store.delete_documents(SCOPE, ["d"]),
             store.scroll(SCOPE),
+            store.listing(SCOPE),
             store.count(SCOPE),
             store.drop(SCOPE),
         ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query, Response
@@ -70,8 +70,7 @@ async def list_documents(
     """Documents in a stable order, page by page, without their texts: those can have megabytes each."""
     if limit > services.settings.max_limit:
         raise InvalidInput(f"limit is {limit}; at most {services.settings.max_limit}")
-    page = await services.store.scroll(scope, limit=limit, cursor=cursor)
-    return json_response({"documents": [without_text(document) for document in page.documents], "cursor": page.cursor})
+    return json_response(await services.store.listing(scope, limit=limit, cursor=cursor))
 
 
 @router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
@@ -87,11 +86,6 @@ async def delete_document(scope: InCollection, id: DocumentId, services: Wired) 
     if not deleted:
         raise NotFound(f"there is no document {id!r} in {scope.collection}")
     return json_response({"deleted": deleted})
-
-
-def without_text(document: Document) -> dict[str, Any]:
-    names = ("id", "title", "url", "metadata", "subject")
-    return {name: getattr(document, name) for name in names}
 
 
 def require_content_within_limits(document: Document, limits: ApiSettings) -> None:

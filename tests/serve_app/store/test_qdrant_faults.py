@@ -92,6 +92,7 @@ CALLS: dict[str, Callable[[QdrantStore], Awaitable[Any]]] = {
     ),
     "document": lambda store: store.document(SCOPE, "a"),
     "scroll": lambda store: store.scroll(SCOPE),
+    "listing": lambda store: store.listing(SCOPE),
     "count": lambda store: store.count(SCOPE),
     "collections": lambda store: store.collections("acme"),
     "drop": lambda store: store.drop(SCOPE),
