@@ -15,12 +15,13 @@ import numpy as np
 
 from serve_app.documents.chunking import CHUNKER_VERSION, chunk, embedding_title
 from serve_app.documents.validation import storable, validate
-from serve_app.errors import InvalidInput, UnreadableDocument
+from serve_app.errors import InvalidInput, Overloaded, UnreadableDocument
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
 from serve_app.settings import ChunkingSettings
-from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, VectorSpace
+from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, Vector, VectorSpace
 
 SLICE_PASSAGES = 256  # embedded and written together: a big upload does not keep searches waiting
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # while the embedder is overloaded; each is twice the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,10 @@ class Indexer:
         """Write the documents that are new or changed; on return they are found by every search.
 
         A document that cannot be indexed is in `failed` with the reason and harms no other; of several with one id
-        the last counts. Raises what concerns all of them: Conflict, StoreUnavailable, EngineUnavailable; then some
-        may have been written, each of them wholly, and the same call again does the rest.
+        the last counts. Raises Overloaded only while nothing is written; after the first slice it waits for the
+        embedder, until the caller's deadline cancels it. Raises what concerns all of them: Conflict,
+        StoreUnavailable, EngineUnavailable; then, or when it is cancelled, some may have been written, each of them
+        wholly, and the same call again does the rest.
         """
         space = self._embedder.space
         wanted, failed = await asyncio.to_thread(_accepted, documents)
@@ -102,7 +105,8 @@ class Indexer:
             failed.extend(broken)
             if not batch:
                 break
-            await self._store.write(scope, space, await self._vectorised(batch, prints))
+            vectorised = await self._vectorised(batch, prints, patient=indexed > 0)
+            await self._store.write(scope, space, vectorised)
             indexed += len(batch)
             passages += sum(len(document.passages) for document in batch)
         return IndexReport(indexed, passages, len(wanted) - len(changed), tuple(failed))
@@ -126,10 +130,12 @@ class Indexer:
                 break
         return batch, failed
 
-    async def _vectorised(self, batch: Sequence[CutDocument], prints: dict[str, str]) -> list[IndexedDocument]:
+    async def _vectorised(
+        self, batch: Sequence[CutDocument], prints: dict[str, str], *, patient: bool
+    ) -> list[IndexedDocument]:
         texts = [text for document in batch for text in document.texts]
         slices = [texts[start : start + SLICE_PASSAGES] for start in range(0, len(texts), SLICE_PASSAGES)]
-        dense = np.concatenate([(await self._embedder.embed(some)).vectors for some in slices])
+        dense = np.concatenate([await self._embedded(some, patient=patient) for some in slices])
         sparse = await asyncio.to_thread(self._sparse.encode_passages, texts)
         vectors = zip(dense, sparse, strict=True)
         return [
@@ -140,6 +146,18 @@ class Indexer:
             )
             for one in batch
         ]
+
+    async def _embedded(self, texts: Sequence[str], *, patient: bool) -> Vector:
+        """Their vectors, (n, dim). If patient, it tries again for as long as the embedder is overloaded."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return (await self._embedder.embed(texts)).vectors
+            except Overloaded:
+                if not patient:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _accepted(documents: Sequence[Document]) -> tuple[dict[str, Document], list[FailedDocument]]:

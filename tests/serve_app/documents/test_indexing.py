@@ -3,14 +3,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from serve_app.documents.indexing import SLICE_PASSAGES, Indexer, IndexReport, cut, fingerprint
-from serve_app.errors import StoreUnavailable
+from serve_app.documents.indexing import FIRST_PAUSE_S, SLICE_PASSAGES, Indexer, IndexReport, cut, fingerprint
+from serve_app.errors import Overloaded, StoreUnavailable
 from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -33,6 +33,20 @@ class LengthEmbedder:
         self.calls.append(len(texts))
         rows = [[len(text), text.count("a"), text.count("e"), 1.0] for text in texts]
         return Embeddings(np.array(rows, np.float32), np.zeros(len(texts), np.int32))
+
+
+class BusyEmbedder(LengthEmbedder):
+    """Overloaded at these calls, counted from 0."""
+
+    def __init__(self, busy: Container[int]) -> None:
+        super().__init__()
+        self._busy = busy
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        answer = await super().embed(texts)
+        if len(self.calls) - 1 in self._busy:
+            raise Overloaded("4096 requests are waiting; try again later")
+        return answer
 
 
 @dataclass
@@ -63,9 +77,13 @@ def embedder() -> LengthEmbedder:
     return LengthEmbedder()
 
 
+def make_indexer(tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder) -> Indexer:
+    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def indexer(tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder) -> Indexer:
-    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)  # type: ignore[arg-type]
+    return make_indexer(tokenizer, store, embedder)
 
 
 async def test_new_documents_are_written_with_their_own_vectors(indexer: Indexer, store: MemoryStore) -> None:
@@ -124,6 +142,41 @@ async def test_a_big_upload_goes_in_slices_and_an_outage_keeps_those_written(
     )
     assert len(store.kept) == len(documents)
     assert max(embedder.calls) <= SLICE_PASSAGES
+
+
+async def test_a_refused_upload_has_done_nothing(tokenizer: Tokenizer, store: MemoryStore) -> None:
+    """At once, and also if a document of several slices is refused before it could be written."""
+    embedder = BusyEmbedder(busy={0, 2})
+    indexer = make_indexer(tokenizer, store, embedder)
+    for calls in (1, 3):
+        with pytest.raises(Overloaded):
+            await indexer.index(SCOPE, [Document("big", "alpha beta. " * 30_000)])
+        assert (store.writes, len(embedder.calls)) == ([], calls)
+
+
+async def test_an_upload_that_has_begun_waits_for_the_embedder(tokenizer: Tokenizer, store: MemoryStore) -> None:
+    documents = [Document(f"d{number}", f"text {number}") for number in range(SLICE_PASSAGES + 1)]
+    embedder = BusyEmbedder(busy={1, 2})
+    started_s = time.monotonic()
+    report = await make_indexer(tokenizer, store, embedder).index(SCOPE, documents)
+    assert time.monotonic() - started_s > 2.9 * FIRST_PAUSE_S  # one pause, then twice as long
+    assert report == IndexReport(len(documents), len(documents), 0, ())
+    assert embedder.calls == [SLICE_PASSAGES, 1, 1, 1]
+    assert store.kept.keys() == {document.id for document in documents}
+
+
+async def test_the_deadline_ends_the_wait_and_keeps_what_was_written(tokenizer: Tokenizer, store: MemoryStore) -> None:
+    documents = [Document(f"d{number}", f"text {number}") for number in range(SLICE_PASSAGES + 1)]
+    embedder = BusyEmbedder(busy=range(1, 1_000_000))
+    call = asyncio.create_task(make_indexer(tokenizer, store, embedder).index(SCOPE, documents))
+    deadline_s = time.monotonic() + 20
+    while len(embedder.calls) < 3:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.005)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert store.writes == [[f"d{number}" for number in range(SLICE_PASSAGES)]]
 
 
 async def test_one_document_of_many_passages_is_written_once(
