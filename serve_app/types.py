@@ -39,6 +39,13 @@ class Principal:
 LOCAL_PRINCIPAL = Principal("local", "developer", frozenset({"admin"}))
 
 
+class Lane(StrEnum):
+    """Whom the engine serves first: somebody waits for an interactive text, nobody for one of a bulk upload."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One tenant's one collection. Raises InvalidInput if a name has other than 1–63 letters, digits, `.`, `_`,

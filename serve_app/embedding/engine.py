@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Encoding
 
 from serve_app.embedding.artifacts import Kind, ensure_artifact
 from serve_app.embedding.backends.backend import Backend
@@ -16,7 +17,7 @@ from serve_app.embedding.precision import Precision, choose_precision, cpu_flags
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
 from serve_app.errors import EngineUnavailable
 from serve_app.settings import EmbeddingSettings
-from serve_app.types import Embeddings, VectorSpace
+from serve_app.types import Embeddings, Vector, VectorSpace
 
 
 class EmbeddingEngine:
@@ -47,15 +48,28 @@ class EmbeddingEngine:
         encodings = self.tokenizer.encode(texts)
         lengths = [len(encoding.ids) for encoding in encodings]
         vectors = np.empty((len(texts), self.model.dim), dtype=np.float32)
-        for batch in compose_batches(lengths, self._max_batch_tokens):
-            vectors[batch] = self._backend.infer(self.tokenizer.pad([encodings[i] for i in batch]))
+        for batch in self.compose(lengths):
+            vectors[batch] = self.infer([encodings[i] for i in batch])
         return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
+
+    def compose(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which of the texts with so many tokens go together into a pass, for each pass."""
+        return compose_batches(lengths, self._max_batch_tokens, self._backend.pass_overhead_tokens)
+
+    def infer(self, encodings: Sequence[Encoding]) -> Vector:
+        """One forward pass: (n, dim) float32 of unit length. Raises EngineUnavailable."""
+        return self._backend.infer(self.tokenizer.pad(encodings))
 
     def require_healthy(self) -> None:
         """Embeds one short text (milliseconds, after the pass that is running). Raises EngineUnavailable."""
-        length = float(np.linalg.norm(self.embed(["health"]).vectors))
+        require_unit_length(self.embed(["health"]), self.model.name)
+
+
+def require_unit_length(embeddings: Embeddings, model: str) -> None:
+    """Raises EngineUnavailable if a vector is none of a working model's: damaged memory answers NaN."""
+    for length in map(float, np.linalg.norm(embeddings.vectors, axis=1)):
         if not abs(length - 1.0) < 1e-2:
-            raise EngineUnavailable(f"{self.model.name} gave a vector of length {length} and not 1")
+            raise EngineUnavailable(f"{model} gave a vector of length {length} and not 1")
 
 
 def prepare(settings: EmbeddingSettings, data_dir: Path) -> None:

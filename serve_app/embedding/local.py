@@ -1,35 +1,189 @@
-"""The engine in this process, seen from async code."""
+"""The engine in this process, seen from async code: continuous batching, one forward pass at a time.
+
+Texts of all calls wait in two lanes. Whenever the engine is free the next pass is composed of what waits then, so a
+batch is as large as the load makes it, an idle service adds no wait, and a big upload delays a search by one pass.
+(Continuous batching as in Orca, OSDI 2022, at the granularity of an encoder's pass.)
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.errors import EngineUnavailable
-from serve_app.types import Embeddings, VectorSpace
+import numpy as np
+from tokenizers import Encoding
+
+from serve_app.embedding.engine import EmbeddingEngine, require_unit_length
+from serve_app.errors import EngineUnavailable, Overloaded
+from serve_app.types import Embeddings, Lane, VectorSpace
+
+LOOK_TEXTS = 64  # at the head of a lane, from which a pass is composed
+BULK_PASS_IN = 8  # one pass in so many is for bulk while both lanes wait: it slows down and does not starve
+CHARS_ON_THE_LOOP = 4_000  # are tokenised at once (about 1 ms); more of them in a thread
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One `embed`: its rows are filled pass by pass."""
+
+    future: asyncio.Future[Embeddings]
+    answer: Embeddings
+    missing: int
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A text that waits."""
+
+    call: Call
+    number: int
+    encoding: Encoding
+
+
+@dataclass(eq=False, slots=True)
+class Lanes:
+    """What waits, by lane. Not thread-safe."""
+
+    rows: dict[Lane, deque[Row]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
+    passes: int = 0
+
+    def next_lane(self) -> Lane | None:
+        """Drops rows whose caller has gone."""
+        for waiting in self.rows.values():
+            while waiting and waiting[0].call.future.done():
+                waiting.popleft()
+        waits = [lane for lane in Lane if self.rows[lane]]
+        if not waits:
+            return None
+        self.passes += 1
+        return waits[-1] if self.passes % BULK_PASS_IN == 0 else waits[0]
+
+    def take(self, engine: EmbeddingEngine) -> list[Row]:
+        """The rows of the next pass, the oldest row of its lane among them; none if none wait."""
+        while (lane := self.next_lane()) is not None:
+            waiting = self.rows[lane]
+            head = [waiting.popleft() for _ in range(min(LOOK_TEXTS, len(waiting)))]
+            head = [row for row in head if not row.call.future.done()]
+            for batch in engine.compose([len(row.encoding.ids) for row in head]):
+                if 0 in batch:
+                    chosen = set(batch)
+                    waiting.extendleft(reversed([row for place, row in enumerate(head) if place not in chosen]))
+                    return [head[place] for place in batch]
+        return []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows.values()))
+
+    def clear(self) -> list[Call]:
+        calls = {row.call for waiting in self.rows.values() for row in waiting}
+        for waiting in self.rows.values():
+            waiting.clear()
+        return list(calls)
 
 
 class LocalEmbedder:
-    """Implements `ports.Embedder`. The engine computes in one thread of its own, so the event loop stays free; calls
-    wait for each other (batch before, not here)."""
+    """Implements `ports.Embedder`. The engine computes in one thread of its own, so the event loop stays free."""
 
-    def __init__(self, engine: EmbeddingEngine) -> None:
+    def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096) -> None:
         self._engine = engine
+        self._max_waiting_texts = max_waiting_texts
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
+        self._lock = threading.Lock()  # guards the rest
+        self._lanes = Lanes()
+        self._computing = False
         self._closed = False
 
     @property
     def space(self) -> VectorSpace:
         return self._engine.space
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        if self._closed:
-            raise EngineUnavailable("the embedder is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.embed, texts)
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
+        """A call with more texts than may wait is taken when nothing else waits. Raises Overloaded,
+        EngineUnavailable."""
+        return await self._embed(texts, lane, urgent=False)
+
+    async def check(self) -> None:
+        """One short text, before all that waits. Raises EngineUnavailable if the engine does not answer rightly."""
+        require_unit_length(await self._embed(["health"], Lane.INTERACTIVE, urgent=True), self.space.model)
 
     def close(self) -> None:
-        """Waits for the call that is running; those that wait are cancelled. Idempotent."""
-        self._closed = True
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Waits for the pass that is running; calls that wait get EngineUnavailable. Idempotent."""
+        with self._lock:
+            self._closed = True
+            abandoned = self._lanes.clear()
+        for call in abandoned:
+            settle(call, EngineUnavailable("the embedder is closed"))
+        self._thread.shutdown(wait=True)
+
+    async def _embed(self, texts: Sequence[str], lane: Lane, *, urgent: bool) -> Embeddings:
+        encodings = await self._encode(texts)
+        tokens = np.asarray([len(encoding.ids) for encoding in encodings], dtype=np.int32)
+        answer = Embeddings(np.empty((len(texts), self.space.dim), dtype=np.float32), tokens)
+        if not encodings:
+            return answer
+        call = Call(asyncio.get_running_loop().create_future(), answer, len(encodings))
+        self._put((Row(call, number, encoding) for number, encoding in enumerate(encodings)), len(texts), lane, urgent)
+        return await call.future
+
+    async def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        if sum(map(len, texts)) <= CHARS_ON_THE_LOOP:
+            return self._engine.tokenizer.encode(texts)
+        return await asyncio.to_thread(self._engine.tokenizer.encode, texts)
+
+    def _put(self, rows: Iterable[Row], count: int, lane: Lane, urgent: bool) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineUnavailable("the embedder is closed")
+            waiting = len(self._lanes)
+            if waiting and not urgent and waiting + count > self._max_waiting_texts:
+                raise Overloaded(f"{waiting} texts are waiting to be embedded; try again later")
+            if urgent:
+                self._lanes.rows[lane].extendleft(rows)
+            else:
+                self._lanes.rows[lane].extend(rows)
+            if not self._computing:
+                self._computing = True
+                self._thread.submit(self._compute)
+
+    # In the engine's thread.
+
+    def _compute(self) -> None:
+        """Pass after pass, until nothing waits."""
+        while rows := self._next_pass():
+            try:
+                vectors = self._engine.infer([row.encoding for row in rows])
+            except Exception as error:  # whatever it was, nobody may wait for ever
+                for call in {row.call for row in rows}:
+                    settle(call, error)
+                continue
+            for row, vector in zip(rows, vectors, strict=True):
+                row.call.answer.vectors[row.number] = vector
+                row.call.missing -= 1
+                if row.call.missing == 0:
+                    settle(row.call, None)
+
+    def _next_pass(self) -> list[Row]:
+        with self._lock:
+            rows = self._lanes.take(self._engine)
+            self._computing = bool(rows)
+            return rows
+
+
+def settle(call: Call, error: Exception | None) -> None:
+    """From any thread. A caller that has gone has cancelled its future, which must stay as it is."""
+
+    def set_it() -> None:
+        if call.future.done():
+            return
+        if error is None:
+            call.future.set_result(call.answer)
+        else:
+            call.future.set_exception(error)
+
+    with suppress(RuntimeError):  # its loop is closed: nobody waits
+        call.future.get_loop().call_soon_threadsafe(set_it)

@@ -14,6 +14,7 @@ class Backend(Protocol):
 
     precision: Precision
     pass_tokens: int  # padded tokens in one forward pass beyond which nothing is gained but memory spent
+    pass_overhead_tokens: int  # what a pass costs by itself, in tokens that could be computed in that time
 
     def infer(self, batch: TokenBatch) -> Vector:
         """(n, dim) float32 of unit length. Thread-safe; releases the GIL. Raises EngineUnavailable."""

@@ -99,6 +99,7 @@ class BrokenBackend:
 
     precision: Precision = "fp32"
     pass_tokens = 100
+    pass_overhead_tokens = 10
 
     def infer(self, batch: TokenBatch) -> Vector:
         return np.full((len(batch.input_ids), 384), np.nan, dtype=np.float32)
