@@ -52,6 +52,10 @@ class Conflict(PlatformError):
 class Overloaded(PlatformError):
     code, title = "overloaded", "Overloaded"
 
+    def __init__(self, detail: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
 
 class DeadlineExceeded(PlatformError):
     code, title = "deadline-exceeded", "Deadline exceeded"

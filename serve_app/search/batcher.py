@@ -12,15 +12,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from serve_app.errors import Overloaded, PlatformError
+from serve_app.errors import DeadlineExceeded, Overloaded, PlatformError
+from serve_app.search.deadline import current_deadline_s, is_over
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting(Generic[In, Out]):
+    item: In
+    future: asyncio.Future[Out]
+    deadline_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_weight is in whatever unit the batcher's `weigh` returns; an item heavier than it goes alone."""
+    """max_items and max_weight are in what the batcher's `count` and `weigh` return (max_items: items, if it has no
+    `count`); an item beyond either goes alone."""
 
     max_items: int
     max_weight: int
@@ -31,7 +40,8 @@ class BatchLimits:
 class MicroBatcher(Generic[In, Out]):
     """Callers await `submit(item)`; `run(items)` is called with many and answers one result or error per item.
 
-    Safe against clients that leave: a cancelled caller's item is dropped before `run` sees it, or its result is.
+    Safe against clients that leave: a cancelled caller's item is dropped before `run` sees it, or its result is. The
+    same goes for an item whose deadline has passed, also in the turn of the loop before its caller is cancelled.
     Belongs to the event loop it is first used in.
     """
 
@@ -40,30 +50,33 @@ class MicroBatcher(Generic[In, Out]):
         run: Callable[[list[In]], Awaitable[Sequence[Out | PlatformError]]],
         limits: BatchLimits,
         weigh: Callable[[In], int] = lambda _: 1,
+        count: Callable[[In], int] = lambda _: 1,
     ) -> None:
         self._run = run
         self._limits = limits
+        self._count = count
         self._weigh = weigh
-        self._waiting: deque[tuple[In, asyncio.Future[Out]]] = deque()
+        self._waiting: deque[Waiting[In, Out]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
 
     async def submit(self, item: In) -> Out:
-        """The item's result. Raises Overloaded if too many wait, or what `run` raised or answered for this item."""
+        """The item's result. Raises Overloaded if too many wait, DeadlineExceeded, or what `run` raised or answered
+        for this item."""
         if len(self._waiting) >= self._limits.max_waiting:
             self._drop_abandoned()
         if len(self._waiting) >= self._limits.max_waiting:
             raise Overloaded(f"{len(self._waiting)} requests are waiting; try again later")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Out] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append(Waiting(item, future, current_deadline_s()))
         if not self._pump_is_due:  # once per turn of the loop, so that what arrives in one turn goes together
             self._pump_is_due = True
             loop.call_soon(self._pump)
         return await future
 
     def _drop_abandoned(self) -> None:
-        self._waiting = deque((item, future) for item, future in self._waiting if not future.done())
+        self._waiting = deque(entry for entry in self._waiting if not entry.future.done())
 
     def _pump(self) -> None:
         self._pump_is_due = False
@@ -76,24 +89,27 @@ class MicroBatcher(Generic[In, Out]):
         self._running.discard(task)
         self._pump()
 
-    def _take(self) -> list[tuple[In, asyncio.Future[Out]]]:
-        """The longest head of the queue within the limits, without items whose caller has gone."""
-        batch: list[tuple[In, asyncio.Future[Out]]] = []
-        weight = 0
-        while self._waiting and len(batch) < self._limits.max_items:
-            item, future = self._waiting[0]
-            if not future.done():
-                weight += self._weigh(item)
-                if batch and weight > self._limits.max_weight:
+    def _take(self) -> list[Waiting[In, Out]]:
+        """The longest head of the queue within the limits, without items that nobody waits for."""
+        batch: list[Waiting[In, Out]] = []
+        items = weight = 0
+        while self._waiting and items < self._limits.max_items:
+            entry = self._waiting[0]
+            if is_over(entry.deadline_s):
+                settle(entry.future, DeadlineExceeded("not begun in time"))
+            if not entry.future.done():
+                items += self._count(entry.item)
+                weight += self._weigh(entry.item)
+                if batch and (items > self._limits.max_items or weight > self._limits.max_weight):
                     break
-                batch.append((item, future))
+                batch.append(entry)
             self._waiting.popleft()
         return batch
 
-    async def _answer(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
+    async def _answer(self, batch: list[Waiting[In, Out]]) -> None:
         results: Sequence[Out | PlatformError | BaseException]
         try:
-            results = await self._run([item for item, _ in batch])
+            results = await self._run([entry.item for entry in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except BaseException as error:  # whatever it was, nobody may wait for ever
@@ -101,8 +117,8 @@ class MicroBatcher(Generic[In, Out]):
             if not isinstance(error, Exception):
                 raise
         finally:
-            for (_, future), result in zip(batch, results, strict=True):
-                settle(future, result)
+            for entry, result in zip(batch, results, strict=True):
+                settle(entry.future, result)
 
 
 def settle(future: asyncio.Future[Out], result: Out | BaseException) -> None:
