@@ -95,6 +95,11 @@ class VectorStore(Protocol):
         """As `scroll`, in the same order and with the same cursors; the texts do not leave the backend."""
         ...
 
+    async def version(self, scope: Scope) -> bytes | None:
+        """Another one after every write, from before it is acknowledged, also of a collection that does not exist;
+        None if this store cannot tell. Microseconds: asked for each search, before its answer is looked up."""
+        ...
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         """Documents and passages that match."""
         ...

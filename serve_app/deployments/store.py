@@ -21,7 +21,9 @@ from ray.exceptions import RayActorError, RayError
 from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.settings import Settings, StoreSettings
+from serve_app.store.edge_folders import FOLDER
 from serve_app.store.edge_shard import StoreBroken
+from serve_app.store.versions import VersionReader
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -36,7 +38,8 @@ from serve_app.types import (
 )
 
 NAMESPACE = "ai-docs"
-ON_HEAD_NODE = {"node:__internal_head__": 0.001}  # where the folder is; also after a restart
+HEAD_NODE = "node:__internal_head__"
+ON_HEAD_NODE = {HEAD_NODE: 0.001}  # where the folder is; also after a restart
 RETRY_PAUSE_S = 0.1
 
 LOG = logging.getLogger(__name__)
@@ -88,6 +91,8 @@ class EmbeddedStoreClient:
         self._data_dir = data_dir
         self._settings = settings
         self._actor = self._find_or_start()
+        self._versions = VersionReader(data_dir / FOLDER)
+        self._is_here: bool | None = None  # the store's process, on this node; asked for when it matters
 
     def _find_or_start(self) -> Any:
         return (
@@ -158,6 +163,13 @@ class EmbeddedStoreClient:
     ) -> ListingPage:
         return await self._call("listing", scope, filter=filter, limit=limit, cursor=cursor)
 
+    async def version(self, scope: Scope) -> bytes | None:
+        if self._is_here is None:
+            self._is_here = await asyncio.to_thread(is_head_node)
+        if self._is_here:
+            return self._versions.current(scope)
+        return await self._call("version", scope)
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         return await self._call("count", scope, filter)
 
@@ -174,6 +186,12 @@ class EmbeddedStoreClient:
 
     async def close(self) -> None:
         """Nothing: the actor outlives its clients."""
+
+
+def is_head_node() -> bool:
+    """Whether this process runs where the store's does."""
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == here and HEAD_NODE in node["Resources"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 async def within(answer: Awaitable[T], deadline_s: float) -> T:

@@ -22,6 +22,7 @@ from serve_app.store.edge_reads import counted, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.optimize import Optimizer
 from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, require_storable, to_document, to_listed
+from serve_app.store.versions import Versions
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -36,7 +37,6 @@ from serve_app.types import (
 )
 
 LOG = logging.getLogger(__name__)
-FOLDER = "store"
 ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
 T = TypeVar("T")
 
@@ -52,6 +52,7 @@ class EdgeStore:
 
     def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
         self._folder, self._settings, self._lock_file = folder, settings, lock
+        self._versions = Versions(folder)
         self._collections: dict[Scope, Collection] = {}  # changed in the opener's one thread only
         self._ending: dict[Scope, Future[None]] = {}  # dropped, while somebody still uses them
         self._opener = ThreadPoolExecutor(1, "store-opener")
@@ -64,7 +65,7 @@ class EdgeStore:
     def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
         """Takes `data_dir`/store for this process. Raises StoreLocked if another one has it, ConfigurationError if
         the folder cannot be used."""
-        folder = data_dir.absolute() / FOLDER
+        folder = data_dir.absolute() / folders.FOLDER
         lock = folders.lock(folder)
         folders.remove_ended(folder)
         return cls(folder, settings, lock)
@@ -163,6 +164,9 @@ class EdgeStore:
 
         return await self._read(read)
 
+    async def version(self, scope: Scope) -> bytes:
+        return self._versions.current(scope)
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         collection = await self._collection(scope)
         return await self._read(lambda: counted(collection, filter))
@@ -251,7 +255,7 @@ class EdgeStore:
             folder = folders.collection_folder(self._folder, scope)
             if scope in self._ending or not folders.exists(folder):
                 raise _unknown(scope)
-            self._collections[scope] = Collection.open(folder, scope, self._settings)
+            self._collections[scope] = Collection.open(folder, scope, self._settings, self._versions.advance)
             self._optimizer.consider(self._collections[scope])
         return self._collections[scope]
 
@@ -260,7 +264,7 @@ class EdgeStore:
         folder = folders.collection_folder(self._folder, scope)
         if scope in self._ending or folders.exists(folder):
             return self._open_collection(scope)
-        self._collections[scope] = Collection.create(folder, scope, space, self._settings)
+        self._collections[scope] = Collection.create(folder, scope, space, self._settings, self._versions.advance)
         return self._collections[scope]
 
     def _end(self, scope: Scope) -> Future[None]:
@@ -270,6 +274,7 @@ class EdgeStore:
             raise _unknown(scope)
         folders.end_collection(folder)
         collection = self._collections.pop(scope, None)  # none where it was never opened, be it that it cannot be
+        self._versions.advance(scope)
         rest = partial(shutil.rmtree, folder, ignore_errors=True) if collection is None else collection.drop
         self._ending[scope] = ending = self._enders.submit(rest)
         ending.add_done_callback(lambda _: self._ending.pop(scope))

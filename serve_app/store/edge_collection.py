@@ -60,8 +60,17 @@ class Generation:
 class Collection:
     """Raises NotFound from every method once it was dropped, StoreUnavailable once it was closed."""
 
-    def __init__(self, scope: Scope, space: VectorSpace, generation: Generation, settings: StoreSettings) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        space: VectorSpace,
+        generation: Generation,
+        settings: StoreSettings,
+        changed: Callable[[Scope], None],
+    ) -> None:
+        """changed: called after each change that a search can see, before the write that made it is acknowledged."""
         self.scope, self.space = scope, space
+        self._tell_changed = changed
         self._folder, self._settings = generation.folder.parent, settings
         self._generation: Generation | None = generation
         self._dropped = self._ended = False
@@ -74,21 +83,28 @@ class Collection:
         self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
 
     @classmethod
-    def open(cls, folder: Path, scope: Scope, settings: StoreSettings) -> Collection:
+    def open(cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None]) -> Collection:
         """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
         space = folders.read_space(folder)
         for leftover in folders.leftovers(folder):
             shutil.rmtree(leftover, ignore_errors=True)
         current = folders.current_generation(folder)
-        return cls(scope, space, Generation.open(current, settings, space.dim), settings)
+        return cls(scope, space, Generation.open(current, settings, space.dim), settings, changed)
 
     @classmethod
-    def create(cls, folder: Path, scope: Scope, space: VectorSpace, settings: StoreSettings) -> Collection:
+    def create(
+        cls,
+        folder: Path,
+        scope: Scope,
+        space: VectorSpace,
+        settings: StoreSettings,
+        changed: Callable[[Scope], None],
+    ) -> Collection:
         folders.begin_collection(folder, space)
         path = folders.new_generation(folder)
         generation = Generation(path, create_shard(path, settings, space.dim), 0)
         folders.switch_to(path)
-        return cls(scope, space, generation, settings)
+        return cls(scope, space, generation, settings, changed)
 
     @contextmanager
     def shard(self) -> Iterator[edge.EdgeShard]:
@@ -184,6 +200,7 @@ class Collection:
                     with self._changed:
                         if self._touched is not None:
                             self._touched.update(step.ids)
+                    self._tell_changed(self.scope)
                 self._unflushed_points += len(step.ids)
                 if self._unflushed_points >= FLUSH_AFTER_POINTS:
                     shard.flush()

@@ -1,5 +1,6 @@
 """The embedded store on disk, and who may open it.
 
+    store/.versions                              see versions.py
     store/LOCK                                   held with flock by the owner, whose process id it contains
     store/<tenant>/<collection>/collection.json  {"schema": 1, "space": {"model", "revision", "dim"}}
                                 CURRENT          the name of the generation that counts, replaced atomically
@@ -24,6 +25,7 @@ from typing import BinaryIO
 from serve_app.errors import ConfigurationError, StoreLocked, StoreUnavailable
 from serve_app.types import NAME, Scope, VectorSpace
 
+FOLDER = "store"
 CURRENT, COLLECTION, OPTIMIZED, LOCK = "CURRENT", "collection.json", "optimized.json", "LOCK"
 SCHEMA = 1
 COPY_BYTES = 1 << 20  # at a time

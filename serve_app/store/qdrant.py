@@ -131,6 +131,9 @@ class QdrantStore:
         records, following = await self._scrolled(scope, LISTED_FIELDS, filter, limit, cursor)
         return ListingPage(tuple(map(to_listed, records)), following)
 
+    async def version(self, scope: Scope) -> None:
+        """Other processes write to the same server, which counts nothing."""
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         space, documents, passages = await asyncio.gather(
             self._collections.space(scope),

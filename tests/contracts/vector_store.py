@@ -255,3 +255,17 @@ class VectorStoreContract(VectorQueryContract):
 
     async def test_check_returns(self, store: VectorStore) -> None:
         await store.check()
+
+    async def test_every_write_makes_a_new_version_if_the_store_can_tell(self, store: VectorStore) -> None:
+        await store.fingerprints(SCOPE, ["d"])  # the store is there
+        versions = [await store.version(SCOPE)]
+        for change in (
+            store.write(SCOPE, SPACE, [document("d", "text")]),
+            store.write(SCOPE, SPACE, [document("d", "text", fingerprint="2")]),
+            store.delete_documents(SCOPE, ["d"]),
+            store.drop(SCOPE),
+        ):
+            await change
+            versions.append(await store.version(SCOPE))
+        assert set(versions) == {None} or (len(set(versions)) == 5 and None not in versions)
+        assert await store.version(SCOPE) == versions[-1]
