@@ -120,7 +120,7 @@ async def rank(
                 store=store,
                 search=settings.search,
                 batching=settings.batching,
-                release=Release(engine.space, engine.precision, settings.chunking, settings.search).name,
+                release=Release.of(settings, engine.space, engine.precision).name,
             )
             failed = await index(indexer, judged, advance)
             return {mode.value: await search(searcher, judged, mode, profile, advance) for mode in MODES}, failed

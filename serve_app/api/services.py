@@ -1,4 +1,4 @@
-"""What a replica has, handed to `build_app` once. Deployments make it; the API only calls it."""
+"""What a replica has, handed to `build_app` once. Deployments wire it; the API only calls it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from serve_app.documents.indexing import Indexer
-from serve_app.ports import Embedder, SparseEncoder, VectorStore
+from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
+from serve_app.search.release import Release
 from serve_app.search.service import Searcher
-from serve_app.settings import ApiSettings
+from serve_app.settings import ApiSettings, Settings
+
+Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -24,4 +28,42 @@ class Services:
     indexer: Indexer
     settings: ApiSettings
     models: tuple[str, ...]
-    checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+def wire(
+    settings: Settings,
+    *,
+    embedder: Embedder,
+    tokenizer: Tokenizer,
+    sparse: SparseEncoder,
+    store: VectorStore,
+    precision: str,
+    checks: Mapping[str, Check],
+) -> Services:
+    """The replica's services around its parts. Uploads, searches and `/v1/embeddings` share the micro-batches that
+    are put before `embedder`. precision: see Release."""
+    batched = BatchedEmbedder(embedder, settings.batching, embed_concurrency(settings))
+    return Services(
+        settings=settings.api,
+        models=(settings.embedding.model,),
+        embedder=batched,
+        sparse=sparse,
+        store=store,
+        searcher=Searcher(
+            embedder=batched,
+            sparse=sparse,
+            store=store,
+            search=settings.search,
+            batching=settings.batching,
+            release=Release.of(settings, embedder.space, precision).name,
+        ),
+        indexer=Indexer(
+            tokenizer=tokenizer,
+            chunking=settings.chunking,
+            embedder=batched,
+            sparse=sparse,
+            store=store,
+        ),
+        checks=checks,
+    )

@@ -8,18 +8,14 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import build_app
-from serve_app.api.services import Services
+from serve_app.api.services import wire
 from serve_app.deployments.embedder import PooledEmbedder
 from serve_app.deployments.store import connect_store
-from serve_app.documents.indexing import Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.ports import Embedder
-from serve_app.search.embedder import BatchedEmbedder
-from serve_app.search.release import Release
-from serve_app.search.service import Searcher
 from serve_app.settings import Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 
@@ -32,41 +28,25 @@ class GatewayDeployment:
     """
 
     def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None = None, version: str = "") -> None:
-        self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir) if pool is None else None
-        model = resolve_model(settings.embedding, settings.data_dir)
-        behind: Embedder
-        if self._engine is not None:
-            behind = LocalEmbedder(self._engine)
+        self._engine: EmbeddingEngine | None = None
+        embedder: Embedder
+        precision: str
+        if pool is None:
+            self._engine = engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+            embedder, tokenizer, precision = LocalEmbedder(engine), engine.tokenizer, engine.precision
         else:
-            assert pool is not None
-            behind = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
-        embedder = BatchedEmbedder(behind, settings.batching, embed_concurrency(settings))
-        sparse = Bm25SparseEncoder()
-        self._store = connect_store(settings)
-        precision = self._engine.precision if self._engine is not None else settings.embedding.precision
-        release = Release(model.space, precision, settings.chunking, settings.search)
-        self._services = Services(
-            settings=settings.api,
-            models=(settings.embedding.model,),
+            model = resolve_model(settings.embedding, settings.data_dir)
+            embedder = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
+            tokenizer, precision = load_tokenizer(model), settings.embedding.precision
+        store = connect_store(settings)
+        self._services = wire(
+            settings,
             embedder=embedder,
-            sparse=sparse,
-            store=self._store,
-            searcher=Searcher(
-                embedder=embedder,
-                sparse=sparse,
-                store=self._store,
-                search=settings.search,
-                batching=settings.batching,
-                release=release.name,
-            ),
-            indexer=Indexer(
-                tokenizer=load_tokenizer(model),
-                chunking=settings.chunking,
-                embedder=embedder,
-                sparse=sparse,
-                store=self._store,
-            ),
-            checks={"engine": self._check_engine, "store": self._store.check},
+            tokenizer=tokenizer,
+            sparse=Bm25SparseEncoder(),
+            store=store,
+            precision=precision,
+            checks={"engine": self._check_engine, "store": store.check},
         )
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -84,9 +64,3 @@ class GatewayDeployment:
         the store is not (a dead store must not take every gateway with it): `/health/ready` tells of that one."""
         if self._engine is not None:
             await asyncio.to_thread(self._engine.require_healthy)
-
-
-def embed_concurrency(settings: Settings) -> int:
-    """Batches under way at once: one keeps an engine busy, a pool needs one at work and one waiting per embedder."""
-    pooled = 2 * settings.serving.embedder_max_replicas
-    return settings.batching.embed_concurrency or (pooled if settings.embedding.placement == "pooled" else 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from serve_app.ports import Embedder
 from serve_app.search.batcher import BatchLimits, MicroBatcher
-from serve_app.settings import BatchingSettings
+from serve_app.settings import BatchingSettings, Settings
 from serve_app.types import Embeddings, VectorSpace
 
 
@@ -28,6 +28,7 @@ class BatchedEmbedder:
                 max_waiting=settings.max_waiting,
             ),
             weigh=lambda texts: sum(map(len, texts)),
+            count=len,
         )
 
     @property
@@ -35,11 +36,16 @@ class BatchedEmbedder:
         return self._embedder.space
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Raises Overloaded, EngineUnavailable."""
+        """Raises Overloaded, EngineUnavailable. Of a long call that fails nothing goes on."""
         parts = [texts[i : i + self._max_texts] for i in range(0, len(texts), self._max_texts)]
         if len(parts) == 1:
             return await self._batcher.submit(parts[0])
-        return join(await asyncio.gather(*map(self._batcher.submit, parts)), self.space.dim)
+        tasks = [asyncio.create_task(self._batcher.submit(part)) for part in parts]
+        try:
+            return join(await asyncio.gather(*tasks), self.space.dim)
+        finally:
+            for task in tasks:  # what still waits after another part failed would be work for nobody
+                task.cancel()
 
     async def _embed_batch(self, requests: list[Sequence[str]]) -> list[Embeddings]:
         answer = await self._embedder.embed([text for texts in requests for text in texts])
@@ -53,3 +59,9 @@ def join(parts: Sequence[Embeddings], dim: int) -> Embeddings:
     if not parts:
         return Embeddings(np.empty((0, dim), np.float32), np.empty(0, np.int32))
     return Embeddings(np.concatenate([p.vectors for p in parts]), np.concatenate([p.tokens for p in parts]))
+
+
+def embed_concurrency(settings: Settings) -> int:
+    """Batches under way at once: one keeps an engine busy, a pool needs one at work and one waiting per embedder."""
+    pooled = 2 * settings.serving.embedder_max_replicas
+    return settings.batching.embed_concurrency or (pooled if settings.embedding.placement == "pooled" else 1)

@@ -12,14 +12,9 @@ from pathlib import Path
 import uvicorn
 
 from serve_app.api.app import build_app
-from serve_app.api.services import Services
-from serve_app.documents.indexing import Indexer
+from serve_app.api.services import wire
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
-from serve_app.ports import VectorStore
-from serve_app.search.embedder import BatchedEmbedder
-from serve_app.search.release import Release
-from serve_app.search.service import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -40,7 +35,16 @@ def live_app(data_dir: Path, model_data_dir: Path) -> Iterator[str]:
         local = LocalEmbedder(engine)
         store = EdgeStore.open(data_dir, settings.store)
         try:
-            app = build_app(wire(settings, engine, local, store))
+            services = wire(
+                settings,
+                embedder=local,
+                tokenizer=engine.tokenizer,
+                sparse=Bm25SparseEncoder(),
+                store=store,
+                precision=engine.precision,
+                checks={"store": store.check},
+            )
+            app = build_app(services)
             server.append(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none")))
             started.set()
             await server[0].serve(sockets=[listener])
@@ -71,34 +75,3 @@ def live_app(data_dir: Path, model_data_dir: Path) -> Iterator[str]:
             thread.join(START_TIMEOUT_S)
     if failure:
         raise failure[0]
-
-
-def wire(settings: Settings, engine: EmbeddingEngine, local: LocalEmbedder, store: VectorStore) -> Services:
-    """As the gateway replica does it."""
-    model = engine.model
-    embedder = BatchedEmbedder(local, settings.batching)
-    sparse = Bm25SparseEncoder()
-    release = Release(model.space, engine.precision, settings.chunking, settings.search)
-    return Services(
-        settings=settings.api,
-        models=(settings.embedding.model,),
-        embedder=embedder,
-        sparse=sparse,
-        store=store,
-        searcher=Searcher(
-            embedder=embedder,
-            sparse=sparse,
-            store=store,
-            search=settings.search,
-            batching=settings.batching,
-            release=release.name,
-        ),
-        indexer=Indexer(
-            tokenizer=engine.tokenizer,
-            chunking=settings.chunking,
-            embedder=embedder,
-            sparse=sparse,
-            store=store,
-        ),
-        checks={"store": store.check},
-    )

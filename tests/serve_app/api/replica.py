@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from serve_app.api.services import Services
-from serve_app.documents.indexing import Indexer
+from serve_app.api.services import Services, wire
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
 from serve_app.ports import Embedder, VectorStore
-from serve_app.search.embedder import BatchedEmbedder
-from serve_app.search.service import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 
@@ -33,33 +31,17 @@ def tokenizer_of(settings: EmbeddingSettings, data_dir: Path) -> ModelTokenizer:
 
 
 def make_services(settings: Settings, embedder: Embedder, store: VectorStore, /, **replaced: Any) -> Services:
-    """Wired as the gateway does it. settings.data_dir holds the model."""
-    batched = BatchedEmbedder(embedder, settings.batching)
-    sparse = Bm25SparseEncoder()
-    parts: dict[str, Any] = {
-        "settings": settings.api,
-        "models": ("sentence-transformers/all-MiniLM-L6-v2",),
-        "embedder": batched,
-        "sparse": sparse,
-        "store": store,
-        "searcher": Searcher(
-            embedder=batched,
-            sparse=sparse,
-            store=store,
-            search=settings.search,
-            batching=settings.batching,
-            release="test",
-        ),
-        "indexer": Indexer(
-            tokenizer=tokenizer_of(settings.embedding, settings.data_dir),
-            chunking=settings.chunking,
-            embedder=batched,
-            sparse=sparse,
-            store=store,
-        ),
-        "checks": {"store": store.check},
-    }
-    return Services(**parts | replaced)
+    """As a replica has it, less what is replaced. settings.data_dir holds the model."""
+    services = wire(
+        settings,
+        embedder=embedder,
+        tokenizer=tokenizer_of(settings.embedding, settings.data_dir),
+        sparse=Bm25SparseEncoder(),
+        store=store,
+        precision=settings.embedding.precision,
+        checks={"store": store.check},
+    )
+    return replace(services, **{"models": ("sentence-transformers/all-MiniLM-L6-v2",)} | replaced)
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:

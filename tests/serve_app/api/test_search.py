@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from serve_app.api.app import build_app
 from serve_app.ports import Embedder
+from serve_app.search.release import Release
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
 from tests.serve_app.api.replica import client_of, make_services
@@ -71,10 +72,11 @@ async def test_best_first(client: httpx.AsyncClient, mode: str) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-async def test_members_of_an_answer(client: httpx.AsyncClient) -> None:
+async def test_members_of_an_answer(client: httpx.AsyncClient, settings: Settings, embedder: Embedder) -> None:
     answer = await ask(client, limit=1)
     assert set(answer) == {"hits", "release", "cache", "took_ms"}
-    assert (answer["release"], answer["cache"]) == ("test", "miss")
+    release = Release.of(settings, embedder.space, settings.embedding.precision)
+    assert (answer["release"], answer["cache"]) == (release.name, "miss")
     assert answer["took_ms"] > 0
     [hit] = answer["hits"]
     assert hit.pop("score") > 0

@@ -120,7 +120,7 @@ async def test_beyond_max_waiting_it_refuses_and_forgets_those_who_left() -> Non
     waiting[0].cancel()
     await asyncio.gather(waiting[0], return_exceptions=True)
     doubler.gate.set()
-    assert await asyncio.gather(running, waiting[1], batcher.submit(3)) == [0, 4, 6]
+    assert list(await asyncio.gather(running, waiting[1], batcher.submit(3))) == [0, 4, 6]
 
 
 @settings(max_examples=50, deadline=None)
