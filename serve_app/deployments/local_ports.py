@@ -26,10 +26,10 @@ def choose_ports() -> None:
     """Set the variables that Ray reads when it is imported; what the user has set stays."""
     for name in SINGLE_PORTS:
         os.environ.setdefault(name, str(free_port()))
-    for name in REPLICA_PORTS:
-        first = free_block()
-        os.environ.setdefault(name.format("MIN"), str(first))
-        os.environ.setdefault(name.format("MAX"), str(first + BLOCK_PORTS - 1))
+    for name, first in zip(REPLICA_PORTS, free_blocks(len(REPLICA_PORTS)), strict=True):
+        least, most = name.format("MIN"), name.format("MAX")
+        if least not in os.environ and most not in os.environ:  # one bound of ours would not fit the user's other
+            os.environ[least], os.environ[most] = str(first), str(first + BLOCK_PORTS - 1)
 
 
 def require_free(host: str, port: int) -> None:
@@ -46,12 +46,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def free_block() -> int:
-    """The first of BLOCK_PORTS ports of which none is in use."""
+def free_blocks(count: int) -> list[int]:
+    """The first port of each of as many blocks, all different, of BLOCK_PORTS ports of which none is in use."""
+    found: list[int] = []
     for first in random.sample(range(LOWEST_PORT, HIGHEST_PORT, BLOCK_PORTS), k=20):
         if all(is_free("", port) for port in range(first, first + BLOCK_PORTS)):
-            return first
-    raise ConfigurationError(f"no {BLOCK_PORTS} free ports in a row between {LOWEST_PORT} and {HIGHEST_PORT}")
+            found.append(first)
+        if len(found) == count:
+            return found
+    raise ConfigurationError(
+        f"{len(found)} of {count} times {BLOCK_PORTS} free ports in a row between {LOWEST_PORT} and {HIGHEST_PORT}"
+    )
 
 
 def is_free(host: str, port: int) -> bool:
