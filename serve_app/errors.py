@@ -54,7 +54,7 @@ class Overloaded(PlatformError):
 
     def __init__(self, detail: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(detail)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = max(retry_after_s, 1.0)
 
 
 class DeadlineExceeded(PlatformError):

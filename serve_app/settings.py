@@ -108,6 +108,16 @@ class ApiSettings(Section):
     request_timeout_s: PositiveFloat = 30.0
     upload_timeout_s: PositiveFloat = 300.0
     health_timeout_s: PositiveFloat = 3.0  # for each part that /health/ready asks
+    min_concurrency: PositiveInt = 64  # of searches, embedding requests, lookups each: fills a micro-batch
+    max_concurrency: PositiveInt = 192  # how far that grows while latency stays low; beyond it 429
+    max_concurrent_uploads: PositiveInt = 4
+    items_per_slot: PositiveInt = 64  # texts or queries of one request that weigh as much as one small request
+
+    @model_validator(mode="after")
+    def concurrency_is_in_order(self) -> Self:
+        if self.min_concurrency > self.max_concurrency:
+            raise ValueError("min_concurrency is above max_concurrency")
+        return self
 
 
 class BatchingSettings(Section):
@@ -186,6 +196,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S must be above {longest_s:g}, the longest request "
                 "(API__…TIMEOUT_S), or a rollout cuts requests off"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def excess_is_refused(self) -> Self:
+        if self.api.max_concurrency >= self.serving.max_ongoing_requests:
+            raise ValueError(
+                f"API__MAX_CONCURRENCY must be below {self.serving.max_ongoing_requests}, which is "
+                "SERVING__MAX_ONGOING_REQUESTS, or what is too much waits before the replica and is not refused"
             )
         return self
 

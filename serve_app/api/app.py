@@ -12,11 +12,12 @@ from serve_app.api.openapi import describe
 from serve_app.api.problems import from_http_exception, internal_error, problem_response
 from serve_app.api.routes import collections, docs, documents, embeddings, health, page, search
 from serve_app.api.services import Services
+from serve_app.api.traffic import make_limiters
 
 DESCRIPTION = """Put documents in, ask in plain language, get the right passages back.
 
 Errors are problems (RFC 9457), on `/v1/embeddings` and `/v1/models` OpenAI's error envelope. 429 and 503 carry
-`Retry-After`, in seconds."""
+`Retry-After`, in seconds. `X-Request-Timeout-Ms` says how long you wait: what is not done by then is dropped (504)."""
 
 
 def build_app(services: Services) -> FastAPI:
@@ -30,10 +31,12 @@ def build_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.limiters = make_limiters(services.settings)
     app.state.started_at_s = int(time.time())
     for module in (embeddings, documents, collections, search, health):
         app.include_router(module.router)
     app.include_router(documents.uploads)
+    app.include_router(embeddings.models)
     docs.mount(app)
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)

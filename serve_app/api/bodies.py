@@ -23,13 +23,15 @@ class JsonRequest(Request):
     _bytes = b""
     _value: Any = None
 
-    async def load(self, limits: ApiSettings) -> None:
-        """Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, InvalidInput, and ClientDisconnect."""
+    async def load(self, limits: ApiSettings) -> Any:
+        """The JSON value; None of an empty body.
+        Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, InvalidInput, and ClientDisconnect."""
         self._bytes = await read_body(self, limits.max_body_bytes)
         if self._bytes:
             require_json_type(self.headers.get("content-type", ""))
             self._value = parse_json(self._bytes)
             require_counts(self._value, limits)
+        return self._value
 
     async def body(self) -> bytes:
         return self._bytes

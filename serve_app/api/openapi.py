@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute
 
 from serve_app.api.problems import PROBLEM_JSON, TYPE_PREFIX
+from serve_app.api.route import ApiRoute
+from serve_app.api.timeouts import timeout_parameter
+from serve_app.settings import ApiSettings
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -76,6 +82,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
+        add_timeouts(document, app.routes, app.state.services.settings)
         document["components"]["schemas"] |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def add_timeouts(document: dict[str, Any], routes: Sequence[BaseRoute], settings: ApiSettings) -> None:
+    """The header by which a client says how long it waits, on every route that takes it."""
+    for context in iter_route_contexts(routes):
+        route = context.original_route
+        if isinstance(route, ApiRoute) and route.traffic is not None:
+            for method in route.methods or ():
+                operation = document["paths"][route.path_format][method.lower()]
+                operation.setdefault("parameters", []).append(timeout_parameter(route.longest_s(settings)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
@@ -100,7 +101,8 @@ def to_problem(error: PlatformError) -> Problem:
     status = status_of(error)
     if status == 500:
         return internal_error(error)
-    return Problem(error.code, error.title, status, str(error) or error.title)
+    headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Overloaded) else {}
+    return Problem(error.code, error.title, status, str(error) or error.title, headers=headers)
 
 
 def internal_error(error: BaseException) -> Problem:
@@ -165,7 +167,7 @@ def name_of(error: Mapping[str, str]) -> str:
 def problem_response(request: Request, problem: Problem) -> Response:
     headers = dict(problem.headers)
     if problem.status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
     if path.startswith(OPENAI_ROUTES):
         return json_response(problem.as_openai(), status_code=problem.status, headers=headers)

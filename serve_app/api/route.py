@@ -1,10 +1,12 @@
-"""What happens around every handler: the body is read, the clock runs, and the work ends when the client has gone."""
+"""What happens around every handler: the clock runs, the body is read, what is too much is refused, and the work ends
+when the client has gone."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, cast
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +17,10 @@ from starlette.requests import ClientDisconnect
 from serve_app.api.bodies import JsonRequest
 from serve_app.api.problems import from_validation_error, internal_error, problem_response, to_problem
 from serve_app.api.services import Services
+from serve_app.api.timeouts import timeout_of
+from serve_app.api.traffic import Limiters, Traffic, slots_of
 from serve_app.errors import DeadlineExceeded, PlatformError
+from serve_app.search.deadline import deadline
 from serve_app.settings import ApiSettings
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
@@ -23,7 +28,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ApiRoute(APIRoute):
-    """Every error of a handler becomes an answer here, so that nothing reaches the server's own error page."""
+    """Every error of a handler becomes an answer here, so that nothing reaches the server's own error page.
+
+    traffic: what its requests are limited with; None is never refused and takes no deadline from the client.
+    """
+
+    traffic: ClassVar[Traffic | None] = None
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]  # a Coroutine is an Awaitable
         handle = super().get_route_handler()
@@ -46,29 +56,52 @@ class ApiRoute(APIRoute):
 
         return handle_within_limits
 
-    def timeout_s(self, settings: ApiSettings) -> float:
+    def longest_s(self, settings: ApiSettings) -> float:
         return settings.request_timeout_s
 
     async def _answer(self, request: Request, handle: Handler, settings: ApiSettings, reads_body: bool) -> Response:
-        timeout_s = self.timeout_s(settings)
+        longest_s = self.longest_s(settings)
+        timeout_s = longest_s if self.traffic is None else timeout_of(request, longest_s)
+        ends_at_s = asyncio.get_running_loop().time() + timeout_s
+        body: Any = None
         try:
-            async with asyncio.timeout(timeout_s) as deadline:
-                if reads_body:
+            async with asyncio.timeout_at(ends_at_s) as clock:
+                if reads_body:  # before it is admitted: who sends slowly takes no slot
                     request = JsonRequest(request.scope, request.receive)
-                    await request.load(settings)
-                return await until_disconnect(request, handle, deadline)
+                    body = await request.load(settings)
+                with self._admit(request, slots_of(body, settings)), deadline(ends_at_s):
+                    return await until_disconnect(request, handle, clock)
         except TimeoutError:
-            if deadline.expired():
+            if clock.expired():
                 raise DeadlineExceeded(f"not finished within {timeout_s:g} s; ask for less at once") from None
             raise
 
+    def _admit(self, request: Request, slots: int) -> AbstractContextManager[None]:
+        if self.traffic is None:
+            return nullcontext()
+        return cast(Limiters, request.app.state.limiters)[self.traffic].admit(slots)
+
+
+class SearchRoute(ApiRoute):
+    traffic = Traffic.SEARCHES
+
+
+class EmbeddingRoute(ApiRoute):
+    traffic = Traffic.EMBEDDINGS
+
+
+class LookupRoute(ApiRoute):
+    traffic = Traffic.LOOKUPS
+
 
 class UploadRoute(ApiRoute):
-    def timeout_s(self, settings: ApiSettings) -> float:
+    traffic = Traffic.UPLOADS
+
+    def longest_s(self, settings: ApiSettings) -> float:
         return settings.upload_timeout_s
 
 
-async def until_disconnect(request: Request, handle: Handler, deadline: asyncio.Timeout) -> Response:
+async def until_disconnect(request: Request, handle: Handler, clock: asyncio.Timeout) -> Response:
     """The handler's answer. A client that goes brings the deadline forward to now, which cancels the handler where it
     waits. Raises ClientDisconnect then."""
     gone = False
@@ -78,8 +111,8 @@ async def until_disconnect(request: Request, handle: Handler, deadline: asyncio.
         while (await request.receive())["type"] != "http.disconnect":
             pass
         gone = True
-        if not deadline.expired():
-            deadline.reschedule(asyncio.get_running_loop().time())
+        if not clock.expired():
+            clock.reschedule(asyncio.get_running_loop().time())
 
     watcher = asyncio.create_task(watch())
     try:

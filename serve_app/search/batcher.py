@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from serve_app.errors import DeadlineExceeded, Overloaded, PlatformError
-from serve_app.search.deadline import current_deadline_s, is_over
+from serve_app.search.deadline import current_deadline_s, deadline, is_over
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -109,7 +109,8 @@ class MicroBatcher(Generic[In, Out]):
     async def _answer(self, batch: list[Waiting[In, Out]]) -> None:
         results: Sequence[Out | PlatformError | BaseException]
         try:
-            results = await self._run([entry.item for entry in batch])
+            with deadline(None):  # the batch is many requests' work; a task inherits that of whoever started it
+                results = await self._run([entry.item for entry in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except BaseException as error:  # whatever it was, nobody may wait for ever

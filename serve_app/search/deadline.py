@@ -11,8 +11,8 @@ _ends_at_s: ContextVar[float | None] = ContextVar("deadline_ends_at_s", default=
 
 
 @contextmanager
-def deadline(ends_at_s: float) -> Iterator[None]:
-    """Everything awaited inside, tasks made there included, has this deadline. In time of the event loop's clock."""
+def deadline(ends_at_s: float | None) -> Iterator[None]:
+    """Everything awaited inside, tasks made there included, has this deadline, or none. In the event loop's time."""
     token = _ends_at_s.set(ends_at_s)
     try:
         yield

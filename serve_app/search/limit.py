@@ -113,8 +113,8 @@ class Limiter:
         """Around the work of one request; it never waits. slots: what the request weighs; one that is heavier than
         the limit goes alone. Raises Overloaded, which says when those before it are likely to be answered.
 
-        Work that raises Overloaded shrinks the limit. Of work that was cancelled (its time was over, or its client
-        left) only the least latency is known: it counts if that is above the baseline. Other errors say nothing.
+        Work that raises Overloaded shrinks the limit. Of other work that fails (a wrong request, a client that left, a
+        deadline) only the least latency is known: it counts if that is above the baseline.
         """
         if self._in_flight and self._in_flight + slots > self.limit:
             raise Overloaded(
@@ -128,8 +128,6 @@ class Limiter:
         except Overloaded:
             self._window.dropped = True
             self._measure(started_at_s, in_flight)
-            raise
-        except Exception:
             raise
         except BaseException:
             if self._clock() - started_at_s > self._estimate.baseline_s:

@@ -30,6 +30,8 @@ def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AIDOCS_SERVING__PORT", "99999", "AIDOCS_SERVING__PORT"),
         ("AIDOCS_SERVING__MIN_REPLICAS", "9", "min_replicas is above max_replicas"),
         ("AIDOCS_SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S", "40", "the longest request"),
+        ("AIDOCS_API__MIN_CONCURRENCY", "193", "min_concurrency is above max_concurrency"),
+        ("AIDOCS_SERVING__MAX_ONGOING_REQUESTS", "192", "API__MAX_CONCURRENCY must be below 192"),
         ("AIDOCS_AUTH__MODE", "oidc", "AIDOCS_AUTH__MODE"),
     ],
 )

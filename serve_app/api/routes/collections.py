@@ -9,11 +9,11 @@ from fastapi import APIRouter, Response
 from serve_app.api.dependencies import Caller, InCollection, Wired
 from serve_app.api.openapi import READ, problems
 from serve_app.api.responses import json_response
-from serve_app.api.route import ApiRoute
+from serve_app.api.route import LookupRoute
 from serve_app.api.schemas.documents import CollectionAnswer, CollectionsAnswer, DeletedAnswer
 from serve_app.types import CollectionInfo
 
-router = APIRouter(route_class=ApiRoute, tags=["collections"])
+router = APIRouter(route_class=LookupRoute, tags=["collections"])
 
 
 @router.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(*READ))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from serve_app.api.dependencies import InCollection, Wired
 from serve_app.api.openapi import READ, WRITE, problems
 from serve_app.api.responses import json_response
-from serve_app.api.route import ApiRoute, UploadRoute
+from serve_app.api.route import LookupRoute, UploadRoute
 from serve_app.api.schemas.documents import (
     ID_PATTERN,
     DeletedAnswer,
@@ -28,7 +28,7 @@ from serve_app.types import Document, JsonObject
 DOCUMENTS = "/v1/collections/{collection}/documents"
 
 uploads = APIRouter(route_class=UploadRoute, tags=["documents"])
-router = APIRouter(route_class=ApiRoute, tags=["documents"])
+router = APIRouter(route_class=LookupRoute, tags=["documents"])
 
 DocumentId = Annotated[
     str,

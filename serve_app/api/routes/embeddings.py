@@ -10,14 +10,15 @@ from fastapi import APIRouter, Request, Response
 from serve_app.api.dependencies import Caller, Wired
 from serve_app.api.openapi import READ, WRITE, openai_errors
 from serve_app.api.responses import json_response
-from serve_app.api.route import ApiRoute
+from serve_app.api.route import ApiRoute, EmbeddingRoute
 from serve_app.api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsRequest, ModelAnswer, ModelsAnswer
 from serve_app.api.services import Services
 from serve_app.api.vectors import quantize, to_base64, truncate
 from serve_app.errors import InvalidInput, NotFound
 from serve_app.settings import ApiSettings
 
-router = APIRouter(route_class=ApiRoute, tags=["embeddings"])
+router = APIRouter(route_class=EmbeddingRoute, tags=["embeddings"])
+models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # answers from memory: no limit
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=openai_errors(*WRITE))
@@ -41,13 +42,13 @@ async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Ca
     return json_response({"object": "list", "data": items, "model": services.models[0], "usage": usage})
 
 
-@router.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))
+@models.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))
 async def list_models(request: Request, services: Wired, caller: Caller) -> Response:
     """The embedding models that are served."""
     return json_response({"object": "list", "data": [describe(request, name) for name in services.models]})
 
 
-@router.get("/v1/models/{model:path}", response_model=ModelAnswer, responses=openai_errors(*READ))
+@models.get("/v1/models/{model:path}", response_model=ModelAnswer, responses=openai_errors(*READ))
 async def get_model(model: str, request: Request, services: Wired, caller: Caller) -> Response:
     """One model; its name may contain slashes."""
     return json_response(describe(request, require_model(services, model)))

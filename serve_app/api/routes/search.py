@@ -10,7 +10,7 @@ from serve_app.api.dependencies import Caller, InCollection, Wired
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_response
-from serve_app.api.route import ApiRoute
+from serve_app.api.route import SearchRoute
 from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
 from serve_app.errors import InvalidInput, PlatformError
 from serve_app.search.request import SearchAnswer, SearchRequest
@@ -18,7 +18,7 @@ from serve_app.settings import ApiSettings
 
 SEARCH = "/v1/collections/{collection}/search"
 
-router = APIRouter(route_class=ApiRoute, tags=["search"])
+router = APIRouter(route_class=SearchRoute, tags=["search"])
 
 
 @router.post(SEARCH, response_model=SearchAnswerBody, responses=problems(*WRITE))

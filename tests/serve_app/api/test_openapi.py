@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from serve_app.api.app import build_app
 from serve_app.api.problems import OPENAI_ROUTES, PROBLEM_JSON
+from serve_app.api.timeouts import TIMEOUT_HEADER
 from serve_app.ports import Embedder
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
@@ -84,7 +85,9 @@ def test_service_keeps_to_the_document(live_api: Any, method: str, path: str, mo
 
     @settings(max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
-    def keeps_to_the_document(case: schemathesis.Case) -> None:
+    def keeps_to_the_document(case: schemathesis.Case[Any]) -> None:
+        if mode is GenerationMode.POSITIVE:
+            case.headers.pop(TIMEOUT_HEADER, None)  # 504 after a millisecond is right, and here it would be a fault
         case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=30)
 
     keeps_to_the_document()

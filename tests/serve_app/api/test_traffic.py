@@ -1,0 +1,169 @@
+"""Back-pressure: too much is refused at once, per kind of traffic, and clients say how long they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from serve_app.api.app import build_app
+from serve_app.api.timeouts import TIMEOUT_HEADER
+from serve_app.api.traffic import slots_of
+from serve_app.ports import Embedder, VectorStore
+from serve_app.settings import ApiSettings, Settings
+from serve_app.types import Embeddings, VectorSpace
+from tests.serve_app.api.replica import client_of, make_services, settings_with
+
+WAIT_S = 10.0
+EMBED = ("/v1/embeddings", {"model": "all-MiniLM-L6-v2", "input": "x"})
+SEARCH = ("/v1/collections/c/search", {"query": "x"})
+UPLOAD = ("/v1/collections/c/documents", {"documents": [{"id": "a", "text": "x"}]})
+
+
+class GatedEmbedder:
+    """The real one, behind a gate; keeps the texts that it was given."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.gate = asyncio.Event()
+        self.called = asyncio.Event()
+        self.texts: list[str] = []
+
+    @property
+    def space(self) -> VectorSpace:
+        return self._embedder.space
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.texts += texts
+        self.called.set()
+        await self.gate.wait()
+        return await self._embedder.embed(texts)
+
+
+@pytest.fixture
+def gated(embedder: Embedder) -> GatedEmbedder:
+    return GatedEmbedder(embedder)
+
+
+def narrow(data_dir: Path) -> Settings:
+    """One at once, of each kind."""
+    return settings_with(data_dir, min_concurrency=1, max_concurrency=1, max_concurrent_uploads=1)
+
+
+def in_flight(app: FastAPI) -> int:
+    return sum(limiter.in_flight for limiter in app.state.limiters.values())
+
+
+@pytest.mark.parametrize("busy", [EMBED, SEARCH, UPLOAD], ids=["embed", "search", "upload"])
+async def test_beyond_the_limit_it_is_429_at_once(
+    settings: Settings, gated: GatedEmbedder, store: VectorStore, busy: tuple[str, Any]
+) -> None:
+    app = build_app(make_services(narrow(settings.data_dir), gated, store))
+    path, body = busy
+    async with asyncio.timeout(WAIT_S), client_of(app) as client:
+        first = asyncio.create_task(client.post(path, json=body))
+        await gated.called.wait()
+        refused = await client.post(path, json=body)  # the first is still at work: this does not wait for it
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        if path == EMBED[0]:
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+        else:
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert refused.json()["type"] == "urn:ai-docs:error:overloaded"
+        assert "1 of 1" in refused.text
+        for free in ("/health/live", "/health/ready", "/docs", "/openapi.json", "/", "/v1/models", "/v1/collections"):
+            assert (await client.get(free)).status_code == 200
+        gated.gate.set()
+        assert (await first).status_code in (200, 404)
+        assert (await client.post(path, json=body)).status_code in (200, 404)
+    assert in_flight(app) == 0
+
+
+async def test_uploads_take_no_slot_of_searches(settings: Settings, gated: GatedEmbedder, store: VectorStore) -> None:
+    app = build_app(make_services(narrow(settings.data_dir), gated, store))
+    async with asyncio.timeout(WAIT_S), client_of(app) as client:
+        upload = asyncio.create_task(client.post(UPLOAD[0], json=UPLOAD[1]))
+        await gated.called.wait()
+        search = asyncio.create_task(client.post(SEARCH[0], json=SEARCH[1] | {"mode": "sparse"}))
+        assert (await search).status_code == 404  # the store answers: there is no such collection yet
+        gated.gate.set()
+        assert (await upload).status_code == 200
+
+
+async def test_expired_work_never_reaches_the_engine(
+    settings: Settings, gated: GatedEmbedder, store: VectorStore
+) -> None:
+    app = build_app(make_services(settings, gated, store))
+    async with asyncio.timeout(WAIT_S), client_of(app) as client:
+        first = asyncio.create_task(client.post(EMBED[0], json=EMBED[1] | {"input": "first"}))
+        await gated.called.wait()
+        for path, body in ((EMBED[0], EMBED[1] | {"input": "late"}), (SEARCH[0], {"query": "late"})):
+            late = await client.post(path, json=body, headers={TIMEOUT_HEADER: "50"})
+            assert late.status_code == 504
+            assert "not finished within 0.05 s" in late.text
+        gated.gate.set()
+        assert (await first).status_code == 200
+        last = await client.post(EMBED[0], json=EMBED[1] | {"input": "last"}, headers={TIMEOUT_HEADER: "9000"})
+        assert last.status_code == 200
+    assert gated.texts == ["first", "last"]
+    assert in_flight(app) == 0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "30001", "1.5", "1e3", "soon", "", "９", "9" * 5_000])
+async def test_a_timeout_that_cannot_be_is_422(client: httpx.AsyncClient, value: str) -> None:
+    headers = {TIMEOUT_HEADER.encode(): value.encode()}
+    response = await client.post(SEARCH[0], json=SEARCH[1], headers=headers)
+    assert response.status_code == 422
+    said = {"parameter": TIMEOUT_HEADER, "detail": "must be a whole number of milliseconds from 1 to 30000"}
+    assert response.json()["errors"] == [said]
+    response = await client.post(EMBED[0], json=EMBED[1], headers=headers)
+    assert response.json()["error"]["param"] == TIMEOUT_HEADER
+
+
+async def test_uploads_may_take_longer(client: httpx.AsyncClient) -> None:
+    assert (await client.post(UPLOAD[0], json=UPLOAD[1], headers={TIMEOUT_HEADER: "300000"})).status_code == 200
+    assert (await client.post(UPLOAD[0], json=UPLOAD[1], headers={TIMEOUT_HEADER: "300001"})).status_code == 422
+
+
+def test_the_document_tells_of_the_header(app: FastAPI) -> None:
+    longest = {
+        (method, path): parameter["schema"]["maximum"]
+        for path, methods in app.openapi()["paths"].items()
+        for method, operation in methods.items()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == TIMEOUT_HEADER
+    }
+    assert longest.pop(("post", "/v1/collections/{collection}/documents")) == 300_000
+    assert set(longest.values()) == {30_000}
+    assert {path for _, path in longest} == {
+        "/v1/embeddings",
+        "/v1/collections",
+        "/v1/collections/{collection}",
+        "/v1/collections/{collection}/documents",
+        "/v1/collections/{collection}/documents/{id}",
+        "/v1/collections/{collection}/search",
+        "/v1/collections/{collection}/search:batch",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "slots"),
+    [
+        (None, 1),
+        ([], 1),
+        ({"input": "x"}, 1),
+        ({"input": []}, 1),
+        ({"input": ["x"] * 64}, 1),
+        ({"input": ["x"] * 65}, 2),
+        ({"input": ["x"] * 2_048}, 32),
+        ({"queries": [{}] * 100}, 2),
+    ],
+)
+def test_many_texts_weigh_more(body: Any, slots: int) -> None:
+    assert slots_of(body, ApiSettings()) == slots
