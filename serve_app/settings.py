@@ -30,6 +30,7 @@ from serve_app.types import Fusion, FusionMethod
 
 PREFIX = "AIDOCS_"
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 
 class Section(BaseModel, frozen=True, extra="forbid"):
@@ -123,12 +124,12 @@ class ApiSettings(Section):
 class BatchingSettings(Section):
     """Micro-batches at the gateway: what waits when a worker is free goes together, up to these limits."""
 
-    max_embed_texts: PositiveInt = 64
+    max_embed_texts: PositiveInt = 64  # in one batch to the pool, as the next two; a local engine composes its passes
     max_embed_chars: PositiveInt = 65_536
+    embed_concurrency: PositiveInt | None = None  # batches of each lane at once; None = 2 per embedder
     max_queries: PositiveInt = 64
-    embed_concurrency: PositiveInt | None = None  # batches in the engine at once; None = 1, pooled 2 per embedder
     query_concurrency: PositiveInt = 2  # batches on their way to the store at once
-    max_waiting: PositiveInt = 4_096  # beyond it: 429
+    max_waiting: PositiveInt = 4_096  # texts, and queries; beyond it: 429
 
 
 class ServingSettings(Section):
@@ -162,6 +163,55 @@ class ServingSettings(Section):
         return self
 
 
+class RedisSettings(Section):
+    url: SecretStr | None = None  # redis://, rediss://, unix://; redis+cluster:// for a cluster. None = no Redis
+    timeout_s: PositiveFloat = 0.1  # for one call of the cache
+
+
+class CacheTierSettings(Section):
+    """size_bytes is the most; a tier takes less where the machine has less. Entries are forgotten after ttl_s."""
+
+    enabled: bool = True
+    size_bytes: int = Field(ge=MIB)
+    ttl_s: PositiveFloat
+
+
+class MemoryCacheSettings(CacheTierSettings):
+    size_bytes: int = Field(500 * MIB, ge=MIB)  # of each process
+    ttl_s: PositiveFloat = 300.0
+
+
+class SharedCacheSettings(CacheTierSettings):
+    size_bytes: int = Field(2 * GIB, ge=MIB)
+    ttl_s: PositiveFloat = 1_800.0
+    folder: Path | None = None  # on a tmpfs; None = below /dev/shm, and no such tier where there is none
+    timeout_s: PositiveFloat = 0.25  # for one write
+
+
+class RedisCacheSettings(CacheTierSettings):
+    """There is such a tier where REDIS__URL is set."""
+
+    size_bytes: int = Field(10 * GIB, ge=MIB)  # the server's maxmemory
+    ttl_s: PositiveFloat = 3_600.0
+
+
+class DiskCacheSettings(CacheTierSettings):
+    size_bytes: int = Field(100 * GIB, ge=MIB)
+    ttl_s: PositiveFloat = 86_400.0
+    folder: Path | None = None  # None = cache/ in DATA_DIR
+    timeout_s: PositiveFloat = 0.5  # for one call
+
+
+class CacheSettings(Section):
+    """Tiers from the nearest: process memory, the node's shared memory, Redis, disk."""
+
+    l1: MemoryCacheSettings = MemoryCacheSettings()
+    l2: SharedCacheSettings = SharedCacheSettings()
+    l3: RedisCacheSettings = RedisCacheSettings()
+    l4: DiskCacheSettings = DiskCacheSettings()
+    negative_ttl_s: PositiveFloat = 10.0  # for which a NotFound or InvalidInput is remembered
+
+
 class AuthSettings(Section):
     mode: Literal["off"] = "off"  # off: every request is the local development principal
 
@@ -179,6 +229,8 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     batching: BatchingSettings = BatchingSettings()
     serving: ServingSettings = ServingSettings()
+    redis: RedisSettings = RedisSettings()
+    cache: CacheSettings = CacheSettings()
     auth: AuthSettings = AuthSettings()
 
     @field_validator("data_dir")
@@ -210,14 +262,16 @@ class Settings(BaseSettings):
 
     def without_secrets(self) -> Settings:
         """For binding to a deployment: what Serve stores and shows holds no secret."""
-        return self._with_api_key(None)
+        return self._with(api_key=None, redis_url=None)
 
     def with_secrets(self) -> Settings:
         """On the replica: its own environment's secrets put back in."""
-        return self._with_api_key(load_settings().store.api_key)
+        own = load_settings()
+        return self._with(api_key=own.store.api_key, redis_url=own.redis.url)
 
-    def _with_api_key(self, api_key: SecretStr | None) -> Settings:
-        return self.model_copy(update={"store": self.store.model_copy(update={"api_key": api_key})})
+    def _with(self, *, api_key: SecretStr | None, redis_url: SecretStr | None) -> Settings:
+        store = self.store.model_copy(update={"api_key": api_key})
+        return self.model_copy(update={"store": store, "redis": self.redis.model_copy(update={"url": redis_url})})
 
 
 def load_settings() -> Settings:

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "documents": set(),
     "embedding": set(),
     "store": set(),
+    "cache": set(),
     "search": {"documents", "embedding", "store"},
     "api": {"search", "documents", "store"},
     "deployments": {"api", "search", "documents", "embedding", "store"},
@@ -46,6 +47,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "charset_normalizer": ("serve_app.documents",),
     "qdrant_client": ("serve_app.store",),
     "qdrant_edge": ("serve_app.store",),
+    "theine_core": ("serve_app.cache",),
+    "lmdb": ("serve_app.cache",),
+    "redis": ("serve_app.cache",),
     "pyarrow": ("serve_app.documents", "jobs"),
 }
 

@@ -1,0 +1,86 @@
+"""The tiers that the settings ask for and the machine can give, as one cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from serve_app.cache.breaker import guard
+from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
+from serve_app.cache.memory import MemoryTier
+from serve_app.cache.redis_tier import RedisTier, connect
+from serve_app.cache.segments import Segments
+from serve_app.cache.shared_folder import size_bytes
+from serve_app.cache.tier import Tier
+from serve_app.cache.tiered import Tiered
+from serve_app.errors import ConfigurationError
+from serve_app.settings import MIB, CacheSettings, RedisSettings
+
+logger = logging.getLogger(__name__)
+TMPFS = Path("/dev/shm")
+SHARE_OF_FREE = 2  # a tier takes at most this part (a half) of what is free
+
+
+def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Tiered:
+    """redis: with its secrets. Raises ConfigurationError if a tier that is asked for cannot work; a Redis that does not
+    answer is no reason, it is left out until it does."""
+    return Tiered(tuple(open_tiers(cache, redis, data_dir)), negative_ttl_s=cache.negative_ttl_s)
+
+
+def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Iterator[Tier]:
+    """Nearest first."""
+    if cache.l1.enabled:
+        free_bytes = psutil.virtual_memory().available
+        yield MemoryTier(within("l1", cache.l1.size_bytes, free_bytes, "memory"), cache.l1.ttl_s, name="l1")
+    if cache.l2.enabled and (shared := cache.l2.folder or shared_folder(data_dir)):
+        segments = open_segments("l2", shared, cache.l2.size_bytes, cache.l2.ttl_s)
+        yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
+    if cache.l3.enabled and redis.url:
+        client = connect(redis.url.get_secret_value(), redis.timeout_s)
+        yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s)
+    if cache.l4.enabled:
+        folder = cache.l4.folder or data_dir / "cache"
+        segments = open_segments("l4", folder, cache.l4.size_bytes, cache.l4.ttl_s)
+        yield guard(LmdbTier("l4", segments), cache.l4.timeout_s)
+
+
+def shared_folder(data_dir: Path) -> Path | None:
+    """One for each user and data_dir, so that all processes of one service share it and no others do."""
+    if not os.access(TMPFS, os.W_OK):
+        logger.info("no cache in shared memory: %s is not there", TMPFS)
+        return None
+    service = hashlib.blake2b(os.fsencode(data_dir), digest_size=4).hexdigest()
+    return TMPFS / f"ai-docs-{os.geteuid()}-{service}"
+
+
+def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # what it holds already is its own
+        return Segments(folder, within(name, size, free_bytes, str(folder)), ttl_s)
+    except (OSError, ConfigurationError) as error:
+        raise ConfigurationError(
+            f"{error}; mend it, name another folder in AIDOCS_CACHE__{name.upper()}__FOLDER, "
+            f"or leave the tier out by AIDOCS_CACHE__{name.upper()}__ENABLED=false"
+        ) from error
+
+
+def within(name: str, size: int, free_bytes: int, place: str) -> int:
+    """The size that was asked for, or the part of what is free that may be taken; a mebibyte at least."""
+    most = max(MIB, free_bytes // SHARE_OF_FREE)
+    if size > most:
+        logger.warning(
+            "cache tier %s is limited to %d MiB and not %d MiB: %s has %d MiB free",
+            name,
+            most // MIB,
+            size // MIB,
+            place,
+            free_bytes // MIB,
+        )
+    return min(size, most)

@@ -1,0 +1,98 @@
+"""What a tier keeps, and its bytes outside of this process. Pure; raw bytes and a checksum, never pickle.
+
+ 0  magic "aidC"          4 bytes
+ 4  format                1 byte    FORMAT
+ 5  kind                  1 byte    Kind
+ 6  outcome               1 byte    Outcome
+ 7  zero                  1 byte
+ 8  expires at            8 bytes   float64, seconds since 1970 UTC
+16  CRC-32                4 bytes   of the key, bytes 0–15 and the payload
+20  payload               the rest
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Self
+
+from serve_app.errors import InvalidInput, NotFound, PlatformError
+
+MAGIC, FORMAT = b"aidC", 1
+HEADER = struct.Struct("<4sBBBxd")
+CHECKSUM = struct.Struct("<I")
+HEADER_BYTES = HEADER.size + CHECKSUM.size
+
+
+class Kind(StrEnum):
+    EMBEDDING = "embedding"
+    RESULT = "result"
+
+
+class Outcome(IntEnum):
+    """What is remembered: a value, or an error that asking again would only repeat."""
+
+    VALUE = 0
+    NOT_FOUND = 1
+    INVALID_INPUT = 2
+
+
+KINDS = (Kind.EMBEDDING, Kind.RESULT)  # by their number in an entry; only ever append
+ERRORS: dict[Outcome, type[PlatformError]] = {Outcome.NOT_FOUND: NotFound, Outcome.INVALID_INPUT: InvalidInput}
+OUTCOMES = {cls: outcome for outcome, cls in ERRORS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """payload: the value, or an error's message in UTF-8. expires_at_s: seconds since 1970 UTC; a tier may forget it
+    earlier, none answers with it later."""
+
+    kind: Kind
+    payload: bytes
+    expires_at_s: float = math.inf
+    outcome: Outcome = Outcome.VALUE
+
+    def until(self, expires_at_s: float) -> Self:
+        """The same, to expire no later than then."""
+        if self.expires_at_s <= expires_at_s:
+            return self
+        return type(self)(self.kind, self.payload, expires_at_s, self.outcome)
+
+    def error(self) -> PlatformError | None:
+        """The error that this entry remembers, None for a value."""
+        cls = ERRORS.get(self.outcome)
+        return cls(self.payload.decode("utf-8", "replace")) if cls else None
+
+
+def negative(kind: Kind, error: PlatformError, expires_at_s: float) -> Entry | None:
+    """The entry that remembers `error`; None for one that may be gone at the next try, or that would lose its class."""
+    outcome = OUTCOMES.get(type(error))
+    return None if outcome is None else Entry(kind, str(error).encode("utf-8", "replace"), expires_at_s, outcome)
+
+
+def encode(key: bytes, entry: Entry) -> bytes:
+    header = HEADER.pack(MAGIC, FORMAT, KINDS.index(entry.kind), entry.outcome, entry.expires_at_s)
+    return b"".join((header, CHECKSUM.pack(checksum(key, header, entry.payload)), entry.payload))
+
+
+def decode(key: bytes, content: bytes | memoryview, now_s: float) -> Entry | None:
+    """None for what is damaged, cut off, expired, of another format or stored for another key: a miss."""
+    if len(content) < HEADER_BYTES:
+        return None
+    magic, version, kind, outcome, expires_at_s = HEADER.unpack_from(content)
+    if magic != MAGIC or version != FORMAT or not expires_at_s > now_s:
+        return None
+    view = memoryview(content)
+    payload = view[HEADER_BYTES:]
+    if CHECKSUM.unpack_from(content, HEADER.size)[0] != checksum(key, view[: HEADER.size], payload):
+        return None
+    if kind >= len(KINDS) or outcome >= len(Outcome):
+        return None
+    return Entry(KINDS[kind], bytes(payload), expires_at_s, Outcome(outcome))
+
+
+def checksum(key: bytes, header: bytes | memoryview, payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(header, zlib.crc32(key)))

@@ -1,0 +1,54 @@
+"""Callers who want the same thing at the same time share one piece of work (as Go's singleflight, with cancelling)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from serve_app.errors import Unavailable
+
+Key = TypeVar("Key", bound=Hashable)
+Out = TypeVar("Out")
+
+
+class Flight(Generic[Out]):
+    def __init__(self, task: asyncio.Task[Out]) -> None:
+        self.task = task
+        self.callers = 0
+
+
+class SingleFlight(Generic[Key, Out]):
+    """One task per key. A caller that leaves does not disturb the others; the last that leaves cancels the work. The
+    work's result, or its error, reaches everyone who waits. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Key, Flight[Out]] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._flights
+
+    async def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Out]]) -> Out:
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = Flight(asyncio.get_running_loop().create_task(work()))
+            flight.task.add_done_callback(lambda _: self._landed(key, flight))
+        flight.callers += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError as error:
+            caller = asyncio.current_task()
+            if flight.task.cancelled() and not (caller and caller.cancelling()):  # the work ended itself, nobody left
+                raise Unavailable("the work that others shared was cancelled; try again") from error
+            raise
+        finally:
+            flight.callers -= 1
+            if flight.callers == 0 and not flight.task.done():
+                self._landed(key, flight)  # who comes now begins anew, and does not join what is being cancelled
+                flight.task.cancel()
+
+    def _landed(self, key: Key, flight: Flight[Out]) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # seen, even if everyone has left

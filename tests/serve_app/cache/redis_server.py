@@ -1,0 +1,76 @@
+"""A real redis-server for a test: a free port, its own folder, ended by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import ConnectionError as NotYet
+
+from tests.services import require
+
+START_TIMEOUT_S = 20.0
+
+
+class RedisServer:
+    def __init__(self, port: int, folder: Path, options: Sequence[str]) -> None:
+        self.port = port
+        self._command = [require("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *options]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except NotYet:
+                    assert self._process.poll() is None, "redis-server ended at its start"
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.01)
+
+    def client(self) -> Redis:
+        return Redis(port=self.port, socket_timeout=5)
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing, as behind a cut cable."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=10)
+
+
+def free_port() -> int:
+    """Below 50,000, so that a cluster's bus port, 10,000 above, exists."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 50_000:
+            return port
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
+    server = RedisServer(free_port(), folder, options)
+    try:
+        yield server
+    finally:
+        server.kill()

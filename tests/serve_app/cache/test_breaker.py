@@ -1,0 +1,128 @@
+"""The breaker's states as a table, and the thin wrapper around a tier that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.cache.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, GuardedTier, guard
+from serve_app.cache.entry import Entry
+from serve_app.cache.memory import MemoryTier
+from serve_app.cache.tier import ImmediateTier
+from serve_app.errors import Unavailable
+from tests.contracts.cache_tier import Clock, entry, key
+
+
+class FailingTier(MemoryTier):
+    """Process memory that counts its calls; `error` is raised, `hangs` never answers."""
+
+    calls = 0
+    error: Exception | None = None
+    hangs = False
+
+    async def _reached(self) -> None:
+        self.calls += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.error:
+            raise self.error
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        await self._reached()
+        return await super().get_many(keys)
+
+    async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
+        await self._reached()
+        await super().put_many(entries)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what changes has no event
+            await asyncio.sleep(0.005)
+
+
+def test_pauses_grow_and_one_success_ends_them() -> None:
+    breaker, now_s, pauses = Breaker(), 0.0, []
+    for _ in range(9):
+        breaker = breaker.failed(now_s)
+        pauses.append(breaker.pause_s)
+        assert not breaker.is_closed and not breaker.probe_is_due(now_s)
+        now_s = breaker.probe_at_s
+        assert breaker.probe_is_due(now_s)
+    assert pauses[:4] == [FIRST_PAUSE_S * factor for factor in (1, 2, 4, 8)] and pauses[-1] == LONGEST_PAUSE_S
+    assert breaker.succeeded().is_closed
+
+
+@given(st.lists(st.tuples(st.floats(0, 200), st.booleans())))
+def test_it_is_open_exactly_since_the_last_failure_without_success(events: list[tuple[float, bool]]) -> None:
+    breaker, now_s = Breaker(), 0.0
+    for passed_s, works in events:
+        now_s += passed_s
+        breaker = breaker.succeeded() if works else breaker.failed(now_s)
+        assert breaker.is_closed == works
+        assert works or now_s < breaker.probe_at_s <= now_s + LONGEST_PAUSE_S
+        assert not breaker.probe_is_due(now_s)
+
+
+@pytest.mark.parametrize("way", ["hangs", "raises"])
+async def test_after_one_failure_nothing_reaches_the_tier_until_a_probe_succeeds(way: str) -> None:
+    tier, clock = FailingTier(1 << 20, 60), Clock()
+    guarded = GuardedTier(tier, 0.05, clock)
+    await guarded.put_many({key(1): entry()})
+    tier.hangs, tier.error = way == "hangs", Unavailable("gone") if way == "raises" else None
+    tier.calls = 0
+    for _ in range(50):
+        assert await guarded.get_many([key(1)]) == {}
+        await guarded.put_many({key(1): entry()})
+    assert tier.calls == 1
+    clock.now_s += FIRST_PAUSE_S
+    for _ in range(50):  # one probe, beside them
+        assert await guarded.get_many([key(1)]) == {}
+    await until(lambda: guarded.failures == 2)
+    assert tier.calls == 2 and not guarded.is_closed
+    tier.hangs, tier.error = False, None
+    clock.now_s += 2 * FIRST_PAUSE_S
+    assert await guarded.get_many([key(1)]) == {}
+    await until(lambda: guarded.is_closed)
+    assert key(1) in await guarded.get_many([key(1)])
+
+
+async def test_a_caller_that_leaves_is_no_failure() -> None:
+    tier = FailingTier(1 << 20, 60)
+    tier.hangs = True
+    guarded = GuardedTier(tier, 30)
+    task = asyncio.ensure_future(guarded.get_many([key(1)]))
+    await until(lambda: tier.calls == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert guarded.is_closed and guarded.failures == 0
+
+
+async def test_an_error_that_is_a_mistake_is_not_hidden() -> None:
+    tier = FailingTier(1 << 20, 60)
+    tier.error = TypeError("a bug")
+    with pytest.raises(TypeError):
+        await GuardedTier(tier, 1).get_many([key(1)])
+
+
+async def test_clear_and_usage_say_that_they_failed() -> None:
+    class Hanging(MemoryTier):
+        async def usage(self) -> None:  # type: ignore[override]
+            await asyncio.Event().wait()
+
+    with pytest.raises(Unavailable, match=r"no answer in 0\.01 s"):
+        await GuardedTier(Hanging(1 << 20, 60), 0.01).usage()
+
+
+async def test_a_guarded_immediate_tier_stays_immediate() -> None:
+    guarded = guard(MemoryTier(1 << 20, 60), 1)
+    await guarded.put_many({key(1): entry(b"x")})
+    assert isinstance(guarded, ImmediateTier)
+    found = guarded.get_now(key(1))
+    assert found is not None and found.payload == b"x"
