@@ -28,8 +28,9 @@ TARGETS = {"int8": 5.0, "bf16": 3.5}
 class Contender:
     """A child process that embeds the texts each time it is told to, and says how long it took."""
 
-    def __init__(self, kind: str, data_dir: Path, texts: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "tests.bench.engine", kind, str(data_dir)]
+    def __init__(self, kind: str, settings: Settings, texts: Sequence[str]) -> None:
+        embedding = settings.embedding.model_dump_json()
+        command = [sys.executable, "-m", "tests.bench.engine", kind, embedding, str(settings.data_dir)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._ask(list(texts))
 
@@ -55,7 +56,7 @@ def compare(settings: Settings, precisions: Sequence[str], rounds: int) -> list[
     texts = passages(PASSAGES, tokenizer)
     tokens = sum(min(len(tokenizer.token_spans(text)) + 2, tokenizer.max_tokens) for text in texts)
     kinds = ["sentence-transformers", *precisions]
-    contenders = {kind: Contender(kind, settings.data_dir, texts) for kind in kinds}
+    contenders = {kind: Contender(kind, settings, texts) for kind in kinds}
     try:
         times_s = interleave({kind: contender.seconds for kind, contender in contenders.items()}, rounds)
     finally:
@@ -68,21 +69,22 @@ def compare(settings: Settings, precisions: Sequence[str], rounds: int) -> list[
     ]
 
 
-def embedder(kind: str, data_dir: Path) -> Callable[[list[str]], object]:
+def embedder(kind: str, settings: EmbeddingSettings, data_dir: Path) -> Callable[[list[str]], object]:
+    """kind: sentence-transformers, or a precision of the configured engine."""
     if kind == "sentence-transformers":
         import torch
         from sentence_transformers import SentenceTransformer
 
-        settings = EmbeddingSettings()
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
         model = SentenceTransformer(str(resolve_model(settings, data_dir).path), device="cpu")
         return lambda texts: model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
-    engine = EmbeddingEngine.load(EmbeddingSettings.model_validate({"precision": kind}), data_dir)
+    chosen = EmbeddingSettings.model_validate(settings.model_dump() | {"precision": kind})
+    engine = EmbeddingEngine.load(chosen, data_dir)
     return engine.embed
 
 
-def child(kind: str, data_dir: Path, commands: IO[str]) -> None:
-    embed = embedder(kind, data_dir)
+def child(kind: str, settings: EmbeddingSettings, data_dir: Path, commands: IO[str]) -> None:
+    embed = embedder(kind, settings, data_dir)
     texts: list[str] = json.loads(commands.readline())
     print(json.dumps("ready"), flush=True)
     for _ in commands:
@@ -92,4 +94,4 @@ def child(kind: str, data_dir: Path, commands: IO[str]) -> None:
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], Path(sys.argv[2]), sys.stdin)
+    child(sys.argv[1], EmbeddingSettings.model_validate_json(sys.argv[2]), Path(sys.argv[3]), sys.stdin)
