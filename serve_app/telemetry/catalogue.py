@@ -1,0 +1,149 @@
+"""Every metric of ai-docs: what is counted, in which unit, under which labels. Facts only; `meter` does the counting.
+
+A metric names all its series, so that none can appear that nobody foresaw (never a tenant's, a collection's or a
+text's), and so that each is there, at zero, before its first event: without that zero Prometheus sees no increase
+when the first error is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise, product
+from typing import ClassVar
+
+NAME = re.compile(r"aidocs(_[a-z0-9]+)+")
+UNITS = ("_seconds", "_tokens", "_ratio")
+RAY_PREFIX = "ray_"  # put before every name by Ray's metrics agent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """labels: their names. series: the values they can have together, each as long as `labels`.
+    Raises ValueError if it is not named as Prometheus asks, or its series do not fit its labels."""
+
+    name: str
+    description: str
+    _: KW_ONLY
+    labels: tuple[str, ...] = ()
+    series: tuple[tuple[str, ...], ...] = ((),)
+    kind: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or not self.name.endswith(self.suffixes):
+            raise ValueError(f"{self.name}: a {self.kind} begins with aidocs_ and ends with one of {self.suffixes}")
+        if not self.series or any(len(values) != len(self.labels) for values in self.series):
+            raise ValueError(f"{self.name}: each series has a value for each of {self.labels}")
+
+    @property
+    def exported_name(self) -> str:
+        """In Prometheus; a histogram's series add `_bucket`, `_sum` and `_count`."""
+        return RAY_PREFIX + self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counter(Metric):
+    """Only ever grows, from 0 at the start of its process."""
+
+    kind = "counter"
+    suffixes = ("_total",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gauge(Metric):
+    """As it is now."""
+
+    kind = "gauge"
+    suffixes = UNITS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram(Metric):
+    """buckets: upper bounds, included, ascending, in the unit of the name; one without a bound is added."""
+
+    _: KW_ONLY
+    buckets: tuple[float, ...]
+    kind = "histogram"
+    suffixes = UNITS
+
+    def __post_init__(self) -> None:
+        Metric.__post_init__(self)
+        if not self.buckets or any(low >= high for low, high in pairwise(self.buckets)):
+            raise ValueError(f"{self.name}: the buckets' bounds do not ascend")
+
+
+def combined(*values: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Series for every combination."""
+    return tuple(product(*values))
+
+
+ROUTES = ("search", "embeddings", "lookup", "upload", "other")
+OUTCOMES = ("ok", "rejected", "overloaded", "timeout", "unavailable", "failed", "gone")
+LANES = ("interactive", "bulk")
+CACHE_KINDS = ("embedding", "result")
+CACHE_TIERS = ("l1", "l2", "l3", "l4")
+
+STAGE_SECONDS = Histogram(
+    "aidocs_stage_seconds",
+    "Time in one stage of a request. tokenize: of a call's texts. queue: of a text, until its forward pass begins. "
+    "infer: of a forward pass. search: of a query, in the store and on the way there and back, its wait for a batch "
+    "included. serialise: of an answer, into JSON",
+    labels=("stage", "lane"),
+    series=(*combined(("queue", "tokenize", "infer"), LANES), ("search", "interactive"), ("serialise", "interactive")),
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)
+PASS_TOKENS = Histogram(
+    "aidocs_pass_tokens",
+    "Tokens of one forward pass. real: the texts' own. padded: what is computed, each text as long as the longest",
+    labels=("counted",),
+    series=combined(("real", "padded")),
+    buckets=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384),
+)
+REQUESTS = Counter(
+    "aidocs_requests_total",
+    "Requests answered. rejected: the client's fault (4xx). overloaded: refused, nothing was done (429). "
+    "timeout: 504. unavailable: 503. failed: 500. gone: the client left before the answer",
+    labels=("route", "outcome"),
+    series=combined(ROUTES, OUTCOMES),
+)
+CACHE_LOOKUPS = Counter(
+    "aidocs_cache_lookups_total",
+    "Keys looked up in the cache. hit: in this tier. first and again: in no tier; again is an estimate of those whose "
+    "key was asked for before, which a cache without limits would have had",
+    labels=("kind", "tier", "outcome"),
+    series=combined(CACHE_KINDS, CACHE_TIERS, ("hit",)) + combined(CACHE_KINDS, ("none",), ("first", "again")),
+)
+CACHE_HIT_RATIO = Gauge(
+    "aidocs_cache_hit_ratio",
+    "Hits over lookups since the start of the process; absent before the first lookup",
+    labels=("kind",),
+    series=combined(CACHE_KINDS),
+)
+CACHE_INFINITE_RATIO = Gauge(
+    "aidocs_cache_infinite_ratio",
+    "Hits over those of a cache without limits, for the same lookups since the start of the process; absent before "
+    "it would have had any",
+    labels=("kind",),
+    series=combined(CACHE_KINDS),
+)
+
+CATALOGUE: tuple[Metric, ...] = (
+    STAGE_SECONDS,
+    PASS_TOKENS,
+    REQUESTS,
+    CACHE_LOOKUPS,
+    CACHE_HIT_RATIO,
+    CACHE_INFINITE_RATIO,
+)
+
+
+def as_markdown(catalogue: Iterable[Metric] = CATALOGUE) -> str:
+    """The table in README."""
+    lines = ["| metric | kind | labels | counts |", "|---|---|---|---|"]
+    for metric in catalogue:
+        values = [sorted({series[i] for series in metric.series}) for i in range(len(metric.labels))]
+        labels = "<br>".join(f"{name}: {', '.join(each)}" for name, each in zip(metric.labels, values, strict=True))
+        lines.append(f"| `{metric.exported_name}` | {metric.kind} | {labels} | {metric.description} |")
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""The catalogue: named as Prometheus asks, bounded, and in README as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.telemetry import catalogue
+from serve_app.telemetry.catalogue import CATALOGUE, Counter, Gauge, Histogram, as_markdown, combined
+from serve_app.types import Lane
+
+README = Path(__file__).parents[3] / "README.md"
+BEGIN, END = "<!-- metrics: begin, from serve_app/telemetry/catalogue.py -->", "<!-- metrics: end -->"
+
+
+def test_the_table_in_readme_is_the_catalogues() -> None:
+    text = README.read_text()
+    assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == as_markdown()
+
+
+def test_every_metric_of_the_module_is_in_the_catalogue_once() -> None:
+    defined = [value for value in vars(catalogue).values() if isinstance(value, catalogue.Metric)]
+    assert set(defined) == set(CATALOGUE)
+    assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_a_replica_has_few_enough_series() -> None:
+    """A node's agent drops what is beyond 2,000 series of a name, from all its replicas together."""
+    for metric in CATALOGUE:
+        parts = len(metric.buckets) + 1 if isinstance(metric, Histogram) else 1
+        assert len(metric.series) * parts <= 150, f"{metric.name}: too many for a dozen replicas on a node"
+        assert len(set(metric.series)) == len(metric.series)
+
+
+def test_lanes_are_those_of_the_engine() -> None:
+    assert tuple(Lane) == catalogue.LANES
+
+
+@pytest.mark.parametrize("name", ["requests_total", "aidocs_requests", "aidocs_Requests_total", "aidocs__x_total"])
+def test_a_name_against_the_conventions_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="begins with aidocs_"):
+        Counter(name, "")
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="a value for each"):
+        Gauge("aidocs_x_ratio", "", labels=("a",))
+    with pytest.raises(ValueError, match="ascend"):
+        Histogram("aidocs_x_seconds", "", buckets=(1, 1))
+    assert combined("ab", "c") == (("a", "c"), ("b", "c"))
