@@ -24,7 +24,6 @@ from serve_app.documents.indexing import FailedDocument, Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
-from serve_app.search.embedder import BatchedEmbedder
 from serve_app.search.release import Release
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
@@ -115,7 +114,7 @@ async def rank(
                 store=store,
             )
             searcher = Searcher(
-                embedder=BatchedEmbedder(embedder, settings.batching),
+                embedder=embedder,
                 sparse=sparse,
                 store=store,
                 search=settings.search,

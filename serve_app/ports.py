@@ -13,6 +13,7 @@ from serve_app.types import (
     Embeddings,
     IndexedDocument,
     JsonObject,
+    Lane,
     ListingPage,
     Scope,
     SparseVector,
@@ -38,8 +39,8 @@ class Embedder(Protocol):
     @property
     def space(self) -> VectorSpace: ...
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """One row per text, in order; the empty text has a vector too. Raises EngineUnavailable."""
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
+        """One row per text, in order; the empty text has a vector too. Raises Overloaded, EngineUnavailable."""
         ...
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from serve_app.documents.indexing import Indexer
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
-from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
 from serve_app.search.release import Release
 from serve_app.search.service import Searcher
 from serve_app.settings import ApiSettings, Settings
@@ -17,7 +16,7 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Services:
-    """embedder: should batch (BatchedEmbedder). models: ids that `/v1/embeddings` accepts, the answer's own one first;
+    """embedder: batches what is asked at once. models: ids that `/v1/embeddings` accepts, the answer's own one first;
     the part behind an id's last slash is accepted too. checks: by name, for `/health/ready`; each raises if its part
     cannot work, and is given up after `settings.health_timeout_s`."""
 
@@ -41,17 +40,16 @@ def wire(
     precision: str,
     checks: Mapping[str, Check],
 ) -> Services:
-    """The replica's services around its parts. Uploads, searches and `/v1/embeddings` share the micro-batches that
-    are put before `embedder`. precision: see Release."""
-    batched = BatchedEmbedder(embedder, settings.batching, embed_concurrency(settings))
+    """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
+    ask at once. precision: see Release."""
     return Services(
         settings=settings.api,
         models=(settings.embedding.model,),
-        embedder=batched,
+        embedder=embedder,
         sparse=sparse,
         store=store,
         searcher=Searcher(
-            embedder=batched,
+            embedder=embedder,
             sparse=sparse,
             store=store,
             search=settings.search,
@@ -61,7 +59,7 @@ def wire(
         indexer=Indexer(
             tokenizer=tokenizer,
             chunking=settings.chunking,
-            embedder=batched,
+            embedder=embedder,
             sparse=sparse,
             store=store,
         ),

@@ -15,25 +15,24 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import EngineUnavailable, Overloaded, PlatformError
 from serve_app.settings import EmbeddingSettings
-from serve_app.types import Embeddings, VectorSpace
+from serve_app.types import Embeddings, Lane, VectorSpace
 
 
 class EmbedderDeployment:
     """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops."""
 
     def __init__(self, settings: EmbeddingSettings, data_dir: Path) -> None:
-        self._engine = EmbeddingEngine.load(settings, data_dir)
-        self._embedder = LocalEmbedder(self._engine)
+        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings, data_dir))
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings | PlatformError:
+    async def embed(self, texts: Sequence[str], lane: Lane) -> Embeddings | PlatformError:
         """Errors travel as values, so that they arrive without Ray's wrapping."""
         try:
-            return await self._embedder.embed(texts)
+            return await self._embedder.embed(texts, lane)
         except PlatformError as error:
             return error.with_traceback(None)
 
     async def check_health(self) -> None:
-        await asyncio.to_thread(self._engine.require_healthy)
+        await self._embedder.check()
 
 
 class PooledEmbedder:
@@ -48,10 +47,10 @@ class PooledEmbedder:
     def space(self) -> VectorSpace:
         return self._space
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         try:
             async with asyncio.timeout(self._timeout_s):  # the router waits without limit when no replica is free
-                answer = await self._ask(list(texts))
+                answer = await self._ask(list(texts), lane)
         except TimeoutError:
             raise EngineUnavailable(f"no embedder answered within {self._timeout_s:g} s") from None
         except BackPressureError as error:
@@ -62,9 +61,9 @@ class PooledEmbedder:
             raise answer
         return answer
 
-    async def _ask(self, texts: list[str]) -> Embeddings | PlatformError:
+    async def _ask(self, texts: list[str], lane: Lane) -> Embeddings | PlatformError:
         """Once more if the replica dies, for another one may do it: to embed twice does no harm."""
         try:
-            return await self._handle.embed.remote(texts)
+            return await self._handle.embed.remote(texts, lane)
         except RayActorError:
-            return await self._handle.embed.remote(texts)
+            return await self._handle.embed.remote(texts, lane)

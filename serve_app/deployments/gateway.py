@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -16,6 +15,7 @@ from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.ports import Embedder
+from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
 from serve_app.settings import Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 
@@ -28,15 +28,17 @@ class GatewayDeployment:
     """
 
     def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None = None, version: str = "") -> None:
-        self._engine: EmbeddingEngine | None = None
+        self._local: LocalEmbedder | None = None
         embedder: Embedder
         precision: str
         if pool is None:
-            self._engine = engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-            embedder, tokenizer, precision = LocalEmbedder(engine), engine.tokenizer, engine.precision
+            engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+            embedder = self._local = LocalEmbedder(engine, settings.batching.max_waiting)
+            tokenizer, precision = engine.tokenizer, engine.precision
         else:
             model = resolve_model(settings.embedding, settings.data_dir)
-            embedder = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
+            pooled = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
+            embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
             tokenizer, precision = load_tokenizer(model), settings.embedding.precision
         store = connect_store(settings)
         self._services = wire(
@@ -54,13 +56,13 @@ class GatewayDeployment:
         return build_app(self._services)
 
     async def _check_engine(self) -> None:
-        if self._engine is not None:
-            await asyncio.to_thread(self._engine.require_healthy)
+        if self._local is not None:
+            await self._local.check()
         else:
             await self._services.embedder.embed(["health"])
 
     async def check_health(self) -> None:
         """Serve replaces the replica when this raises. The engine is the replica's own and a new replica would help;
         the store is not (a dead store must not take every gateway with it): `/health/ready` tells of that one."""
-        if self._engine is not None:
-            await asyncio.to_thread(self._engine.require_healthy)
+        if self._local is not None:
+            await self._local.check()

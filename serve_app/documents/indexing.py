@@ -18,7 +18,7 @@ from serve_app.documents.validation import storable, validate
 from serve_app.errors import InvalidInput, Overloaded, UnreadableDocument
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
 from serve_app.settings import ChunkingSettings
-from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, Vector, VectorSpace
+from serve_app.types import Document, IndexedDocument, IndexedPassage, Lane, Passage, Scope, Vector, VectorSpace
 
 SLICE_PASSAGES = 256  # embedded and written together: a big upload does not keep searches waiting
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # while the embedder is overloaded; each is twice the one before
@@ -152,7 +152,7 @@ class Indexer:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                return (await self._embedder.embed(texts)).vectors
+                return (await self._embedder.embed(texts, Lane.BULK)).vectors
             except Overloaded:
                 if not patient:
                     raise

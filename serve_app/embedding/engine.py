@@ -60,10 +60,6 @@ class EmbeddingEngine:
         """One forward pass: (n, dim) float32 of unit length. Raises EngineUnavailable."""
         return self._backend.infer(self.tokenizer.pad(encodings))
 
-    def require_healthy(self) -> None:
-        """Embeds one short text (milliseconds, after the pass that is running). Raises EngineUnavailable."""
-        require_unit_length(self.embed(["health"]), self.model.name)
-
 
 def require_unit_length(embeddings: Embeddings, model: str) -> None:
     """Raises EngineUnavailable if a vector is none of a working model's: damaged memory answers NaN."""

@@ -15,7 +15,7 @@ from serve_app.types import Principal, StoreQuery, StoreResult
 
 
 class Searcher:
-    """Answers searches. `embedder` should batch (BatchedEmbedder): it is called once per search."""
+    """Answers searches. `embedder` batches what is asked at once: it is called once per search."""
 
     def __init__(
         self,

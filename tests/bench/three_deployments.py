@@ -6,6 +6,8 @@ The reference for search: the same engine, the same store and the same fusion, w
 
 # No `from __future__ import annotations`: FastAPI reads the types of the class's handlers.
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -34,10 +35,12 @@ class Question(BaseModel):
 
 class Embedder:
     def __init__(self, settings: Settings) -> None:
-        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings.embedding, settings.data_dir))
+        self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+        self._thread = ThreadPoolExecutor(1)
 
     async def embed(self, text: str) -> Vector:
-        return (await self._embedder.embed([text])).vectors[0]
+        answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.embed, [text])
+        return answer.vectors[0]
 
 
 class Searcher:

@@ -16,8 +16,10 @@ from serve_app.api.services import Services
 from serve_app.api.vectors import quantize, to_base64, truncate
 from serve_app.errors import InvalidInput, NotFound
 from serve_app.settings import ApiSettings
+from serve_app.types import Lane
 
 router = APIRouter(route_class=EmbeddingRoute, tags=["embeddings"])
+INTERACTIVE_TEXTS = 16  # of one call: somebody waits for these; more are bulk, and let searches pass
 models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # answers from memory: no limit
 
 
@@ -26,7 +28,8 @@ async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Ca
     """Texts to vectors."""
     require_model(services, body.model)
     require_within_limits(body, services.settings, services.embedder.space.dim)
-    embeddings = await services.embedder.embed(body.input)
+    lane = Lane.INTERACTIVE if len(body.input) <= INTERACTIVE_TEXTS else Lane.BULK
+    embeddings = await services.embedder.embed(body.input, lane)
     vectors = embeddings.vectors if body.dimensions is None else truncate(embeddings.vectors, body.dimensions)
     rows = quantize(vectors, body.output_dtype)
     items: list[dict[str, Any]] = [

@@ -14,7 +14,7 @@ from serve_app.api.app import build_app
 from serve_app.errors import Overloaded
 from serve_app.ports import Embedder, VectorStore
 from serve_app.settings import Settings
-from serve_app.types import Embeddings, VectorSpace
+from serve_app.types import Embeddings, Lane, VectorSpace
 from tests.serve_app.api.replica import client_of, live_server, make_services, settings_with
 
 EMBED = {"model": "all-MiniLM-L6-v2", "input": "x"}
@@ -29,7 +29,7 @@ class EndlessEmbedder:
     def __init__(self) -> None:
         self.waiting = self.cancelled = 0
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         self.waiting += 1
         try:
             await asyncio.Event().wait()
@@ -44,7 +44,7 @@ class FailingEmbedder(EndlessEmbedder):
         super().__init__()
         self._error = error
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         raise self._error
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from tokenizers import Encoding
 
 from serve_app.api.app import build_app
 from serve_app.api.timeouts import TIMEOUT_HEADER
 from serve_app.api.traffic import slots_of
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
 from serve_app.ports import Embedder, VectorStore
+from serve_app.search.embedder import BatchedEmbedder
 from serve_app.settings import ApiSettings, Settings
-from serve_app.types import Embeddings, VectorSpace
+from serve_app.types import Embeddings, Lane, Vector, VectorSpace
 from tests.serve_app.api.replica import client_of, make_services, settings_with
 
 WAIT_S = 10.0
@@ -38,11 +43,28 @@ class GatedEmbedder:
     def space(self) -> VectorSpace:
         return self._embedder.space
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         self.texts += texts
         self.called.set()
         await self.gate.wait()
         return await self._embedder.embed(texts)
+
+
+class GatedEngine:
+    """The real one, whose passes wait at a gate; keeps the first word of each text."""
+
+    def __init__(self, engine: EmbeddingEngine) -> None:
+        self._engine = engine
+        self.gate = threading.Event()
+        self.words: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def infer(self, encodings: Sequence[Encoding]) -> Vector:
+        self.words += [encoding.tokens[1] for encoding in encodings]
+        assert self.gate.wait(WAIT_S)
+        return self._engine.infer(encodings)
 
 
 @pytest.fixture
@@ -96,23 +118,38 @@ async def test_uploads_take_no_slot_of_searches(settings: Settings, gated: Gated
         assert (await upload).status_code == 200
 
 
-async def test_expired_work_never_reaches_the_engine(
-    settings: Settings, gated: GatedEmbedder, store: VectorStore
-) -> None:
-    app = build_app(make_services(settings, gated, store))
+async def require_late_work_dropped(app: FastAPI, is_busy: Callable[[], bool], let_go: Callable[[], None]) -> None:
+    """While the engine is busy with `first`, two requests come whose time is over before it is free."""
     async with asyncio.timeout(WAIT_S), client_of(app) as client:
         first = asyncio.create_task(client.post(EMBED[0], json=EMBED[1] | {"input": "first"}))
-        await gated.called.wait()
+        while not is_busy():
+            await asyncio.sleep(0.005)
         for path, body in ((EMBED[0], EMBED[1] | {"input": "late"}), (SEARCH[0], {"query": "late"})):
             late = await client.post(path, json=body, headers={TIMEOUT_HEADER: "50"})
             assert late.status_code == 504
             assert "not finished within 0.05 s" in late.text
-        gated.gate.set()
+        let_go()
         assert (await first).status_code == 200
         last = await client.post(EMBED[0], json=EMBED[1] | {"input": "last"}, headers={TIMEOUT_HEADER: "9000"})
         assert last.status_code == 200
-    assert gated.texts == ["first", "last"]
     assert in_flight(app) == 0
+
+
+async def test_expired_work_never_reaches_the_pool(
+    settings: Settings, gated: GatedEmbedder, store: VectorStore
+) -> None:
+    app = build_app(make_services(settings, BatchedEmbedder(gated, settings.batching), store))
+    await require_late_work_dropped(app, gated.called.is_set, gated.gate.set)
+    assert gated.texts == ["first", "last"]
+
+
+async def test_expired_work_never_reaches_the_engine(settings: Settings, store: VectorStore) -> None:
+    engine = GatedEngine(EmbeddingEngine.load(settings.embedding, settings.data_dir))
+    local = LocalEmbedder(cast(EmbeddingEngine, engine))
+    app = build_app(make_services(settings, local, store))
+    await require_late_work_dropped(app, lambda: bool(engine.words), engine.gate.set)
+    local.close()
+    assert engine.words == ["first", "last"]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "30001", "1.5", "1e3", "soon", "", "９", "9" * 5_000])

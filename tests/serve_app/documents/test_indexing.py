@@ -14,7 +14,7 @@ from serve_app.errors import Overloaded, StoreUnavailable
 from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, Embeddings, IndexedDocument, Scope, VectorSpace
+from serve_app.types import Document, Embeddings, IndexedDocument, Lane, Scope, VectorSpace
 
 SCOPE = Scope("acme", "docs")
 SPACE = VectorSpace("model", "1", 4)
@@ -29,7 +29,7 @@ class LengthEmbedder:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         self.calls.append(len(texts))
         rows = [[len(text), text.count("a"), text.count("e"), 1.0] for text in texts]
         return Embeddings(np.array(rows, np.float32), np.zeros(len(texts), np.int32))
@@ -42,7 +42,7 @@ class BusyEmbedder(LengthEmbedder):
         super().__init__()
         self._busy = busy
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         answer = await super().embed(texts)
         if len(self.calls) - 1 in self._busy:
             raise Overloaded("4096 requests are waiting; try again later")

@@ -105,10 +105,10 @@ class BrokenBackend:
         return np.full((len(batch.input_ids), 384), np.nan, dtype=np.float32)
 
 
-def test_health_is_an_answer_of_the_model(engine: EmbeddingEngine) -> None:
-    engine.require_healthy()
+async def test_health_is_an_answer_of_the_model(engine: EmbeddingEngine) -> None:
+    await LocalEmbedder(engine).check()
     with pytest.raises(EngineUnavailable, match="length nan"):
-        EmbeddingEngine(engine.model, engine.tokenizer, BrokenBackend(), 100).require_healthy()
+        await LocalEmbedder(EmbeddingEngine(engine.model, engine.tokenizer, BrokenBackend(), 100)).check()
 
 
 async def test_local_embedder_answers_until_closed(engine: EmbeddingEngine) -> None:

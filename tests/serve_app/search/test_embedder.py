@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serve_app.errors import EngineUnavailable, Overloaded
 from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
 from serve_app.settings import BatchingSettings, Settings
-from serve_app.types import Embeddings, VectorSpace
+from serve_app.types import Embeddings, Lane, VectorSpace
 
 WAIT_S = 10.0
 
@@ -32,7 +32,7 @@ class PlainEmbedder:
         self.called, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         self.calls.append(list(texts))
         self.called.set()
         await self.gate.wait()
@@ -82,6 +82,20 @@ async def test_a_long_call_is_cut_and_shares_the_engine() -> None:
     behind.gate.set()
     await asyncio.wait_for(asyncio.gather(long, short), WAIT_S)
     assert list(map("".join, behind.calls)) == ["abcd", "efgh", "ijxy"]
+
+
+async def test_lanes_do_not_wait_for_each_other() -> None:
+    behind = PlainEmbedder()
+    batched = BatchedEmbedder(behind, BatchingSettings())
+    behind.gate.clear()
+    bulk = asyncio.create_task(batched.embed(["upload"], Lane.BULK))
+    await behind.called.wait()
+    behind.called.clear()
+    search = asyncio.create_task(batched.embed(["query"]))
+    await asyncio.wait_for(behind.called.wait(), WAIT_S)
+    behind.gate.set()
+    await asyncio.gather(bulk, search)
+    assert behind.calls == [["upload"], ["query"]]
 
 
 async def test_characters_close_a_batch_and_a_text_beyond_them_goes_alone() -> None:
@@ -151,10 +165,7 @@ async def test_a_caller_that_leaves_takes_its_texts_with_it_and_no_others() -> N
     assert behind.calls == [["a", "b"], ["z"]]
 
 
-@pytest.mark.parametrize(
-    ("embedding", "batching", "batches"),
-    [({}, {}, 1), ({"placement": "pooled"}, {}, 6), ({"placement": "pooled"}, {"embed_concurrency": 5}, 5)],
-)
-def test_batches_under_way_at_once(embedding: dict[str, str], batching: dict[str, int], batches: int) -> None:
-    sections = {"embedding": embedding, "batching": batching, "serving": {"embedder_max_replicas": 3}}
+@pytest.mark.parametrize(("batching", "batches"), [({}, 6), ({"embed_concurrency": 5}, 5)])
+def test_batches_under_way_at_once(batching: dict[str, int], batches: int) -> None:
+    sections = {"batching": batching, "serving": {"embedder_max_replicas": 3}}
     assert embed_concurrency(Settings.model_validate(sections)) == batches

@@ -17,7 +17,7 @@ from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Embeddings, Fusion, FusionMethod, Hit, Principal, StoreQuery, StoreResult, VectorSpace
+from serve_app.types import Embeddings, Fusion, FusionMethod, Hit, Lane, Principal, StoreQuery, StoreResult, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, ask, document, embed, query, where
 
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")
@@ -38,7 +38,7 @@ class WordEmbedder:
     def __init__(self, space: VectorSpace = SPACE, error: Exception | None = None) -> None:
         self.space, self.error, self.calls = space, error, 0
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         self.calls += 1
         if self.error is not None:
             raise self.error
