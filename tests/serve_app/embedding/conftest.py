@@ -35,7 +35,7 @@ def reference(default_model: Model) -> Vector:
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(str(default_model.path), device="cpu")
-        return np.asarray(model.encode(golden_texts(), show_progress_bar=False), dtype=np.float32)
+        return np.asarray(model.encode(list(golden_texts()), show_progress_bar=False), dtype=np.float32)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 Cranfield abstracts where the shared data is present, and what breaks tokenizers."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 from serve_app.embedding.calibration import MODULES, module_docstrings
@@ -27,11 +28,12 @@ ODD = (
 )  # fmt: skip
 
 
-def golden_texts() -> list[str]:
+@cache  # parsing a part of the standard library takes a second
+def golden_texts() -> tuple[str, ...]:
     """At least 200, of 1 to more than 256 tokens, the same order in each call; none is a calibration text."""
     assert not set(PROSE_MODULES) & set(MODULES)
     prose = [text for module in PROSE_MODULES for text in module_docstrings(module)]
-    return [*ODD, *prose[:: max(1, len(prose) // 200)][:200], *_abstracts(60)]
+    return (*ODD, *prose[:: max(1, len(prose) // 160)][:160], *_abstracts(12))
 
 
 def _abstracts(limit: int) -> list[str]:

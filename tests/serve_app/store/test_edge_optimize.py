@@ -53,8 +53,8 @@ async def repeat(step: Callable[[], Awaitable[object]], until: asyncio.Event) ->
 
 
 async def test_searches_writes_and_checks_go_on(store: EdgeStore) -> None:
-    """On 20,000 passages. Edge's own optimize would hold each of them up for the whole of its run."""
-    expected = await fill(store, 1_000)
+    """On 10,000 passages. Edge's own optimize would hold each of them up for the whole of its run."""
+    expected = await fill(store, 500)
     rng = np.random.default_rng(0)
     versions = {f"d{number}": 1 for number in range(40)}
 
