@@ -31,6 +31,7 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # Serve kills it after 5 s, which a busy machine needs
 }
 # Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it
 # is the user's choice for all of them (README), and off where nothing is said.
