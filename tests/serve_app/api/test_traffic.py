@@ -51,18 +51,18 @@ class GatedEmbedder:
 
 
 class GatedEngine:
-    """The real one, whose passes wait at a gate; keeps the first word of each text."""
+    """The real one, whose passes wait at a gate; keeps the tokens of each text."""
 
     def __init__(self, engine: EmbeddingEngine) -> None:
         self._engine = engine
         self.gate = threading.Event()
-        self.words: list[str] = []
+        self.seen: list[list[int]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
-        self.words += [encoding.tokens[1] for encoding in encodings]
+        self.seen += [encoding.ids for encoding in encodings]
         assert self.gate.wait(WAIT_S)
         return self._engine.infer(encodings)
 
@@ -123,6 +123,7 @@ async def require_late_work_dropped(app: FastAPI, is_busy: Callable[[], bool], l
     async with asyncio.timeout(WAIT_S), client_of(app) as client:
         first = asyncio.create_task(client.post(EMBED[0], json=EMBED[1] | {"input": "first"}))
         while not is_busy():
+            assert not first.done()
             await asyncio.sleep(0.005)
         for path, body in ((EMBED[0], EMBED[1] | {"input": "late"}), (SEARCH[0], {"query": "late"})):
             late = await client.post(path, json=body, headers={TIMEOUT_HEADER: "50"})
@@ -147,9 +148,9 @@ async def test_expired_work_never_reaches_the_engine(settings: Settings, store: 
     engine = GatedEngine(EmbeddingEngine.load(settings.embedding, settings.data_dir))
     local = LocalEmbedder(cast(EmbeddingEngine, engine))
     app = build_app(make_services(settings, local, store))
-    await require_late_work_dropped(app, lambda: bool(engine.words), engine.gate.set)
+    await require_late_work_dropped(app, lambda: bool(engine.seen), engine.gate.set)
     local.close()
-    assert engine.words == ["first", "last"]
+    assert engine.seen == [encoding.ids for encoding in engine.tokenizer.encode(["first", "last"])]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "30001", "1.5", "1e3", "soon", "", "９", "9" * 5_000])
