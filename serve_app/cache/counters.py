@@ -12,14 +12,14 @@ from serve_app.cache.entry import Kind
 class CacheCounters:
     """Lookups of one process since its start.
 
-    hits: by tier and kind. misses: by kind. misses_seen: those of the misses whose key was asked for before, which a
-    cache without limits would have answered (an estimate, see SeenKeys). joined: callers who shared the work of
-    another and looked nothing up themselves. bytes_served: payloads of hits. writes_dropped: not made, because too
+    hits: by tier and kind. misses: by kind. misses_seen: by kind, those of the misses whose key was asked for before,
+    which a cache without limits would have answered (an estimate, see SeenKeys). joined: callers who shared the work
+    of another and looked nothing up themselves. bytes_served: payloads of hits. writes_dropped: not made, because too
     many were under way."""
 
     hits: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     misses: Counter[Kind] = field(default_factory=Counter)
-    misses_seen: int = 0
+    misses_seen: Counter[Kind] = field(default_factory=Counter)
     joined: int = 0
     bytes_served: int = 0
     promotions: int = 0
@@ -34,5 +34,5 @@ class CacheCounters:
     @property
     def ratio_to_infinite(self) -> float | None:
         """Hits over those of a cache that forgets nothing, for the same lookups; None before it had any."""
-        hits = self.hits.total()
-        return hits / (hits + self.misses_seen) if hits + self.misses_seen else None
+        hits, seen = self.hits.total(), self.misses_seen.total()
+        return hits / (hits + seen) if hits + seen else None

@@ -31,6 +31,8 @@ class Kind(StrEnum):
     EMBEDDING = "embedding"
     RESULT = "result"
 
+    __hash__ = str.__hash__  # every hit is counted by kind, and Enum's own is a Python function
+
 
 class Outcome(IntEnum):
     """What is remembered: a value, or an error that asking again would only repeat."""
@@ -63,8 +65,9 @@ class Entry:
 
     def error(self) -> PlatformError | None:
         """The error that this entry remembers, None for a value."""
-        cls = ERRORS.get(self.outcome)
-        return cls(self.payload.decode("utf-8", "replace")) if cls else None
+        if self.outcome is Outcome.VALUE:
+            return None
+        return ERRORS[self.outcome](self.payload.decode("utf-8", "replace"))
 
 
 def negative(kind: Kind, error: PlatformError, expires_at_s: float) -> Entry | None:

@@ -78,6 +78,10 @@ class Tiered:
     async def put_many(self, kind: Kind, payloads: Mapping[bytes, bytes]) -> None:
         await self._put({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
+    def put_soon(self, kind: Kind, payloads: Mapping[bytes, bytes]) -> None:
+        """As `put_many`, without waiting; left out where MAX_WRITES are under way."""
+        self._put_later({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
+
     async def get_or_compute(self, kind: Kind, key: bytes, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> Found:
         """What is kept, else what `compute` answers, once for all who ask meanwhile. It is kept in the first tier
         before it is answered, in the others soon after. Raises what `compute` raises; NotFound and InvalidInput are
@@ -137,7 +141,7 @@ class Tiered:
             if number > 0:
                 self._promote(entries, number)
         self.counters.misses[kind] += len(missing)
-        self.counters.misses_seen += sum(self._seen.add(key) for key in missing)
+        self.counters.misses_seen[kind] += sum(self._seen.add(key) for key in missing)
         return found
 
     def _promote(self, entries: Mapping[bytes, Entry], number: int) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serve_app.settings import load_settings
-from tests.bench import engine, machine, report, search
+from tests.bench import cache, engine, machine, report, search
 from tests.bench.rounds import Comparison
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ LEAST_ROUNDS = 5
 class Part(StrEnum):
     ENGINE = "engine"
     SEARCH = "search"
+    CACHE = "cache"
 
 
 def main(
@@ -42,6 +43,9 @@ def main(
             comparisons += engine.compare(settings, ["fp32", "bf16", "int8"], rounds)
     if not only or Part.SEARCH in only:
         comparisons += search.compare(settings, documents, rounds, terminal)
+    if not only or Part.CACHE in only:
+        with terminal.status("cache"):
+            comparisons += cache.compare(rounds)
     table = Table(*report.HEAD)
     for row in report.rows(comparisons):
         table.add_row(*row)

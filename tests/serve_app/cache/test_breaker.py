@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serve_app.cache.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, GuardedTier, guard
 from serve_app.cache.entry import Entry
 from serve_app.cache.memory import MemoryTier
-from serve_app.cache.tier import ImmediateTier
+from serve_app.cache.tier import ImmediateTier, Usage
 from serve_app.errors import Unavailable
 from tests.contracts.cache_tier import Clock, entry, key
 
@@ -113,8 +113,9 @@ async def test_an_error_that_is_a_mistake_is_not_hidden() -> None:
 
 async def test_clear_and_usage_say_that_they_failed() -> None:
     class Hanging(MemoryTier):
-        async def usage(self) -> None:  # type: ignore[override]
+        async def usage(self) -> Usage:
             await asyncio.Event().wait()
+            raise AssertionError
 
     with pytest.raises(Unavailable, match=r"no answer in 0\.01 s"):
         await GuardedTier(Hanging(1 << 20, 60), 0.01).usage()

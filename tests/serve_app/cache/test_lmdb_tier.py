@@ -10,8 +10,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
+from serve_app.cache import segments as segments_module
 from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
 from serve_app.cache.segments import Segments
 from serve_app.cache.tier import Tier
@@ -56,7 +58,7 @@ def test_an_entry_survives_its_process_and_is_seen_by_others(tmp_path: Path) -> 
 def test_processes_that_fill_it_together_stay_within_its_size(tmp_path: Path) -> None:
     """Each rotates under the others. Nothing is ever another's, and what was put last is there."""
     code = (
-        "for n in range(1500):\n"
+        "for n in range(900):\n"
         "    segments.put_many({key((sys.argv[2], n)): entry(str(n).encode() * 300)})\n"
         "    found, _ = segments.get_many([key((who, n)) for who in 'ab'])\n"
         "    assert {e.payload for e in found.values()} <= {str(n).encode() * 300}\n"
@@ -68,8 +70,8 @@ def test_processes_that_fill_it_together_stay_within_its_size(tmp_path: Path) ->
         assert segments.usage().bytes <= 2 * MIB  # generations that come and go may be counted together
     assert [process.communicate(timeout=30)[0] for process in processes] == ["done\n"] * 2
     assert segments.usage().bytes <= MIB
-    found, _ = segments.get_many([key((who, 1499)) for who in "ab"])
-    assert {e.payload for e in found.values()} == {b"1499" * 300}
+    found, _ = segments.get_many([key((who, 899)) for who in "ab"])
+    assert {e.payload for e in found.values()} == {b"899" * 300}
 
 
 def test_a_writer_that_is_killed_leaves_a_cache_that_works(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_a_writer_that_is_killed_leaves_a_cache_that_works(tmp_path: Path) -> No
         "    segments.put_many({key(m): entry(str(m).encode() * 300) for m in range(n, n + 5)})\n"
     )
     generator = random.Random(7)
-    for _ in range(6):
+    for _ in range(4):
         process = child(code, tmp_path / "cache")
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         with pytest.raises(subprocess.TimeoutExpired):
@@ -156,6 +158,22 @@ def test_expired_entries_leave_the_disk(tmp_path: Path, clock: Clock) -> None:
         clock.now_s += TTL_S + 1
         segments.put_many({key(2): entry(b"other")})
     assert not any(b"a person's name" in path.read_bytes() for path in (tmp_path / "cache").glob("*"))
+
+
+def test_damage_that_lmdb_finds_later_is_a_failure_once_and_gone_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise lmdb.CorruptedError("a page")
+
+    segments = Segments(tmp_path / "cache", MIB, TTL_S)
+    segments.put_many({key(1): entry(b"old")})
+    with monkeypatch.context() as patch:
+        patch.setattr(segments_module, "read", damaged)
+        with pytest.raises(Unavailable, match="damaged"):
+            segments.get_many([key(1)])
+    segments.put_many({key(2): entry(b"new")})
+    assert segments.get_many([key(1), key(2)])[0].keys() == {key(2)}
 
 
 def test_what_is_left_from_before_a_boot_is_gone(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ MIB = 1024 * 1024
 
 class TestMemoryTier(CacheTierContract):
     @pytest.fixture
-    def tier(self, clock: Clock) -> Iterator[Tier]:
+    def tier(self, clock: Clock) -> Tier:
         return MemoryTier(MIB, TTL_S, clock=clock)
 
 

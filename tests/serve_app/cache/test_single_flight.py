@@ -10,6 +10,11 @@ from serve_app.cache.single_flight import SingleFlight
 from serve_app.errors import NotFound, Unavailable
 
 
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class Work:
     """Ends when it is let go; counts how often it was begun and cancelled."""
 
@@ -24,15 +29,11 @@ class Work:
             await self.go.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
+            await turns()  # what it holds has to be given back
             raise
         if self._error:
             raise self._error
         return "done"
-
-
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_all_get_the_one_result_and_the_next_begins_anew() -> None:
