@@ -21,14 +21,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedding": {"telemetry"},
     "store": set(),
     "cache": set(),
-    "search": {"telemetry", "documents", "embedding", "store"},
-    "api": {"telemetry", "search", "documents", "store"},
-    "deployments": {"telemetry", "api", "search", "documents", "embedding", "store"},
+    "search": {"telemetry", "cache", "documents", "embedding", "store"},
+    "api": {"telemetry", "search", "cache", "documents", "store"},
+    "deployments": {"telemetry", "api", "search", "cache", "documents", "embedding", "store"},
     "main": {"deployments"},
     "__main__": {"main", "deployments", "embedding"},
 }
 # jobs reach the running service by the deployments' store client, and find it by the record of its run.
-JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "deployments.store", "deployments.local"}
+JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache"}
+JOBS_MAY_IMPORT |= {"deployments.store", "deployments.local"}
 
 HOMES: dict[str, tuple[str, ...]] = {
     "ray": ("serve_app.deployments", "serve_app.main", "serve_app.__main__", "jobs"),

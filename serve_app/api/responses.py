@@ -21,6 +21,11 @@ def json_response(
     return Response(body, status_code=status_code, headers=headers and dict(headers), media_type=media_type)
 
 
+def json_bytes_response(body: bytes) -> Response:
+    """body: JSON already."""
+    return Response(body, media_type="application/json")
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
