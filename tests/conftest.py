@@ -49,6 +49,7 @@ def ray_cluster() -> Iterator[str]:
         namespace="ai-docs",
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _system_config={"metrics_report_interval_ms": 1_000},  # the least; else tests of metrics wait for 10 s
     )
     yield str(context.address_info["address"])
     ray.shutdown()

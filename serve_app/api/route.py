@@ -22,9 +22,11 @@ from serve_app.api.traffic import Limiters, Traffic, slots_of
 from serve_app.errors import DeadlineExceeded, PlatformError
 from serve_app.search.deadline import deadline
 from serve_app.settings import ApiSettings
+from serve_app.telemetry.catalogue import REQUESTS
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 Handler = Callable[[Request], Awaitable[Response]]
+OUTCOMES = {429: "overloaded", CLIENT_CLOSED_REQUEST: "gone", 503: "unavailable", 504: "timeout"}
 
 
 class ApiRoute(APIRoute):
@@ -38,26 +40,32 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:  # type: ignore[override]  # a Coroutine is an Awaitable
         handle = super().get_route_handler()
         reads_body = self.body_field is not None
+        route = self.traffic.name.lower() if self.traffic else "other"
 
         async def handle_within_limits(request: Request) -> Response:
-            settings = cast(Services, request.app.state.services).settings
-            try:
-                return await self._answer(request, handle, settings, reads_body)
-            except ClientDisconnect:
-                return Response(status_code=CLIENT_CLOSED_REQUEST)
-            except PlatformError as error:
-                return problem_response(request, to_problem(error))
-            except RequestValidationError as error:
-                return problem_response(request, from_validation_error(error))
-            except HTTPException:
-                raise
-            except Exception as error:
-                return problem_response(request, internal_error(error))
+            services = cast(Services, request.app.state.services)
+            response = await self._respond(request, handle, services.settings, reads_body)
+            services.meter.count(REQUESTS, route=route, outcome=outcome_of(response.status_code))
+            return response
 
         return handle_within_limits
 
     def longest_s(self, settings: ApiSettings) -> float:
         return settings.request_timeout_s
+
+    async def _respond(self, request: Request, handle: Handler, settings: ApiSettings, reads_body: bool) -> Response:
+        try:
+            return await self._answer(request, handle, settings, reads_body)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        except PlatformError as error:
+            return problem_response(request, to_problem(error))
+        except RequestValidationError as error:
+            return problem_response(request, from_validation_error(error))
+        except HTTPException:
+            raise
+        except Exception as error:
+            return problem_response(request, internal_error(error))
 
     async def _answer(self, request: Request, handle: Handler, settings: ApiSettings, reads_body: bool) -> Response:
         longest_s = self.longest_s(settings)
@@ -99,6 +107,13 @@ class UploadRoute(ApiRoute):
 
     def longest_s(self, settings: ApiSettings) -> float:
         return settings.upload_timeout_s
+
+
+def outcome_of(status: int) -> str:
+    """As the metric names it."""
+    if status in OUTCOMES:
+        return OUTCOMES[status]
+    return "ok" if status < 400 else "rejected" if status < 500 else "failed"
 
 
 async def until_disconnect(request: Request, handle: Handler, clock: asyncio.Timeout) -> Response:

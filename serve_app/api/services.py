@@ -10,6 +10,7 @@ from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.release import Release
 from serve_app.search.service import Searcher
 from serve_app.settings import ApiSettings, Settings
+from serve_app.telemetry.meter import Meter
 
 Check = Callable[[], Awaitable[None]]
 
@@ -28,6 +29,7 @@ class Services:
     settings: ApiSettings
     models: tuple[str, ...]
     checks: Mapping[str, Check] = field(default_factory=dict)
+    meter: Meter = field(default_factory=Meter)
 
 
 def wire(
@@ -39,10 +41,13 @@ def wire(
     store: VectorStore,
     precision: str,
     checks: Mapping[str, Check],
+    meter: Meter | None = None,
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
     ask at once. precision: see Release."""
+    meter = meter or Meter()
     return Services(
+        meter=meter,
         settings=settings.api,
         models=(settings.embedding.model,),
         embedder=embedder,

@@ -11,10 +11,12 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.deployments.metrics import start_export
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import EngineUnavailable, Overloaded, PlatformError
 from serve_app.settings import EmbeddingSettings
+from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, VectorSpace
 
 
@@ -22,7 +24,9 @@ class EmbedderDeployment:
     """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops."""
 
     def __init__(self, settings: EmbeddingSettings, data_dir: Path) -> None:
-        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings, data_dir))
+        meter = Meter()
+        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings, data_dir), meter=meter)
+        start_export(meter.samples)
 
     async def embed(self, texts: Sequence[str], lane: Lane) -> Embeddings | PlatformError:
         """Errors travel as values, so that they arrive without Ray's wrapping."""

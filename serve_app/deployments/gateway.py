@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.api.app import build_app
 from serve_app.api.services import wire
 from serve_app.deployments.embedder import PooledEmbedder
+from serve_app.deployments.metrics import start_export
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -18,6 +19,7 @@ from serve_app.ports import Embedder
 from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
 from serve_app.settings import Settings
 from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.telemetry.meter import Meter
 
 
 class GatewayDeployment:
@@ -31,9 +33,10 @@ class GatewayDeployment:
         self._local: LocalEmbedder | None = None
         embedder: Embedder
         precision: str
+        meter = Meter()
         if pool is None:
             engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-            embedder = self._local = LocalEmbedder(engine, settings.batching.max_waiting)
+            embedder = self._local = LocalEmbedder(engine, settings.batching.max_waiting, meter)
             tokenizer, precision = engine.tokenizer, engine.precision
         else:
             model = resolve_model(settings.embedding, settings.data_dir)
@@ -49,7 +52,9 @@ class GatewayDeployment:
             store=store,
             precision=precision,
             checks={"engine": self._check_engine, "store": store.check},
+            meter=meter,
         )
+        start_export(meter.samples)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve in the replica, after the constructor."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from tokenizers import Encoding
 
 from serve_app.embedding.engine import EmbeddingEngine, require_unit_length
 from serve_app.errors import EngineUnavailable, Overloaded
-from serve_app.types import Embeddings, Lane, VectorSpace
+from serve_app.telemetry.catalogue import PASS_TOKENS, STAGE_SECONDS
+from serve_app.telemetry.meter import Meter
+from serve_app.types import Embeddings, Lane, Vector, VectorSpace
 
 LOOK_TEXTS = 64  # at the head of a lane, from which a pass is composed
 BULK_PASS_IN = 8  # one pass in so many is for bulk while both lanes wait: it slows down and does not starve
@@ -34,6 +37,7 @@ class Call:
     future: asyncio.Future[Embeddings]
     answer: Embeddings
     missing: int
+    lane: Lane
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +47,7 @@ class Row:
     call: Call
     number: int
     encoding: Encoding
+    since_s: float  # by time.perf_counter
 
 
 @dataclass(eq=False, slots=True)
@@ -89,8 +94,9 @@ class Lanes:
 class LocalEmbedder:
     """Implements `ports.Embedder`. The engine computes in one thread of its own, so the event loop stays free."""
 
-    def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096) -> None:
+    def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096, meter: Meter | None = None) -> None:
         self._engine = engine
+        self._meter = meter or Meter()
         self._max_waiting_texts = max_waiting_texts
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         self._lock = threading.Lock()  # guards the rest
@@ -121,13 +127,15 @@ class LocalEmbedder:
         self._thread.shutdown(wait=True)
 
     async def _embed(self, texts: Sequence[str], lane: Lane, *, urgent: bool) -> Embeddings:
-        encodings = await self._encode(texts)
+        with self._meter.time(STAGE_SECONDS, stage="tokenize", lane=lane):
+            encodings = await self._encode(texts)
         tokens = np.asarray([len(encoding.ids) for encoding in encodings], dtype=np.int32)
         answer = Embeddings(np.empty((len(texts), self.space.dim), dtype=np.float32), tokens)
         if not encodings:
             return answer
-        call = Call(asyncio.get_running_loop().create_future(), answer, len(encodings))
-        self._put((Row(call, number, encoding) for number, encoding in enumerate(encodings)), len(texts), lane, urgent)
+        call = Call(asyncio.get_running_loop().create_future(), answer, len(encodings), lane)
+        now_s = time.perf_counter()
+        self._put([Row(call, number, each, now_s) for number, each in enumerate(encodings)], lane, urgent)
         return await call.future
 
     async def _encode(self, texts: Sequence[str]) -> list[Encoding]:
@@ -135,12 +143,12 @@ class LocalEmbedder:
             return self._engine.tokenizer.encode(texts)
         return await asyncio.to_thread(self._engine.tokenizer.encode, texts)
 
-    def _put(self, rows: Iterable[Row], count: int, lane: Lane, urgent: bool) -> None:
+    def _put(self, rows: Sequence[Row], lane: Lane, urgent: bool) -> None:
         with self._lock:
             if self._closed:
                 raise EngineUnavailable("the embedder is closed")
             waiting = len(self._lanes)
-            if waiting and not urgent and waiting + count > self._max_waiting_texts:
+            if waiting and not urgent and waiting + len(rows) > self._max_waiting_texts:
                 raise Overloaded(f"{waiting} texts are waiting to be embedded; try again later")
             if urgent:
                 self._lanes.rows[lane].extendleft(rows)
@@ -156,7 +164,7 @@ class LocalEmbedder:
         """Pass after pass, until nothing waits."""
         while rows := self._next_pass():
             try:
-                vectors = self._engine.infer([row.encoding for row in rows])
+                vectors = self._infer(rows)
             except Exception as error:  # whatever it was, nobody may wait for ever
                 for call in {row.call for row in rows}:
                     settle(call, error)
@@ -166,6 +174,17 @@ class LocalEmbedder:
                 row.call.missing -= 1
                 if row.call.missing == 0:
                     settle(row.call, None)
+
+    def _infer(self, rows: Sequence[Row]) -> Vector:
+        """One pass, whose rows are of one lane."""
+        lane, now_s = rows[0].call.lane, time.perf_counter()
+        for row in rows:
+            self._meter.observe(STAGE_SECONDS, now_s - row.since_s, stage="queue", lane=lane)
+        lengths = [len(row.encoding.ids) for row in rows]
+        self._meter.observe(PASS_TOKENS, sum(lengths), counted="real")
+        self._meter.observe(PASS_TOKENS, max(lengths) * len(lengths), counted="padded")
+        with self._meter.time(STAGE_SECONDS, stage="infer", lane=lane):
+            return self._engine.infer([row.encoding for row in rows])
 
     def _next_pass(self) -> list[Row]:
         with self._lock:

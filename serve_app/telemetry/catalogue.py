@@ -79,7 +79,7 @@ def combined(*values: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(product(*values))
 
 
-ROUTES = ("search", "embeddings", "lookup", "upload", "other")
+ROUTES = ("searches", "embeddings", "lookups", "uploads", "other")  # by their traffic
 OUTCOMES = ("ok", "rejected", "overloaded", "timeout", "unavailable", "failed", "gone")
 LANES = ("interactive", "bulk")
 CACHE_KINDS = ("embedding", "result")
@@ -89,9 +89,9 @@ STAGE_SECONDS = Histogram(
     "aidocs_stage_seconds",
     "Time in one stage of a request. tokenize: of a call's texts. queue: of a text, until its forward pass begins. "
     "infer: of a forward pass. search: of a query, in the store and on the way there and back, its wait for a batch "
-    "included. serialise: of an answer, into JSON",
+    "included. serialise: of a search's or `/v1/embeddings`' answer, into JSON",
     labels=("stage", "lane"),
-    series=(*combined(("queue", "tokenize", "infer"), LANES), ("search", "interactive"), ("serialise", "interactive")),
+    series=(*combined(("queue", "tokenize", "infer", "serialise"), LANES), ("search", "interactive")),
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 PASS_TOKENS = Histogram(
@@ -103,17 +103,22 @@ PASS_TOKENS = Histogram(
 )
 REQUESTS = Counter(
     "aidocs_requests_total",
-    "Requests answered. rejected: the client's fault (4xx). overloaded: refused, nothing was done (429). "
+    "Requests of the API answered. rejected: the client's fault (4xx). overloaded: refused, nothing was done (429). "
     "timeout: 504. unavailable: 503. failed: 500. gone: the client left before the answer",
     labels=("route", "outcome"),
     series=combined(ROUTES, OUTCOMES),
 )
 CACHE_LOOKUPS = Counter(
     "aidocs_cache_lookups_total",
-    "Keys looked up in the cache. hit: in this tier. first and again: in no tier; again is an estimate of those whose "
-    "key was asked for before, which a cache without limits would have had",
+    "Keys looked up in the cache: hit in this tier, or miss in all",
     labels=("kind", "tier", "outcome"),
-    series=combined(CACHE_KINDS, CACHE_TIERS, ("hit",)) + combined(CACHE_KINDS, ("none",), ("first", "again")),
+    series=combined(CACHE_KINDS, CACHE_TIERS, ("hit",)) + combined(CACHE_KINDS, ("all",), ("miss",)),
+)
+CACHE_REPEATED_MISSES = Counter(
+    "aidocs_cache_repeated_misses_total",
+    "Those of the misses whose key was asked for before, which a cache without limits would have had; an estimate",
+    labels=("kind",),
+    series=combined(CACHE_KINDS),
 )
 CACHE_HIT_RATIO = Gauge(
     "aidocs_cache_hit_ratio",
@@ -134,6 +139,7 @@ CATALOGUE: tuple[Metric, ...] = (
     PASS_TOKENS,
     REQUESTS,
     CACHE_LOOKUPS,
+    CACHE_REPEATED_MISSES,
     CACHE_HIT_RATIO,
     CACHE_INFINITE_RATIO,
 )

@@ -16,6 +16,7 @@ from serve_app.api.services import Services
 from serve_app.api.vectors import quantize, to_base64, truncate
 from serve_app.errors import InvalidInput, NotFound
 from serve_app.settings import ApiSettings
+from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.types import Lane
 
 router = APIRouter(route_class=EmbeddingRoute, tags=["embeddings"])
@@ -42,7 +43,8 @@ async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Ca
             item["sparse"] = {"indices": weights.indices, "values": weights.values}
     tokens = int(embeddings.tokens.sum())
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return json_response({"object": "list", "data": items, "model": services.models[0], "usage": usage})
+    with services.meter.time(STAGE_SECONDS, stage="serialise", lane=lane):
+        return json_response({"object": "list", "data": items, "model": services.models[0], "usage": usage})
 
 
 @models.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))

@@ -56,17 +56,17 @@ def test_a_block_is_timed_also_if_it_raises() -> None:
 def test_what_the_catalogue_does_not_know_is_a_mistake() -> None:
     meter = Meter()
     with pytest.raises(KeyError):
-        meter.count(REQUESTS, route="search", outcome="odd")
+        meter.count(REQUESTS, route="searches", outcome="odd")
     with pytest.raises(KeyError):
         meter.time(STAGE_SECONDS, stage="search", lane="bulk")
     with pytest.raises(KeyError):
-        meter.count(REQUESTS, route="search", tenant="acme")
+        meter.count(REQUESTS, route="searches", tenant="acme")
     with pytest.raises(TypeError, match="has the labels"):
         meter.observe(PASS_TOKENS, 3)
     with pytest.raises(KeyError):
         meter.count(Counter("aidocs_other_total", ""))
     with pytest.raises(ValueError, match="cannot grow"):
-        meter.count(REQUESTS, -1, route="search", outcome="ok")
+        meter.count(REQUESTS, -1, route="searches", outcome="ok")
     assert all(sample.value == 0 for sample in meter.samples())
 
 
@@ -77,7 +77,7 @@ def test_threads_lose_no_count() -> None:
     def work() -> None:
         start.wait()
         for _ in range(5_000):
-            meter.count(REQUESTS, route="search", outcome="ok")
+            meter.count(REQUESTS, route="searches", outcome="ok")
             meter.observe(PASS_TOKENS, 20, counted="real")
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -85,7 +85,7 @@ def test_threads_lose_no_count() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert values(meter, REQUESTS.name, route="search", outcome="ok") == {"": 20_000}
+    assert values(meter, REQUESTS.name, route="searches", outcome="ok") == {"": 20_000}
     assert values(meter, "aidocs_pass_tokens_bucket", counted="real")["16.0"] == 0
     assert values(meter, "aidocs_pass_tokens_bucket", counted="real")["32.0"] == 20_000
     assert values(meter, "aidocs_pass_tokens_sum", counted="real") == {"": 400_000}
