@@ -20,6 +20,7 @@ from rich.text import Text
 from jobs.beir import Dataset, read_dataset
 from jobs.ir_metrics import MEASURES, mean_measures, measure
 from jobs.progress import LINE_PERIOD_S
+from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import FailedDocument, Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -120,6 +121,7 @@ async def rank(
                 search=settings.search,
                 batching=settings.batching,
                 release=Release.of(settings, engine.space, engine.precision).name,
+                cache=Tiered(()),  # each question is asked once
             )
             failed = await index(indexer, judged, advance)
             return {mode.value: await search(searcher, judged, mode, profile, advance) for mode in MODES}, failed
@@ -156,7 +158,7 @@ async def search(
         for (query, _), answer in zip(some, answers, strict=True):
             if isinstance(answer, PlatformError):
                 raise answer
-            rankings[query] = [hit.document_id for hit in answer.hits]
+            rankings[query] = [hit.document_id for hit in answer.found.hits]
         advance(f"searching, {mode.value}", len(rankings), len(judged.queries))
     return rankings
 

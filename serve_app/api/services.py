@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.release import Release
 from serve_app.search.service import Searcher
 from serve_app.settings import ApiSettings, Settings
@@ -40,11 +42,13 @@ def wire(
     sparse: SparseEncoder,
     store: VectorStore,
     precision: str,
+    cache: Tiered,
     checks: Mapping[str, Check],
     meter: Meter | None = None,
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
     ask at once. precision: see Release."""
+    embedder = CachedEmbedder(embedder, cache, precision)
     meter = meter or Meter()
     return Services(
         meter=meter,
@@ -60,6 +64,8 @@ def wire(
             search=settings.search,
             batching=settings.batching,
             release=Release.of(settings, embedder.space, precision).name,
+            cache=cache,
+            meter=meter,
         ),
         indexer=Indexer(
             tokenizer=tokenizer,

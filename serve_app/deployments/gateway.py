@@ -8,8 +8,9 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import build_app
 from serve_app.api.services import wire
+from serve_app.cache.build import open_cache
 from serve_app.deployments.embedder import PooledEmbedder
-from serve_app.deployments.metrics import start_export
+from serve_app.deployments.metrics import cache_samples, start_export
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -44,6 +45,8 @@ class GatewayDeployment:
             embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
             tokenizer, precision = load_tokenizer(model), settings.embedding.precision
         store = connect_store(settings)
+        cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
+        self._embedder = embedder
         self._services = wire(
             settings,
             embedder=embedder,
@@ -51,10 +54,11 @@ class GatewayDeployment:
             sparse=Bm25SparseEncoder(),
             store=store,
             precision=precision,
+            cache=cache,
             checks={"engine": self._check_engine, "store": store.check},
             meter=meter,
         )
-        start_export(meter.samples)
+        start_export(meter.samples, lambda: cache_samples(cache.counters))
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve in the replica, after the constructor."""
@@ -64,7 +68,7 @@ class GatewayDeployment:
         if self._local is not None:
             await self._local.check()
         else:
-            await self._services.embedder.embed(["health"])
+            await self._embedder.embed(["health"])
 
     async def check_health(self) -> None:
         """Serve replaces the replica when this raises. The engine is the replica's own and a new replica would help;

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
-from serve_app.types import FacetCounts, Hit, JsonObject
+from serve_app.search.content import decode_result
+from serve_app.types import JsonObject, StoreResult
 
 
 class SearchMode(StrEnum):
@@ -31,14 +31,22 @@ class SearchRequest:
     diversity: float | None = None
     profile: str | None = None
 
+    def canonical(self) -> bytes:
+        """All that it asks for; the same bytes for equal requests, other bytes for others."""
+        return repr(self).encode("utf-8", "surrogatepass")
+
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """release: what answered. cache: the tier that had the answer, or "miss"."""
+    """content: what was found, as `content.encode_result` writes it. release: what answered. cache: the tier that had
+    the answer, or "miss"."""
 
-    hits: tuple[Hit, ...]
+    content: bytes
     release: str
     took_ms: float
-    facets: Mapping[str, FacetCounts] = field(default_factory=dict)
-    total: int | None = None
     cache: str = "miss"
+
+    @property
+    def found(self) -> StoreResult:
+        """For those who do not send it on. Decodes."""
+        return decode_result(self.content)

@@ -1,17 +1,25 @@
-"""A search from request to answer: profile → vectors (micro-batched) → store.query_batch (micro-batched) → answer."""
+"""A search from request to answer: cache → profile → vectors (batched) → store.query_batch (micro-batched) → answer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
+from serve_app.cache.entry import Kind
+from serve_app.cache.keys import result_key
+from serve_app.cache.tiered import MISS, Found, Tiered
 from serve_app.errors import InvalidInput, PlatformError
 from serve_app.ports import Embedder, SparseEncoder, VectorStore
 from serve_app.search.batcher import BatchLimits, MicroBatcher
+from serve_app.search.content import encode_result
+from serve_app.search.deadline import deadline
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings
-from serve_app.types import Principal, StoreQuery, StoreResult
+from serve_app.telemetry.catalogue import STAGE_SECONDS
+from serve_app.telemetry.meter import Meter
+from serve_app.types import Lane, Principal, Scope, StoreQuery, StoreResult
 
 
 class Searcher:
@@ -26,11 +34,16 @@ class Searcher:
         search: SearchSettings,
         batching: BatchingSettings,
         release: str,
+        cache: Tiered,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._embedder = embedder
         self._sparse = sparse
         self._search = search
         self._release = release
+        self._store = store
+        self._cache = cache
         self._queries: MicroBatcher[StoreQuery, StoreResult] = MicroBatcher(
             store.query_batch,
             BatchLimits(
@@ -44,15 +57,23 @@ class Searcher:
     async def search(self, principal: Principal, request: SearchRequest) -> SearchAnswer:
         """Raises NotFound (no such collection), InvalidInput (profile, filter), Conflict, Overloaded, Unavailable."""
         started_at = time.perf_counter()
-        query = await self._to_store_query(principal, request)
-        result = await self._queries.submit(query)
-        return SearchAnswer(
-            hits=result.hits,
-            facets=result.facets,
-            total=result.total,
-            release=self._release,
-            took_ms=(time.perf_counter() - started_at) * 1e3,
-        )
+        scope = principal.scope(request.collection)
+        version = await self._store.version(scope)  # before the search, so that a write meanwhile makes it stale
+        if version is None:
+            found = Found(await self._compute(scope, request), MISS)
+        else:
+            key = result_key(scope, request.canonical(), self._release, version)
+            found = await self._cache.get_or_compute(Kind.RESULT, key, partial(self._compute, scope, request))
+        took_ms = (time.perf_counter() - started_at) * 1e3
+        return SearchAnswer(found.payload, self._release, took_ms, found.tier)
+
+    async def _compute(self, scope: Scope, request: SearchRequest) -> bytes:
+        with deadline(None):  # others may have joined; when the last of them leaves it is cancelled
+            query = await self._to_store_query(scope, request)
+            with self._meter.time(STAGE_SECONDS, stage="search", lane=Lane.INTERACTIVE):
+                result = await self._queries.submit(query)
+            with self._meter.time(STAGE_SECONDS, stage="serialise", lane=Lane.INTERACTIVE):
+                return encode_result(result)
 
     async def search_batch(
         self, principal: Principal, requests: Sequence[SearchRequest]
@@ -66,7 +87,7 @@ class Searcher:
                 raise answer
         return answers  # type: ignore[return-value]  # narrowed by the loop above
 
-    async def _to_store_query(self, principal: Principal, request: SearchRequest) -> StoreQuery:
+    async def _to_store_query(self, scope: Scope, request: SearchRequest) -> StoreQuery:
         profile = self._profile(request.profile)
         dense = sparse = None
         if request.mode is not SearchMode.SPARSE:
@@ -74,7 +95,7 @@ class Searcher:
         if request.mode is not SearchMode.DENSE:
             sparse = self._sparse.encode_query(request.query)
         return StoreQuery(
-            scope=principal.scope(request.collection),
+            scope=scope,
             space=self._embedder.space,
             dense=dense,
             sparse=sparse,

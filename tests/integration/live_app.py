@@ -13,6 +13,7 @@ import uvicorn
 
 from serve_app.api.app import build_app
 from serve_app.api.services import wire
+from serve_app.cache.tiered import Tiered
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import EmbeddingSettings, Settings
@@ -42,6 +43,7 @@ def live_app(data_dir: Path, model_data_dir: Path) -> Iterator[str]:
                 sparse=Bm25SparseEncoder(),
                 store=store,
                 precision=engine.precision,
+                cache=Tiered(()),
                 checks={"store": store.check},
             )
             app = build_app(services)

@@ -16,10 +16,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from serve_app.api.services import Services, wire
+from serve_app.cache.memory import MemoryTier
+from serve_app.cache.tiered import Tiered
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
 from serve_app.ports import Embedder, VectorStore
-from serve_app.settings import EmbeddingSettings, Settings
+from serve_app.settings import MIB, EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 
 START_TIMEOUT_S = 20.0
@@ -39,6 +41,7 @@ def make_services(settings: Settings, embedder: Embedder, store: VectorStore, /,
         sparse=Bm25SparseEncoder(),
         store=store,
         precision=settings.embedding.precision,
+        cache=Tiered((MemoryTier(64 * MIB, ttl_s=60),)),
         checks={"store": store.check},
     )
     return replace(services, **{"models": ("sentence-transformers/all-MiniLM-L6-v2",)} | replaced)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.cache.tiered import Tiered
 from serve_app.errors import Conflict, EngineUnavailable, InvalidInput, NotFound, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.search.embedder import BatchedEmbedder
@@ -62,6 +63,7 @@ def searcher_of(store: VectorStore, embedder: WordEmbedder | None = None, search
         search=search,
         batching=batching,
         release="r-1",
+        cache=Tiered(()),
     )
 
 
@@ -70,7 +72,7 @@ def zoo(text: str, **fields: Any) -> SearchRequest:
 
 
 def ids(answer: SearchAnswer) -> list[str]:
-    return [hit.document_id for hit in answer.hits]
+    return [hit.document_id for hit in answer.found.hits]
 
 
 def scores(hits: Sequence[Hit]) -> dict[str, float]:
@@ -94,8 +96,7 @@ async def test_every_mode_and_field_reaches_the_store(
 ) -> None:
     answer = await searcher_of(store).search(ANN, zoo("cats chase birds", mode=mode, **fields))
     right = await ask(store, query("cats chase birds", mode, scope=ANN.scope("zoo"), **fields))
-    assert answer.hits and answer.hits == right.hits
-    assert (answer.facets, answer.total) == (right.facets, right.total)
+    assert right.hits and answer.found == right
     assert (answer.release, answer.cache) == ("r-1", "miss")
     assert answer.took_ms > 0
 
@@ -104,7 +105,7 @@ async def test_diversity_reaches_the_store(store: VectorStore) -> None:
     fields: dict[str, Any] = {"mode": SearchMode.DENSE, "limit": 4, "diversity": 0.9}
     various = await searcher_of(store).search(ANN, zoo("cats", **fields))
     plain = await searcher_of(store).search(ANN, zoo("cats", **fields | {"diversity": None}))
-    assert various.hits == (await ask(store, query("cats", scope=ANN.scope("zoo"), **fields))).hits
+    assert various.found.hits == (await ask(store, query("cats", scope=ANN.scope("zoo"), **fields))).hits
     assert ids(various) != ids(plain)
 
 
@@ -128,13 +129,13 @@ async def test_words_are_searched_without_an_engine(store: VectorStore) -> None:
 async def test_a_profile_decides_how_it_is_done(store: VectorStore) -> None:
     scope, text = ANN.scope("zoo"), "cats chase birds"
     searcher = searcher_of(store)
-    asked = {name: scores((await searcher.search(ANN, zoo(text, profile=name))).hits) for name in SEARCH.profiles}
+    asked = {name: scores((await searcher.search(ANN, zoo(text, profile=name))).found.hits) for name in SEARCH.profiles}
     rrf = await ask(store, query(text, scope=scope, fusion=Fusion(FusionMethod.RRF, 7)))
     narrow = await ask(store, query(text, scope=scope, prefetch=1))
     assert asked["rrf"] == scores(rrf.hits) != asked["default"]
     assert asked["narrow"] == scores(narrow.hits)
     unnamed = searcher_of(store, search=SEARCH.model_copy(update={"default_profile": "rrf"}))
-    assert scores((await unnamed.search(ANN, zoo(text))).hits) == asked["rrf"]
+    assert scores((await unnamed.search(ANN, zoo(text))).found.hits) == asked["rrf"]
 
 
 async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
