@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from serve_app.deployments.local import marked, owner_of
 from serve_app.deployments.local_ports import free_port
 
 T = TypeVar("T")
+DRAIN_S = 3  # of a replica that is replaced: Ray's 30 would make tests slow and prove less
 
 
 def poll(question: Callable[[], T], *, timeout_s: float, pause_s: float = 0.05) -> T:
@@ -42,6 +42,13 @@ def http(method: str, url: str, body: object = None, timeout_s: float = 60) -> t
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return http("GET", f"{url}/health/ready")[0] == 200
+    except (OSError, ValueError):  # no answer, or a proxy's page
+        return False
 
 
 @dataclass(frozen=True)
@@ -91,10 +98,11 @@ def is_alive(process: psutil.Process) -> bool:
 @contextmanager
 def run(folder: Path, model_data_dir: Path, **settings: str) -> Iterator[Run]:
     """Start in the background with a data folder of its own, stop at the end and see that nothing is left."""
-    shutil.copytree(model_data_dir / "models", folder / "models", dirs_exist_ok=True)
+    (folder / "models").symlink_to(model_data_dir / "models")  # converted once for all
     port = free_port()
     environ = os.environ | settings | {
         "AIDOCS_DATA_DIR": str(folder), "AIDOCS_SERVING__PORT": str(port), "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
     }  # fmt: skip
     this = Run(f"http://127.0.0.1:{port}", environ, folder)
     started = this.command("serve_app", "start")

@@ -111,5 +111,3 @@ def test_killed_parts_lose_no_document(service: Run, tmp_path: Path) -> None:
     assert (result["documents"], result["failed"]) == (DOCUMENTS, 0)
     assert stored(service, "corpus") == DOCUMENTS
     assert all(search(service, "corpus", f"marker{n}") == [f"d{n}"] for n in range(0, DOCUMENTS, 7))
-    again = service.command("jobs.index", *arguments)
-    assert result_in(again.stdout)["unchanged"] == DOCUMENTS

@@ -8,14 +8,17 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from serve_app.deployments.local_ports import free_port
-from tests.integration.running import Run, bearing, http, poll, run
+from tests.integration.running import DRAIN_S, Run, bearing, http, is_ready, poll, run
+from tests.integration.uploads import missing_documents, slow_upload, uploading
 
 MIB = 1024 * 1024
 DOCUMENTS = [
@@ -122,27 +125,34 @@ def test_a_thousand_clients_that_hang_up_stall_nobody(service: Run) -> None:
 
 
 @pytest.mark.parametrize("victim", ["StoreActor", "gateway"])
-def test_a_killed_part_comes_back_with_all_documents(service: Run, victim: str) -> None:
-    """Reads go on once it is back, and nothing acknowledged is lost."""
-    document = {"id": f"written-before-{victim}", "text": f"A memo about {victim}, acknowledged and then the kill."}
-    status, _ = http("POST", f"{service.url}/v1/collections/handbook/documents", {"documents": [document]})
-    assert status == 200
-    [process] = service.processes(victim)
-    process.kill()
-    poll(lambda: [p for p in service.processes(victim) if p.pid != process.pid], timeout_s=60)
-    poll(lambda: http("GET", f"{service.url}/health/ready")[0] == 200, timeout_s=60)
-    assert document["id"] in search(service.url, str(document["text"]))
+def test_a_killed_part_comes_back_and_no_acknowledged_upload_is_lost(service: Run, victim: str) -> None:
+    """Documents are uploaded before the kill, while it is gone, and after."""
+    collection = f"{service.url}/v1/collections/killed-{victim}"
+    with uploading(collection, clients=3) as uploads:
+        poll(lambda: len(uploads.acknowledged) >= 10, timeout_s=60)
+        killed = service.processes(victim)
+        for process in killed:
+            process.kill()
+        poll(lambda: set(service.processes(victim)) - set(killed), timeout_s=60)
+        poll(lambda: is_ready(service.url), timeout_s=60)
+        before = len(uploads.acknowledged)
+        poll(lambda: len(uploads.acknowledged) >= before + 10, timeout_s=60)
+    assert missing_documents(collection, uploads.acknowledged) == []
+    assert search(service.url)[0] == "leave"
+    assert http("DELETE", collection)[0] == 200
 
 
 def test_a_code_only_redeploy_under_load_loses_no_request(service: Run, tmp_path: Path) -> None:
-    """Surge, drain and Serve's routing: every request that is sent while the replicas are exchanged gets its answer."""
+    """Surge, drain and Serve's routing: every request that is sent while the replicas are exchanged gets its answer,
+    and an upload that the old replica has begun is ended by it, however long its client takes."""
     old = {p.pid for p in service.processes("gateway")}
     config = tmp_path / "serve.yaml"
     config.write_text(
         "applications:\n"
         "  - {name: ai-docs, route_prefix: /, import_path: 'serve_app.main:app', args: {version: second}}\n"
     )
-    finished = threading.Event()
+    collection, slow = f"{service.url}/v1/collections/redeployed", [f"slow{number}" for number in range(50)]
+    finished, go_on = threading.Event(), threading.Event()
     outcomes: list[tuple[int, object]] = []
 
     def client() -> None:
@@ -152,21 +162,39 @@ def test_a_code_only_redeploy_under_load_loses_no_request(service: Run, tmp_path
             body = {"query": f"days of holiday {number}"}
             outcomes.append(http("POST", f"{service.url}/v1/collections/handbook/search", body))
 
-    clients = [threading.Thread(target=client) for _ in range(4)]
-    for thread in clients:
-        thread.start()
-    try:
-        serve = str(Path(sys.executable).with_name("serve"))
-        deploy = psutil.Popen([serve, "deploy", str(config), "-a", service.record()["dashboard"]], env=service.environ)
-        assert deploy.wait(60) == 0
-        poll(lambda: not old & {p.pid for p in service.processes("gateway")}, timeout_s=150)
-    finally:
-        finished.set()
-        for thread in clients:
-            thread.join()
-    failed = [outcome for outcome in outcomes if outcome[0] != 200]
-    assert failed == [] and len(outcomes) > 20
-    assert len(service.processes("gateway")) >= 1
+    with ThreadPoolExecutor() as threads, uploading(collection) as uploads:
+        clients = [threads.submit(client) for _ in range(2)]
+        slow_one = threads.submit(slow_upload, collection, slow, go_on)
+        try:
+            serve = str(Path(sys.executable).with_name("serve"))
+            deploy = psutil.Popen([serve, "deploy", config, "-a", service.record()["dashboard"]], env=service.environ)
+            assert deploy.wait(60) == 0
+            poll(lambda: "STOPPING" in gateway_states(service), timeout_s=120)
+            drained_s = time.monotonic() + 2 * DRAIN_S  # then the upload is all that keeps the old replica
+            poll(lambda: time.monotonic() > drained_s, timeout_s=60)
+            assert old & pids(service) and not slow_one.done()
+            go_on.set()
+            assert slow_one.result(timeout=60) == 200
+            poll(lambda: not old & pids(service), timeout_s=60)
+        finally:
+            finished.set()
+            go_on.set()
+    for each in clients:
+        each.result()
+    assert [outcome for outcome in outcomes if outcome[0] != 200] == [] and len(outcomes) > 20
+    assert uploads.failures == [] and len(uploads.acknowledged) > 20
+    assert missing_documents(collection, [*slow, *uploads.acknowledged]) == []
+    assert http("DELETE", collection)[0] == 200
+
+
+def pids(service: Run) -> set[int]:
+    return {p.pid for p in service.processes("gateway")}
+
+
+def gateway_states(service: Run) -> list[str]:
+    _, answer = http("GET", f"{service.record()['dashboard']}/api/serve/applications/")
+    gateway = answer["applications"]["ai-docs"]["deployments"].get("gateway", {})  # not there while it is deployed
+    return [replica["state"] for replica in gateway.get("replicas", [])]
 
 
 def test_stop_ends_what_a_killed_run_left_and_not_its_neighbour(
