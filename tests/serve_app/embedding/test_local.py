@@ -13,7 +13,9 @@ from tokenizers import Encoding
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import BULK_PASS_IN, LOOK_TEXTS, LocalEmbedder
 from serve_app.errors import EngineUnavailable, Overloaded
+from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Vector, VectorSpace
+from tests.serve_app.telemetry.counted import counted
 
 SOON_S = 20.0
 DIM = 4
@@ -168,3 +170,20 @@ async def test_closing_answers_those_who_wait(counting: CountingEngine, embedder
     await first
     with pytest.raises(EngineUnavailable, match="closed"):
         await embedder.embed(["late"])
+
+
+async def test_waits_and_passes_are_metered_by_lane_also_if_they_fail(counting: CountingEngine) -> None:
+    meter = Meter()
+    embedder = LocalEmbedder(counting, meter=meter)
+    await embedder.embed(["one", "now three words"])
+    counting.fails_on = {2}
+    with pytest.raises(EngineUnavailable, match="broken"):
+        await embedder.embed(["two words"], Lane.BULK)
+    await asyncio.to_thread(embedder.close)
+    lengths = counting.passes
+    assert counted(meter, "aidocs_pass_tokens_sum", counted="real") == {"": sum(map(sum, lengths))}
+    assert counted(meter, "aidocs_pass_tokens_sum", counted="padded") == {"": sum(max(p) * len(p) for p in lengths)}
+    for lane, texts in ((Lane.INTERACTIVE, 2), (Lane.BULK, 1)):
+        assert counted(meter, "aidocs_stage_seconds_count", stage="queue", lane=lane) == {"": texts}
+        assert counted(meter, "aidocs_stage_seconds_count", stage="tokenize", lane=lane) == {"": 1}
+        assert counted(meter, "aidocs_stage_seconds_count", stage="infer", lane=lane) == {"": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -12,17 +11,9 @@ from hypothesis import strategies as st
 
 from serve_app.telemetry.catalogue import CATALOGUE, PASS_TOKENS, REQUESTS, STAGE_SECONDS, Counter, Histogram
 from serve_app.telemetry.meter import Meter
+from tests.serve_app.telemetry.counted import counted
 
 SIZES = Histogram("aidocs_size_tokens", "", labels=("of",), series=(("a",), ("b",)), buckets=(1, 10, 100))
-
-
-def values(meter: Meter, name: str, **labels: str) -> Mapping[str, float]:
-    """By `le`, or "" for a series without."""
-    return {
-        sample.labels.get("le", ""): sample.value
-        for sample in meter.samples()
-        if sample.name == name and labels.items() <= sample.labels.items()
-    }
 
 
 @given(st.lists(st.floats(min_value=0, max_value=1e6)))
@@ -31,10 +22,10 @@ def test_a_bucket_counts_what_is_at_most_its_bound(observed: list[float]) -> Non
     for value in observed:
         meter.observe(SIZES, value, of="a")
     expected = {str(float(bound)): float(sum(value <= bound for value in observed)) for bound in SIZES.buckets}
-    assert values(meter, "aidocs_size_tokens_bucket", of="a") == expected | {"+Inf": len(observed)}
-    assert values(meter, "aidocs_size_tokens_count", of="a") == {"": len(observed)}
-    assert values(meter, "aidocs_size_tokens_sum", of="a")[""] == pytest.approx(sum(observed))
-    assert values(meter, "aidocs_size_tokens_count", of="b") == {"": 0}
+    assert counted(meter, "aidocs_size_tokens_bucket", of="a") == expected | {"+Inf": len(observed)}
+    assert counted(meter, "aidocs_size_tokens_count", of="a") == {"": len(observed)}
+    assert counted(meter, "aidocs_size_tokens_sum", of="a")[""] == pytest.approx(sum(observed))
+    assert counted(meter, "aidocs_size_tokens_count", of="b") == {"": 0}
 
 
 def test_every_series_is_there_before_its_first_event() -> None:
@@ -49,8 +40,8 @@ def test_a_block_is_timed_also_if_it_raises() -> None:
     with pytest.raises(RuntimeError), meter.time(STAGE_SECONDS, stage="infer", lane="bulk"):
         raise RuntimeError
     longest_s = time.perf_counter() - started_s
-    assert values(meter, "aidocs_stage_seconds_count", stage="infer", lane="bulk") == {"": 1}
-    assert 0 < values(meter, "aidocs_stage_seconds_sum", stage="infer", lane="bulk")[""] <= longest_s
+    assert counted(meter, "aidocs_stage_seconds_count", stage="infer", lane="bulk") == {"": 1}
+    assert 0 < counted(meter, "aidocs_stage_seconds_sum", stage="infer", lane="bulk")[""] <= longest_s
 
 
 def test_what_the_catalogue_does_not_know_is_a_mistake() -> None:
@@ -85,10 +76,10 @@ def test_threads_lose_no_count() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert values(meter, REQUESTS.name, route="searches", outcome="ok") == {"": 20_000}
-    assert values(meter, "aidocs_pass_tokens_bucket", counted="real")["16.0"] == 0
-    assert values(meter, "aidocs_pass_tokens_bucket", counted="real")["32.0"] == 20_000
-    assert values(meter, "aidocs_pass_tokens_sum", counted="real") == {"": 400_000}
+    assert counted(meter, REQUESTS.name, route="searches", outcome="ok") == {"": 20_000}
+    assert counted(meter, "aidocs_pass_tokens_bucket", counted="real")["16.0"] == 0
+    assert counted(meter, "aidocs_pass_tokens_bucket", counted="real")["32.0"] == 20_000
+    assert counted(meter, "aidocs_pass_tokens_sum", counted="real") == {"": 400_000}
 
 
 def test_a_meter_has_all_of_the_catalogue_that_is_counted() -> None:
