@@ -46,7 +46,7 @@ def test_every_traffic_is_a_route_of_the_metric() -> None:
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    zip((200, 404, 429, 504, 503, 500, 499), OUTCOMES, strict=True),
+    list(zip((200, 404, 429, 504, 503, 500, 499), OUTCOMES, strict=True)),
 )
 def test_an_outcome_follows_from_the_status(status: int, outcome: str) -> None:
     assert outcome_of(status) == outcome
