@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +14,13 @@ from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.redis_tier import RedisTier, connect
 from serve_app.cache.segments import Segments
-from serve_app.cache.shared_folder import size_bytes
+from serve_app.cache.shared_folder import in_shared_memory, size_bytes
 from serve_app.cache.tier import Tier
 from serve_app.cache.tiered import Tiered
 from serve_app.errors import ConfigurationError
 from serve_app.settings import MIB, CacheSettings, RedisSettings
 
 logger = logging.getLogger(__name__)
-TMPFS = Path("/dev/shm")
 SHARE_OF_FREE = 2  # a tier takes at most this part (a half) of what is free
 
 
@@ -38,7 +35,7 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> It
     if cache.l1.enabled:
         free_bytes = psutil.virtual_memory().available
         yield MemoryTier(within("l1", cache.l1.size_bytes, free_bytes, "memory"), cache.l1.ttl_s, name="l1")
-    if cache.l2.enabled and (shared := cache.l2.folder or shared_folder(data_dir)):
+    if cache.l2.enabled and (shared := cache.l2.folder or in_shared_memory(data_dir)):
         segments = open_segments("l2", shared, cache.l2.size_bytes, cache.l2.ttl_s)
         yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
     if cache.l3.enabled and redis.url:
@@ -48,15 +45,6 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> It
         folder = cache.l4.folder or data_dir / "cache"
         segments = open_segments("l4", folder, cache.l4.size_bytes, cache.l4.ttl_s)
         yield guard(LmdbTier("l4", segments), cache.l4.timeout_s)
-
-
-def shared_folder(data_dir: Path) -> Path | None:
-    """One for each user and data_dir, so that all processes of one service share it and no others do."""
-    if not os.access(TMPFS, os.W_OK):
-        logger.info("no cache in shared memory: %s is not there", TMPFS)
-        return None
-    service = hashlib.blake2b(os.fsencode(data_dir), digest_size=4).hexdigest()
-    return TMPFS / f"ai-docs-{os.geteuid()}-{service}"
 
 
 def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -13,8 +15,19 @@ import psutil
 
 from serve_app.errors import Unavailable
 
+logger = logging.getLogger(__name__)
+TMPFS = Path("/dev/shm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_POLL_S = 0.01
+
+
+def in_shared_memory(data_dir: Path) -> Path | None:
+    """One for each user and data_dir, so that all processes of one service share it and no others do."""
+    if not os.access(TMPFS, os.W_OK):
+        logger.info("no cache in shared memory: %s is not there", TMPFS)
+        return None
+    service = hashlib.blake2b(os.fsencode(data_dir), digest_size=4).hexdigest()
+    return TMPFS / f"ai-docs-{os.geteuid()}-{service}"
 
 
 @contextlib.contextmanager

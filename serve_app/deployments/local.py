@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import urllib.error
 import urllib.request
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from serve_app.cache.shared_folder import in_shared_memory
 from serve_app.deployments.local_ports import choose_ports
 from serve_app.settings import Settings
 
@@ -102,7 +104,7 @@ def end(settings: Settings, mark: str) -> None:
     if ray.is_initialized():
         ray.shutdown()
     end_marked(mark, spare=os.getpid())
-    run_file(settings).unlink(missing_ok=True)
+    forget(settings)
 
 
 def stop(settings: Settings) -> bool:
@@ -115,8 +117,15 @@ def stop(settings: Settings) -> bool:
         for process in alive:
             process.kill()
     end_marked(run["mark"], spare=os.getpid())
-    run_file(settings).unlink(missing_ok=True)
+    forget(settings)
     return True
+
+
+def forget(settings: Settings) -> None:
+    """The run's record, and its cache in shared memory, which is memory."""
+    if shared := in_shared_memory(settings.data_dir):
+        shutil.rmtree(shared, ignore_errors=True)
+    run_file(settings).unlink(missing_ok=True)
 
 
 def owner_of(run: Mapping[str, Any]) -> psutil.Process | None:

@@ -164,16 +164,14 @@ class LocalEmbedder:
         """Pass after pass, until nothing waits."""
         while rows := self._next_pass():
             try:
-                vectors = self._infer(rows)
+                for row, vector in zip(rows, self._infer(rows), strict=True):
+                    row.call.answer.vectors[row.number] = vector
+                    row.call.missing -= 1
+                    if row.call.missing == 0:
+                        settle(row.call, None)
             except Exception as error:  # whatever it was, nobody may wait for ever
                 for call in {row.call for row in rows}:
                     settle(call, error)
-                continue
-            for row, vector in zip(rows, vectors, strict=True):
-                row.call.answer.vectors[row.number] = vector
-                row.call.missing -= 1
-                if row.call.missing == 0:
-                    settle(row.call, None)
 
     def _infer(self, rows: Sequence[Row]) -> Vector:
         """One pass, whose rows are of one lane."""

@@ -28,6 +28,7 @@ def url(ray_cluster: str, model_data_dir: Path, tmp_path_factory: pytest.TempPat
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("AIDOCS_DATA_DIR", str(data_dir))
         environ.setenv("AIDOCS_EMBEDDING__PLACEMENT", "pooled")
+        environ.setenv("AIDOCS_CACHE__L2__FOLDER", str(data_dir / "shared"))
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(app(AppArguments()), name="pooled", route_prefix="/")
     yield f"http://127.0.0.1:{port}"

@@ -36,7 +36,14 @@ def test_it_answers_and_sigint_ends_all_of_it(mark: str, tmp_path: Path, model_d
         missing(f"port {PORT} (another program on this machine has it)")
     (tmp_path / "models").symlink_to(model_data_dir / "models")
     command = [str(Path(sys.executable).with_name("serve")), "run", "serve_app.main:app"]
-    settings = {"AIDOCS_DATA_DIR": str(tmp_path), "RAY_ADDRESS": "local", RUN_MARK: mark, **KEEP_MARK}
+    shared = str(tmp_path / "shared")
+    settings = {
+        "AIDOCS_DATA_DIR": str(tmp_path),
+        "AIDOCS_CACHE__L2__FOLDER": shared,
+        "RAY_ADDRESS": "local",
+        RUN_MARK: mark,
+        **KEEP_MARK,
+    }
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(command, env=os.environ | settings, cwd=REPOSITORY, stdout=log, stderr=log) as running,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cache import build
+from serve_app.cache import build, shared_folder
 from serve_app.cache.entry import Kind
 from serve_app.cache.tiered import Found
 from serve_app.errors import ConfigurationError
@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 def tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(build, "TMPFS", folder)
+    monkeypatch.setattr(shared_folder, "TMPFS", folder)
     return folder
 
 

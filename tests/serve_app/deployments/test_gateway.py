@@ -14,7 +14,7 @@ from serve_app.deployments.embedder import EmbedderDeployment
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.embedding.models import resolve_model
 from serve_app.search.release import Release
-from serve_app.settings import ApiSettings, EmbeddingSettings, Settings, StoreSettings
+from serve_app.settings import ApiSettings, CacheSettings, EmbeddingSettings, Settings, StoreSettings
 
 START_TIMEOUT_S = 25.0
 DOCUMENTS = {"documents": [{"id": "cats", "text": "Cats purr softly."}, {"id": "dogs", "text": "Dogs bark loudly."}]}
@@ -37,6 +37,7 @@ def settings_of(ray_cluster: str, tmp_path: Path, model_data_dir: Path) -> Calla
         # The store's process starts on the first call, which on a busy machine takes seconds.
         api=ApiSettings(health_timeout_s=START_TIMEOUT_S),
         store=StoreSettings(timeout_s=START_TIMEOUT_S),
+        cache=CacheSettings.model_validate({"l2": {"folder": tmp_path / "shared"}}),
     )
 
 
