@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never go to the network
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; without it a warning
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # the least; else tests of metrics wait for 10 s
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("ai-docs", deadline=None)
@@ -49,7 +50,6 @@ def ray_cluster() -> Iterator[str]:
         namespace="ai-docs",
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _system_config={"metrics_report_interval_ms": 1_000},  # the least; else tests of metrics wait for 10 s
     )
     yield str(context.address_info["address"])
     ray.shutdown()

@@ -25,6 +25,9 @@ class Replica:
         self._meter = Meter()
         start_export(self._meter.samples)
 
+    def worker_id(self) -> str:
+        return str(ray.get_runtime_context().get_worker_id())
+
     def work(self, *durations_s: float) -> None:
         for duration_s in durations_s:
             self._meter.observe(STAGE_SECONDS, duration_s, stage="infer", lane="bulk")
@@ -47,8 +50,9 @@ def scrape(name: str, **labels: str) -> dict[str, float]:
 
 def test_the_nodes_metrics_port_has_the_exact_totals_of_each_replica_as_long_as_it_lives(ray_cluster: str) -> None:
     replica: Any = ray.remote(num_cpus=0)(Replica).remote()
-    stage = {"stage": "infer", "lane": "bulk"}
-    requests = {"route": "searches", "outcome": "ok"}
+    of_replica = {"WorkerId": ray.get(replica.worker_id.remote())}
+    stage = of_replica | {"stage": "infer", "lane": "bulk"}
+    requests = of_replica | {"route": "searches", "outcome": "ok"}
     poll(lambda: scrape("ray_aidocs_requests_total", **requests) == {"": 0}, timeout_s=30)  # before the first request
     ray.get(replica.work.remote(0.004, 0.004, 0.3))
     ray.get(replica.work.remote(20))
