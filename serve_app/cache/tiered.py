@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from serve_app.cache.counters import CacheCounters
@@ -15,11 +16,12 @@ from serve_app.cache.promotion import Cost, FrequencySketch, worthwhile
 from serve_app.cache.seen import SeenKeys
 from serve_app.cache.single_flight import SingleFlight
 from serve_app.cache.tier import Clock, ImmediateTier, Tier, Usage, utc_s
+from serve_app.cache.write_behind import WriteBehind
 from serve_app.errors import PlatformError
 
 MISS = "miss"
-MAX_WRITES = 256  # under way at once behind the answers; more are dropped
 CLOSE_TIMEOUT_S = 5.0
+WRITE_PAUSE_S = 0.05  # entries gather for so long before they go to the tiers behind the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class Tiered:
         self._asked = FrequencySketch()
         self._seen = SeenKeys()
         self._flights: SingleFlight[bytes, Found] = SingleFlight()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writers = [
+            WriteBehind(partial(self._put_one, number), WRITE_PAUSE_S if number else 0)
+            for number in range(len(self._tiers))
+        ]
         self.counters = CacheCounters()
 
     def get_now(self, kind: Kind, key: bytes) -> Found | None:
@@ -79,7 +84,7 @@ class Tiered:
         await self._put({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
     def put_soon(self, kind: Kind, payloads: Mapping[bytes, bytes]) -> None:
-        """As `put_many`, without waiting; left out where MAX_WRITES are under way."""
+        """As `put_many`, without waiting; a tier that is too slow for all that comes leaves some out."""
         self._put_later({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
     async def get_or_compute(self, kind: Kind, key: bytes, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> Found:
@@ -157,25 +162,21 @@ class Tiered:
                 self._put_later(worthy, range(nearer, nearer + 1))
 
     def _put_later(self, entries: Mapping[bytes, Entry], numbers: range) -> None:
-        if not numbers:
-            return
-        if len(self._writes) >= MAX_WRITES:
-            self.counters.writes_dropped += 1
-            return
-        task = asyncio.get_running_loop().create_task(self._put(entries, numbers))
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        for number in numbers:
+            if not self._writers[number].add(entries):
+                self.counters.writes_dropped += len(entries)
 
     async def _put(self, entries: Mapping[bytes, Entry], numbers: range) -> None:
-        await asyncio.gather(*(self._put_one(entries, number) for number in numbers))
+        await asyncio.gather(*(self._put_one(number, entries) for number in numbers))
 
-    async def _put_one(self, entries: Mapping[bytes, Entry], number: int) -> None:
+    async def _put_one(self, number: int, entries: Mapping[bytes, Entry]) -> None:
         started_s = time.perf_counter()
         await self._tiers[number].put_many(entries)
         self._costs[number].observe_put((time.perf_counter() - started_s) / max(1, len(entries)))
 
     async def clear(self) -> None:
         """Forget everything, in every tier. Raises Unavailable if one of them could not."""
+        await self.flush(CLOSE_TIMEOUT_S)
         await asyncio.gather(*(tier.clear() for tier in self._tiers))
 
     async def usage(self) -> dict[str, Usage | PlatformError]:
@@ -188,10 +189,11 @@ class Tiered:
             usage[tier.name] = answer
         return usage
 
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Until every tier has what was put soon."""
+        await asyncio.gather(*(writer.flush(timeout_s) for writer in self._writers))
+
     async def close(self) -> None:
-        """Writes under way are given CLOSE_TIMEOUT_S."""
-        if self._writes:
-            _, late = await asyncio.wait(self._writes, timeout=CLOSE_TIMEOUT_S)
-            for task in late:
-                task.cancel()
+        """What waits to be written is written, if that is quick."""
+        await self.flush(CLOSE_TIMEOUT_S)
         await asyncio.gather(*(tier.close() for tier in self._tiers))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from serve_app.cache import tiered
 from serve_app.cache.breaker import GuardedTier, guard
 from serve_app.cache.entry import Kind
 from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
@@ -23,6 +26,13 @@ from tests.serve_app.cache.test_breaker import FailingTier
 NAMES = st.integers(0, 12)
 PAYLOADS = st.builds(lambda letter, size: letter * size, st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 9_000))
 KIND = Kind.RESULT
+
+
+@pytest.fixture(autouse=True, scope="module")
+def write_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiered, "WRITE_PAUSE_S", 0)
+        yield
 
 
 class TieredAgainstModel(RuleBasedStateMachine):
@@ -53,8 +63,7 @@ class TieredAgainstModel(RuleBasedStateMachine):
     def _run(self, work: object) -> object:
         async def run() -> object:
             answer = await work  # type: ignore[misc]
-            while self._cache._writes:
-                await asyncio.wait(self._cache._writes)
+            await self._cache.flush()
             return answer
 
         return self._loop.run_until_complete(run())
