@@ -18,7 +18,7 @@ from serve_app.types import Vector
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_PASS_TOKENS_PER_THREAD = 2_048
 GPU_PASS_TOKENS = 1_000_000  # the setting decides
-CPU_PASS_OVERHEAD_TOKENS = 24  # as OpenVINO on the same machine: the weights are read once
+CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
 GPU_PASS_OVERHEAD_TOKENS = 2_000  # a pass of few tokens waits for its kernels to be started
 
 
