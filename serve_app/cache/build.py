@@ -12,7 +12,6 @@ import psutil
 from serve_app.cache.breaker import guard
 from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
 from serve_app.cache.memory import MemoryTier
-from serve_app.cache.redis_tier import RedisTier, connect
 from serve_app.cache.segments import Segments
 from serve_app.cache.shared_folder import in_shared_memory, size_bytes
 from serve_app.cache.tier import Tier
@@ -39,6 +38,8 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> It
         segments = open_segments("l2", shared, cache.l2.size_bytes, cache.l2.ttl_s)
         yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
     if cache.l3.enabled and redis.url:
+        from serve_app.cache.redis_tier import RedisTier, connect  # the library takes 0.1 s to import
+
         client = connect(redis.url.get_secret_value(), redis.timeout_s)
         yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s)
     if cache.l4.enabled:

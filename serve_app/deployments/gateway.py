@@ -1,4 +1,4 @@
-"""The gateway replica: HTTP in, everything else behind it. Lifecycle and wiring only; the work is in the domain."""
+"""The gateway deployment as Serve sees it. Light to import: whoever deploys it has no use for what a replica has."""
 
 from __future__ import annotations
 
@@ -6,72 +6,24 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.api.app import build_app
-from serve_app.api.services import wire
-from serve_app.cache.build import open_cache
-from serve_app.deployments.embedder import PooledEmbedder
-from serve_app.deployments.metrics import cache_samples, start_export
-from serve_app.deployments.store import connect_store
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
-from serve_app.embedding.models import resolve_model
-from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.ports import Embedder
-from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
 from serve_app.settings import Settings
-from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.telemetry.meter import Meter
 
 
 class GatewayDeployment:
-    """Raises at construction if the engine cannot be loaded, so that a rollout stops before it takes traffic.
+    """Raises at construction what GatewayReplica raises, so that a rollout stops before it takes traffic.
 
-    pool: the embedders' handle where placement is `pooled`; None loads the engine into this replica.
     version: changes nothing here; another value makes Serve roll the replicas (RAY_NOTES, golden rule 6).
     """
 
     def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None = None, version: str = "") -> None:
-        self._local: LocalEmbedder | None = None
-        embedder: Embedder
-        precision: str
-        meter = Meter()
-        if pool is None:
-            engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-            embedder = self._local = LocalEmbedder(engine, settings.batching.max_waiting, meter)
-            tokenizer, precision = engine.tokenizer, engine.precision
-        else:
-            model = resolve_model(settings.embedding, settings.data_dir)
-            pooled = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
-            embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
-            tokenizer, precision = load_tokenizer(model), settings.embedding.precision
-        store = connect_store(settings)
-        cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
-        self._embedder = embedder
-        self._services = wire(
-            settings,
-            embedder=embedder,
-            tokenizer=tokenizer,
-            sparse=Bm25SparseEncoder(),
-            store=store,
-            precision=precision,
-            cache=cache,
-            checks={"engine": self._check_engine, "store": store.check},
-            meter=meter,
-        )
-        start_export(meter.samples, lambda: cache_samples(cache.counters))
+        from serve_app.deployments.gateway_replica import GatewayReplica  # a second, in the replica only
+
+        self._replica = GatewayReplica(settings, pool)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve in the replica, after the constructor."""
-        return build_app(self._services)
-
-    async def _check_engine(self) -> None:
-        if self._local is not None:
-            await self._local.check()
-        else:
-            await self._embedder.embed(["health"])
+        return self._replica.app()
 
     async def check_health(self) -> None:
-        """Serve replaces the replica when this raises. The engine is the replica's own and a new replica would help;
-        the store is not (a dead store must not take every gateway with it): `/health/ready` tells of that one."""
-        if self._local is not None:
-            await self._local.check()
+        """Serve replaces the replica when this raises."""
+        await self._replica.check_health()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYet
 
+from serve_app.deployments.local_ports import free_port
 from tests.services import require
 
 START_TIMEOUT_S = 20.0
@@ -55,16 +55,6 @@ class RedisServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(timeout=10)
-
-
-def free_port() -> int:
-    """Below 50,000, so that a cluster's bus port, 10,000 above, exists."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
 
 
 @contextlib.contextmanager

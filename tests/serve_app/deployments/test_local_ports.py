@@ -53,9 +53,12 @@ def test_a_taken_port_is_refused_with_what_to_do() -> None:
     local_ports.require_free("127.0.0.1", port)
 
 
-def test_a_free_port_can_be_taken() -> None:
-    with closing(socket.create_server(("127.0.0.1", local_ports.free_port()))) as server:
-        assert port_of(server) > 0
+def test_free_ports_differ_and_are_none_that_the_system_gives_away() -> None:
+    ports = local_ports.free_ports(50)
+    with listener() as server:
+        assert len(set(ports)) == 50 and max(ports) < port_of(server)
+    with closing(socket.create_server(("", ports[0]))):
+        assert not local_ports.is_free("", ports[0])
 
 
 def test_a_block_with_one_taken_port_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +78,7 @@ def test_every_port_is_chosen_and_the_replicas_have_a_block_for_each_protocol(en
     http, grpc = (range(int(environ[least]), int(environ[most]) + 1) for least, most in BOUNDS)
     assert len(http) == len(grpc) == BLOCK_PORTS and not set(http) & set(grpc)
     for block in (http, grpc):
-        assert local_ports.LOWEST_PORT <= block[0] < block[-1] < local_ports.HIGHEST_PORT
+        assert block[0] in local_ports.BLOCKS
 
 
 def test_what_the_user_has_set_stays_and_one_bound_gets_no_other_of_ours(environ: dict[str, str]) -> None:
