@@ -2,19 +2,19 @@
 
     python -m tests.bench.load http://127.0.0.1:8000/v1/… bodies.jsonl --clients 32 --seconds 5
 
-Prints JSON: requests, errors, requests_per_s, p50_ms, p95_ms, p99_ms. Loopback only; ends by itself.
+Each body is sent once: answers come from no cache. Prints JSON: requests, errors, requests_per_s, p50_ms, p95_ms,
+p99_ms. Loopback only; ends by itself, also when the bodies do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -57,15 +57,15 @@ async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -
     )
     latencies_ms: list[float] = []
     errors = 0
-    supply: Iterator[bytes] = itertools.cycle(bodies)
+    supply = iter(bodies)
     deadline_s = time.perf_counter() + seconds
 
     async def client() -> None:
         nonlocal errors
         connection = Client(parts.hostname or "", parts.port or 80, head)
         await connection.connect()
-        while (started_s := time.perf_counter()) < deadline_s:
-            status = await connection.post(next(supply))
+        while (started_s := time.perf_counter()) < deadline_s and (body := next(supply, None)) is not None:
+            status = await connection.post(body)
             latencies_ms.append((time.perf_counter() - started_s) * 1e3)
             errors += status != 200
         connection.close()
@@ -87,10 +87,11 @@ def summarise(latencies_ms: Sequence[float], errors: int, elapsed_s: float) -> d
     }
 
 
-def load(url: str, bodies: Path, *, clients: int, seconds: float) -> dict[str, Any]:
-    """Run this module in a process of its own, so that the client's work is not the server's."""
+def load(url: str, bodies: Path, *, clients: int, seconds: float, skip: int = 0) -> dict[str, Any]:
+    """Run this module in a process of its own, so that the client's work is not the server's. skip: bodies that were
+    sent before."""
     command = [sys.executable, "-m", "tests.bench.load", url, str(bodies)]
-    command += ["--clients", str(clients), "--seconds", str(seconds)]
+    command += ["--clients", str(clients), "--seconds", str(seconds), "--skip", str(skip)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     if result["errors"]:
@@ -99,9 +100,13 @@ def load(url: str, bodies: Path, *, clients: int, seconds: float) -> dict[str, A
 
 
 def main(
-    url: str, bodies: Path, clients: Annotated[int, typer.Option()] = 32, seconds: Annotated[float, typer.Option()] = 5
+    url: str,
+    bodies: Path,
+    clients: Annotated[int, typer.Option()] = 32,
+    seconds: Annotated[float, typer.Option()] = 5,
+    skip: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    lines = bodies.read_bytes().splitlines()
+    lines = bodies.read_bytes().splitlines()[skip:]
     print(json.dumps(asyncio.run(run(url, lines, clients, seconds))))
 
 
