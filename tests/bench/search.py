@@ -41,7 +41,8 @@ TARGET = 2.0
 
 
 def compare(settings: Settings, document_count: int, rounds: int, tell: Console) -> list[Comparison]:
-    """Hybrid searches per second, each query asked once, CLIENTS at once; and the peer's time over ours at one client."""
+    """Hybrid searches per second, CLIENTS at once, and the peer's time over ours at one client. Each query is asked
+    once."""
     source = documents(document_count)
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
         ours_dir, peer_dir = Path(folder, "ours"), Path(folder, "peer")
