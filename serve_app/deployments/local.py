@@ -38,7 +38,7 @@ HIGH_THROUGHPUT = {
 # Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it
 # is the user's choice for all of them (README), and off where nothing is said.
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
-# Ray would wait for its dashboard before it starts its node: 3 s. local_start.py waits for it when all else is started.
+# Ray would wait for its dashboard before it starts its node: 3 s. local_start.py waits for it last.
 NO_WAIT_FOR_DASHBOARD = {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"}
 # Titles that Ray gives its processes would be written over their environment, and the mark with it.
 KEEP_MARK = {"SPT_NOENV": "1"}

@@ -33,9 +33,9 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
         started_s = time.monotonic()
         from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
 
-        local_start.start(settings, application, partial(note_run, settings, mark))
+        dashboard = local_start.start(settings, application, partial(note_run, settings, mark))
         listen(stopped)  # again: Ray has put its own handler in place
-        local_start.wait_until_ready(settings, stopped)
+        local_start.wait_until_ready(settings, dashboard, stopped)
         tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
         stopped.wait()
         tell("stopping")

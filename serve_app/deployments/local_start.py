@@ -28,9 +28,9 @@ APP_NAME = "ai-docs"
 DASHBOARD_PORT = 8265  # where Ray's commands look by default
 
 
-def start(settings: Settings, application: Callable[[], Application], note: Callable[..., None]) -> None:
-    """Deploys the application, which is not ready yet. `note` is told `dashboard`, its URL, and `ray_address`.
-    Raises Unavailable if the dashboard does not come up."""
+def start(settings: Settings, application: Callable[[], Application], note: Callable[..., None]) -> str:
+    """Deploys the application. Neither it nor the dashboard, whose URL is returned, is ready yet: wait_until_ready.
+    `note` is told `dashboard` and `ray_address`."""
     with ThreadPoolExecutor(2) as aside:
         graph = aside.submit(application)
         dashboard = start_ray()
@@ -40,9 +40,9 @@ def start(settings: Settings, application: Callable[[], Application], note: Call
         connect_store(settings)
         while not (proxies.done() or serve_controller_exists()):
             time.sleep(0.05)  # a poll, which ends with the future at the latest
-        wait_until(lambda: answers(f"{dashboard}/api/version"), "Ray's dashboard", threading.Event())
         deploy(graph.result())
         proxies.result()
+    return dashboard
 
 
 def start_ray() -> str:
@@ -82,24 +82,29 @@ def deploy(application: Application) -> None:
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def wait_until_ready(settings: Settings, stopped: threading.Event) -> None:
+def wait_until_ready(settings: Settings, dashboard: str, stopped: threading.Event) -> None:
     """Or until `stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
-    wait_until(lambda: is_ready(settings) or has_failed(), url(settings), stopped)
+    wait_until(lambda: is_ready(settings), url(settings), stopped)
+    wait_until(lambda: answers(f"{dashboard}/api/version"), "Ray's dashboard", stopped)
 
 
 def wait_until(done: Callable[[], bool], what: str, stopped: threading.Event) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+    now_s = time.monotonic()
+    deadline_s, ask_serve_s = now_s + START_TIMEOUT_S, now_s
     while not (stopped.is_set() or done()):
-        if time.monotonic() > deadline_s:
+        now_s = time.monotonic()
+        if now_s > deadline_s:
             raise Unavailable(f"{what} was not ready within {START_TIMEOUT_S:g} s")
+        if now_s > ask_serve_s:  # seldom: the controller has a start to make
+            raise_if_failed()
+            ask_serve_s = now_s + 1.0
         stopped.wait(0.1)
 
 
-def has_failed() -> bool:
-    """Raises Unavailable, if so."""
+def raise_if_failed() -> None:
+    """Raises Unavailable if Serve has given the application up."""
     from ray import serve
 
     application = serve.status().applications.get(APP_NAME)
     if application is not None and application.status == "DEPLOY_FAILED":
         raise Unavailable(f"Serve could not deploy the application: {application.message}")
-    return False

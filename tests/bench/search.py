@@ -119,8 +119,8 @@ def both_running(settings: Settings, peer_dir: Path, space: VectorSpace) -> Iter
     try:
         from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
 
-        local_start.start(settings, application, partial(local.note_run, settings, mark))
-        local_start.wait_until_ready(settings, threading.Event())
+        dashboard = local_start.start(settings, application, partial(local.note_run, settings, mark))
+        local_start.wait_until_ready(settings, dashboard, threading.Event())
         from ray import serve
 
         from tests.bench.three_deployments import build
