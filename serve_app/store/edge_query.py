@@ -28,6 +28,7 @@ from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQue
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
+MAX_EQUAL_RANKS = 8  # passages to which RRF gives one score: as a rule two, of the same place in either list
 MAX_QUERIES_AT_ONCE = 4  # in one call into the shard, which holds the GIL; more were not faster
 
 
@@ -59,15 +60,34 @@ def _fault(space: VectorSpace, query: StoreQuery) -> PlatformError | None:
 def _search_together(shard: edge.EdgeShard, queries: Sequence[StoreQuery]) -> list[tuple[Hit, ...] | PlatformError]:
     try:
         with edge_errors():
-            requests = [_request(query, query.limit, query.offset, HIT_FIELDS) for query in queries]
-            found = shard.query_batch(edge.QueryBatchRequest(requests))
-        return [tuple(_hit(point) for point in points) for points in found]
+            found = shard.query_batch(edge.QueryBatchRequest([_page_request(query) for query in queries]))
+        return [tuple(map(_hit, _page(query, points))) for query, points in zip(queries, found, strict=True)]
     except StoreBroken:
         raise
     except PlatformError as error:
         if len(queries) == 1:
             return [error]
     return [hits for query in queries for hits in _search_together(shard, [query])]  # so that only its own fails
+
+
+def _page_request(query: StoreQuery) -> edge.QueryRequest:
+    if _has_ties(query):
+        return _request(query, query.offset + query.limit + MAX_EQUAL_RANKS, 0, HIT_FIELDS)
+    return _request(query, query.limit, query.offset, HIT_FIELDS)
+
+
+def _page(query: StoreQuery, points: Sequence[edge.ScoredPoint]) -> Sequence[edge.ScoredPoint]:
+    return _in_order(points)[query.offset :][: query.limit] if _has_ties(query) else points
+
+
+def _has_ties(query: StoreQuery) -> bool:
+    """Edge puts what RRF finds equal in another order each time, and a hit would be on two pages or on none."""
+    hybrid = query.dense is not None and query.sparse is not None
+    return hybrid and query.fusion.method is FusionMethod.RRF and query.diversity is None
+
+
+def _in_order(points: Sequence[edge.ScoredPoint]) -> list[edge.ScoredPoint]:
+    return sorted(points, key=lambda point: (-point.score, str(point.id)))
 
 
 def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]) -> StoreResult | PlatformError:
@@ -107,6 +127,7 @@ def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | P
         while True:
             with edge_errors():
                 found = shard.query(_request(query, candidates, 0, (query.group_by,)))
+            found = _in_order(found) if _has_ties(query) else found
             kept = first_of_each(values_at(point.payload or {}, query.group_by) for point in found)
             if len(kept) >= wanted or len(found) < candidates or candidates >= most:
                 break
