@@ -22,8 +22,11 @@ async def test_pages_of_equal_reciprocal_ranks_hold_each_hit_once(folder: Path, 
     chance = random.Random(1)
     store = EdgeStore.open(folder, StoreSettings())
     try:
-        await store.write(SCOPE, SPACE, [document(f"d{i}", " ".join(chance.choices(WORDS, k=12))) for i in range(200)])
-        asked = query("word1 word2 word3 word4", fusion=Fusion(FusionMethod.RRF, 60), group_by=group_by, limit=DEPTH)
+        await store.write(SCOPE, SPACE, [document(f"d{i}", " ".join(chance.choices(WORDS, k=12))) for i in range(400)])
+        # The two retrievers are asked for different words, so that most ranks are held by two passages.
+        other = query("word200 word201 word202", "sparse").sparse
+        asked = replace(query("word1 word2"), sparse=other, fusion=Fusion(FusionMethod.RRF, 60), group_by=group_by)
+        asked = replace(asked, limit=DEPTH)
         whole = (await ask(store, asked)).hits
         assert len({hit.score for hit in whole}) < len(whole)  # else it would show nothing
         for offset in range(0, DEPTH, PAGE):
