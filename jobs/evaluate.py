@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,7 @@ def evaluate(
             require_writable(json_file)
     except (InvalidInput, ConfigurationError) as error:
         fail(error, USAGE)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the store's folder goes too
     try:
         with Steps() as steps:
             rankings, failed = asyncio.run(rank(judged, settings, profile, steps.advance))

@@ -40,7 +40,7 @@ def main(
     comparisons: list[Comparison] = []
     if not only or Part.ENGINE in only:
         with terminal.status("engine"):
-            comparisons += engine.compare(settings, ["fp32", "bf16", "int8"], rounds)
+            comparisons += engine.compare(settings, rounds)
     if not only or Part.SEARCH in only:
         comparisons += search.compare(settings, documents, rounds, terminal)
     if not only or Part.CACHE in only:

@@ -22,6 +22,7 @@ from tests.bench.corpus import passages
 from tests.bench.rounds import Comparison, Series, interleave
 
 PASSAGES = 64
+PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "torch": ("fp32", "bf16")}
 TARGETS = {"int8": 5.0, "bf16": 3.5}
 
 
@@ -50,8 +51,10 @@ class Contender:
         self._process.communicate(timeout=30)
 
 
-def compare(settings: Settings, precisions: Sequence[str], rounds: int) -> list[Comparison]:
-    """Tokens per second of each precision over those of sentence-transformers; tokens as the model counts them."""
+def compare(settings: Settings, rounds: int) -> list[Comparison]:
+    """Tokens per second of each of the engine's precisions over those of sentence-transformers; tokens as the model
+    counts them."""
+    precisions = PRECISIONS[settings.embedding.engine]
     tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
     texts = passages(PASSAGES, tokenizer)
     tokens = sum(min(len(tokenizer.token_spans(text)) + 2, tokenizer.max_tokens) for text in texts)

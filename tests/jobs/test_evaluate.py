@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,21 @@ def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -
     assert done.exit_code == 2
     assert "/dev/null/rows.jsonl cannot be written: Not a directory" in " ".join(done.stderr.split())
     assert "indexing" not in done.stderr
+
+
+def test_a_run_that_is_told_to_end_takes_its_store_away(cranfield: Path, model_data_dir: Path, tmp_path: Path) -> None:
+    environ = os.environ | {"AIDOCS_DATA_DIR": str(model_data_dir), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "jobs.evaluate", "--dataset", str(cranfield)]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stderr is not None
+            assert "indexing: " in run.stderr.readline()  # some seconds in
+            assert list(tmp_path.glob("ai-docs-evaluate-*"))
+            run.terminate()
+            assert run.wait(timeout=60) != 0
+        finally:
+            run.kill()
+    assert not list(tmp_path.glob("ai-docs-evaluate-*"))
 
 
 def test_help_has_examples() -> None:
