@@ -6,9 +6,7 @@ with AIDOCS_ and is none of these stops the start.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from serve_app.environment import explain, require_known
 from serve_app.errors import ConfigurationError
 from serve_app.types import Fusion, FusionMethod
 
@@ -219,7 +218,13 @@ class AuthSettings(Section):
 class Settings(BaseSettings):
     """Raises pydantic's ValidationError; `load_settings` turns it into a ConfigurationError for people."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,  # it has the secrets, and a traceback shows it
+    )
 
     data_dir: Path = Field(Path("~/.local/share/ai-docs"), validate_default=True)
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -278,36 +283,10 @@ def load_settings() -> Settings:
     """Settings from the environment. Raises ConfigurationError on a misspelt name or a value that cannot be."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
-            require_known(name)
+            require_known(name, Settings, PREFIX, free_form=f"{PREFIX}SEARCH__PROFILES__")
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigurationError(explain(error)) from error
+        raise ConfigurationError(explain(error, Settings, PREFIX)) from error
     except SettingsError as error:  # a section that is not JSON
         raise ConfigurationError(f"{error}: a section's own variable takes a JSON object") from error
-
-
-def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
-    """Every environment variable that means something; a section's own name takes a JSON object."""
-    for name, field in model.model_fields.items():
-        full = prefix + name.upper()
-        yield full
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from setting_names(field.annotation, full + "__")
-
-
-def require_known(name: str) -> None:
-    known = set(setting_names())
-    free_form = f"{PREFIX}SEARCH__PROFILES__"  # below it the user names the keys
-    if name.upper() in known or name.upper().startswith(free_form):
-        return
-    nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
-    raise ConfigurationError(f"{name} is not a setting; the nearest is {nearest[0]}")
-
-
-def explain(error: ValidationError) -> str:
-    """One line per wrong value, named as the environment variable that carries it."""
-    return "; ".join(
-        f"{PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg']}"
-        for item in error.errors()
-    )

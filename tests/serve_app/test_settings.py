@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
 
+from serve_app.environment import setting_fields
 from serve_app.errors import ConfigurationError
-from serve_app.settings import load_settings, setting_names
+from serve_app.settings import PREFIX, Settings, load_settings
 
 
 def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,32 @@ def test_secrets_are_not_bound_to_deployments(monkeypatch: pytest.MonkeyPatch) -
     assert bound.with_secrets() == settings
 
 
+SECRETS = {"AIDOCS_STORE__API_KEY": "hush", "AIDOCS_REDIS__URL": "redis://:hush@host"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (SECRETS | {"AIDOCS_SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S": "40"}, "the longest request"),
+        (SECRETS | {"AIDOCS_SEARCH__DEFAULT_PROFILE": "typo"}, "AIDOCS_SEARCH: "),
+        ({"AIDOCS_REDIS": '"redis://:hush@host"'}, "AIDOCS_REDIS: "),
+        ({"AIDOCS_REDIS": '["redis://:hush@host"]'}, "AIDOCS_REDIS: "),
+        ({"AIDOCS_REDIS": "redis://:hush@host"}, "JSON object"),
+        ({"AIDOCS_REDIS": '{"url": ["hush"]}'}, "AIDOCS_REDIS__URL: "),
+        ({"AIDOCS_STORE": '{"api_key": 7583}'}, "AIDOCS_STORE__API_KEY: "),
+        ({"AIDOCS_STORE": '{"api_kye": "hush"}'}, "AIDOCS_STORE__API_KYE: "),
+    ],
+)
+def test_no_error_shows_a_secret(variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+    assert said in str(refused.value)
+    logged = "".join(traceback.format_exception(refused.value))
+    assert "hush" not in logged and "7583" not in logged
+
+
 def test_every_setting_has_one_name() -> None:
-    names = list(setting_names())
+    names = [name for name, _ in setting_fields(Settings, PREFIX)]
     assert len(names) == len(set(names)) > 50
