@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from serve_app.errors import Unavailable
@@ -20,7 +21,8 @@ class Flight(Generic[Out]):
 
 class SingleFlight(Generic[Key, Out]):
     """One task per key. A caller that leaves does not disturb the others; the last that leaves cancels the work. The
-    work's result, or its error, reaches everyone who waits. Belongs to one event loop."""
+    work's result, or its error, reaches everyone who waits. The work belongs to nobody: it sees no caller's context
+    variables, so no caller's deadline. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._flights: dict[Key, Flight[Out]] = {}
@@ -31,7 +33,7 @@ class SingleFlight(Generic[Key, Out]):
     async def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Out]]) -> Out:
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = Flight(asyncio.get_running_loop().create_task(work()))
+            flight = self._flights[key] = Flight(asyncio.get_running_loop().create_task(work(), context=Context()))
             flight.task.add_done_callback(lambda _: self._landed(key, flight))
         flight.callers += 1
         try:

@@ -14,7 +14,6 @@ from serve_app.errors import InvalidInput, PlatformError
 from serve_app.ports import Embedder, SparseEncoder, VectorStore
 from serve_app.search.batcher import BatchLimits, MicroBatcher
 from serve_app.search.content import encode_result
-from serve_app.search.deadline import deadline
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings
 from serve_app.telemetry.catalogue import STAGE_SECONDS
@@ -68,12 +67,11 @@ class Searcher:
         return SearchAnswer(found.payload, self._release, took_ms, found.tier)
 
     async def _compute(self, scope: Scope, request: SearchRequest) -> bytes:
-        with deadline(None):  # others may have joined; when the last of them leaves it is cancelled
-            query = await self._to_store_query(scope, request)
-            with self._meter.time(STAGE_SECONDS, stage="search", lane=Lane.INTERACTIVE):
-                result = await self._queries.submit(query)
-            with self._meter.time(STAGE_SECONDS, stage="serialise", lane=Lane.INTERACTIVE):
-                return encode_result(result)
+        query = await self._to_store_query(scope, request)
+        with self._meter.time(STAGE_SECONDS, stage="search", lane=Lane.INTERACTIVE):
+            result = await self._queries.submit(query)
+        with self._meter.time(STAGE_SECONDS, stage="serialise", lane=Lane.INTERACTIVE):
+            return encode_result(result)
 
     async def search_batch(
         self, principal: Principal, requests: Sequence[SearchRequest]
