@@ -51,6 +51,6 @@ def scrolled(
 
 def scroll_start(cursor: str | None) -> str | None:
     try:
-        return cursor and str(uuid.UUID(cursor))
+        return None if cursor is None else str(uuid.UUID(cursor))
     except ValueError:
-        raise InvalidInput(f"{cursor!r} is not a cursor; pass the one of the page before") from None
+        raise InvalidInput(f"{str(cursor)[:80]!r} is not a cursor; pass the one of the page before") from None

@@ -141,10 +141,11 @@ class VectorStoreContract(VectorQueryContract):
 
     async def test_a_cursor_of_nowhere_is_refused(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
-        with pytest.raises(InvalidInput, match="cursor"):
-            await store.scroll(SCOPE, cursor="nonsense")
-        with pytest.raises(InvalidInput, match="cursor"):
-            await store.listing(SCOPE, cursor="nonsense")
+        for cursor in ("nonsense", ""):
+            with pytest.raises(InvalidInput, match="cursor"):
+                await store.scroll(SCOPE, cursor=cursor)
+            with pytest.raises(InvalidInput, match="cursor"):
+                await store.listing(SCOPE, cursor=cursor)
 
     async def test_count_with_filter(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)

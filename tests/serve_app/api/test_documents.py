@@ -164,7 +164,9 @@ async def test_listing_gives_every_document_once(client: httpx.AsyncClient) -> N
     assert page["documents"] == [listed]
 
 
-@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 201}, {"limit": "x"}, {"cursor": "nowhere"}])
+@pytest.mark.parametrize(
+    "params", [{"limit": 0}, {"limit": 201}, {"limit": "x"}, {"cursor": "nowhere"}, {"cursor": ""}]
+)
 async def test_listing_beyond_bounds(client: httpx.AsyncClient, params: dict[str, Any]) -> None:
     await put(client, KEYS)
     response = await client.get(DOCUMENTS, params=params)
