@@ -3,7 +3,9 @@
     boot       of the machine's run that filled the folder
     current    <Qd generation, made at>   mapped by every process: a rotation elsewhere is seen by reading memory
     lock       held (flock) by whoever rotates
-    7.lmdb     the generation that is written; 6.lmdb the one before, read only; each at most half of the limit
+    7.lmdb     the generation that is written; 6.lmdb the one before, read only; each at most half of the limit.
+               Its map's size is in it: that of the process that made it, taken over by the others, for LMDB lets
+               nobody read what lies beyond his own map
 
 A full or old generation is followed by the next one, and the one before it goes. What is still read there is written
 again into the new one, so it is what nobody asks for that is lost (the second chance of Corbató's CLOCK, 1968). LMDB
@@ -80,6 +82,8 @@ class Segments:
                 self._replace_all()
             elif now_s - CURRENT.unpack_from(self._current)[1] > self._ttl_s:
                 self._rotate()  # so that what has expired leaves the disk as well
+            elif used_bytes(self._open[0][1]) > self._segment_bytes:
+                self._rotate()  # made by a process with a higher limit
             largest = self._segment_bytes // MAX_SHARE
             contents = ((key, encode(key, entry.until(now_s + self._ttl_s))) for key, entry in entries.items())
             self._write({key: content if len(content) <= largest else NOTHING for key, content in contents})
@@ -167,9 +171,10 @@ class Segments:
 
     def _environment(self, generation: int) -> lmdb.Environment:
         path = self._folder / f"{generation}.lmdb"
+        is_made = path.exists() and path.stat().st_size > 0
         environment = lmdb.open(
             str(path),
-            map_size=self._segment_bytes,
+            map_size=0 if is_made else self._segment_bytes,  # 0: as it was made
             subdir=False,
             sync=False,
             readahead=False,
@@ -178,7 +183,7 @@ class Segments:
             max_spare_txns=4,
         )
         environment.reader_check()  # places that killed processes left
-        if path.stat().st_size < environment.stat()["psize"] * (environment.info()["last_pgno"] + 1):
+        if path.stat().st_size < used_bytes(environment):
             environment.close()
             raise lmdb.CorruptedError("the file is cut off")  # reading it would end this process (SIGBUS)
         return environment
@@ -202,6 +207,10 @@ def map_current(folder: Path, now_s: float) -> mmap.mmap:
         path.write_bytes(CURRENT.pack(max(numbers, default=0) + 1, now_s))
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), CURRENT.size)
+
+
+def used_bytes(environment: lmdb.Environment) -> int:
+    return int(environment.stat()["psize"] * (environment.info()["last_pgno"] + 1))
 
 
 def read(environment: lmdb.Environment, keys: Sequence[bytes], now_s: float) -> dict[bytes, Entry | None]:

@@ -37,12 +37,12 @@ class TestLmdbTier(CacheTierContract):
         await tier.close()
 
 
-def child(code: str, *arguments: object) -> subprocess.Popen[str]:
+def child(code: str, *arguments: object, limit_bytes: int = MIB) -> subprocess.Popen[str]:
     """A process that has `segments` on the folder named first."""
     start = (
         "import sys, pathlib\nfrom serve_app.cache.segments import Segments\n"
         "from tests.contracts.cache_tier import entry, key\n"
-        f"segments = Segments(pathlib.Path(sys.argv[1]), {MIB}, {TTL_S})\n"
+        f"segments = Segments(pathlib.Path(sys.argv[1]), {limit_bytes}, {TTL_S})\n"
     )
     command = [sys.executable, "-c", start + code, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -72,6 +72,34 @@ def test_processes_that_fill_it_together_stay_within_its_size(tmp_path: Path) ->
     assert segments.usage().bytes <= MIB
     found, _ = segments.get_many([key((who, 899)) for who in "ab"])
     assert {e.payload for e in found.values()} == {b"899" * 300}
+
+
+@pytest.mark.parametrize("first_bytes", [MIB, 8 * MIB])
+def test_processes_of_different_limits_share_it(tmp_path: Path, first_bytes: int) -> None:
+    """As where one started on a fuller disk: each sees what the other puts, and keeps to its own limit."""
+    folder = tmp_path / "cache"
+    if first_bytes == MIB:
+        small = Segments(folder, MIB, TTL_S)
+    code = (
+        "segments.put_many({key(n): entry(bytes(1000)) for n in range(2000)})\n"
+        "print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    print(len(segments.get_many([key(sys.argv[2])])[0]), flush=True)\n"
+    )
+    with child(code, folder, "of the small one", limit_bytes=8 * MIB) as large:
+        assert large.stdin is not None and large.stdout is not None and large.stdout.readline() == "ready\n"
+        if first_bytes == 8 * MIB:
+            small = Segments(folder, MIB, TTL_S)
+        assert len(small.get_many([key(n) for n in range(2_000)])[0]) > 100
+        for n in range(2_000, 4_000, 100):
+            small.put_many({key(n): entry(bytes(1_000)) for n in range(n, n + 100)})
+        small.put_many({key("of the small one"): entry(b"x")})
+        assert small.usage().bytes <= MIB
+        large.stdin.write("\n")
+        large.stdin.flush()
+        assert large.stdout.readline() == "1\n"
+        large.stdin.close()
+    assert large.returncode == 0
 
 
 def test_a_writer_that_is_killed_leaves_a_cache_that_works(tmp_path: Path) -> None:
