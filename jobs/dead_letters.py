@@ -20,13 +20,14 @@ def default_path(data_dir: Path, collection: str, now: datetime) -> Path:
 
 
 class DeadLetterFile:
-    """Use as a context. Appends to what is there; a file that stays empty is taken away at the end."""
+    """Use as a context. Appends to what is there; a file made here that stays empty is taken away at the end."""
 
     def __init__(self, path: Path) -> None:
         """Raises InvalidInput if the file cannot be written, before any work is done."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._made = _make(path)
             self._file = path.open("ab")
         except OSError as error:
             raise InvalidInput(f"dead letters cannot be written to {path}: {error.strerror}") from error
@@ -41,5 +42,14 @@ class DeadLetterFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
-        if self.path.stat().st_size == 0:
-            self.path.unlink()
+        if self._made and self.path.is_file() and self.path.stat().st_size == 0:
+            self.path.unlink(missing_ok=True)
+
+
+def _make(path: Path) -> bool:
+    """False if it is there already; it may be a device or a pipe, whose size is always 0."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
