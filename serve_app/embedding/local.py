@@ -81,9 +81,6 @@ class Lanes:
                     return [head[place] for place in batch]
         return []
 
-    def __len__(self) -> int:
-        return sum(map(len, self.rows.values()))
-
     def clear(self) -> list[Call]:
         calls = {row.call for waiting in self.rows.values() for row in waiting}
         for waiting in self.rows.values():
@@ -95,6 +92,7 @@ class LocalEmbedder:
     """Implements `ports.Embedder`. The engine computes in one thread of its own, so the event loop stays free."""
 
     def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096, meter: Meter | None = None) -> None:
+        """max_waiting_texts: in each lane, so that a full one for bulk refuses no search."""
         self._engine = engine
         self._meter = meter or Meter()
         self._max_waiting_texts = max_waiting_texts
@@ -109,7 +107,7 @@ class LocalEmbedder:
         return self._engine.space
 
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
-        """A call with more texts than may wait is taken when nothing else waits. Raises Overloaded,
+        """A call with more texts than may wait is taken when nothing else waits in its lane. Raises Overloaded,
         EngineUnavailable."""
         return await self._embed(texts, lane, urgent=False)
 
@@ -147,13 +145,13 @@ class LocalEmbedder:
         with self._lock:
             if self._closed:
                 raise EngineUnavailable("the embedder is closed")
-            waiting = len(self._lanes)
-            if waiting and not urgent and waiting + len(rows) > self._max_waiting_texts:
-                raise Overloaded(f"{waiting} texts are waiting to be embedded; try again later")
+            waiting = self._lanes.rows[lane]
+            if waiting and not urgent and len(waiting) + len(rows) > self._max_waiting_texts:
+                raise Overloaded(f"{len(waiting)} texts are waiting to be embedded; try again later")
             if urgent:
-                self._lanes.rows[lane].extendleft(rows)
+                waiting.extendleft(rows)
             else:
-                self._lanes.rows[lane].extend(rows)
+                waiting.extend(rows)
             if not self._computing:
                 self._computing = True
                 self._thread.submit(self._compute)

@@ -158,6 +158,19 @@ async def test_beyond_the_limit_is_refused_and_health_is_not(counting: CountingE
     assert len(counting.tokenizer.encode(["health"])[0].ids) in counting.passes[1]
 
 
+async def test_a_full_lane_refuses_its_own_and_not_the_other(counting: CountingEngine, embedder: LocalEmbedder) -> None:
+    first = await busy(counting, embedder)
+    upload = asyncio.create_task(embedder.embed(["so it waits"] * 200, Lane.BULK))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await embedder.embed(["one too many"], Lane.BULK)
+    search = asyncio.create_task(embedder.embed(["a query"]))
+    await asyncio.sleep(0)
+    counting.go_on.set()
+    require_right(counting, ["a query"], await search)
+    await asyncio.gather(first, upload)
+
+
 async def test_closing_answers_those_who_wait(counting: CountingEngine, embedder: LocalEmbedder) -> None:
     first = await busy(counting, embedder)
     waiting = asyncio.create_task(embedder.embed(["waits"], Lane.BULK))
