@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from serve_app.api.openapi import describe
+from serve_app.api.paths import RefuseControlCharacters
 from serve_app.api.problems import from_http_exception, internal_error, problem_response
 from serve_app.api.routes import collections, docs, documents, embeddings, health, page, search
 from serve_app.api.services import Services
@@ -37,6 +38,7 @@ def build_app(services: Services) -> FastAPI:
         app.include_router(module.router)
     app.include_router(documents.uploads)
     app.include_router(embeddings.models)
+    app.add_middleware(RefuseControlCharacters)
     docs.mount(app)
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)

@@ -50,7 +50,9 @@ def scrolled(
 
 
 def scroll_start(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
     try:
-        return None if cursor is None else str(uuid.UUID(cursor))
+        return str(uuid.UUID(cursor))
     except ValueError:
-        raise InvalidInput(f"{str(cursor)[:80]!r} is not a cursor; pass the one of the page before") from None
+        raise InvalidInput(f"{cursor[:80]!r} is not a cursor; pass the one of the page before") from None

@@ -81,7 +81,27 @@ async def test_impossible_ids(client: httpx.AsyncClient, id: str) -> None:
     assert response.json()["errors"][0]["pointer"] == "#/documents/1/id"
     assert (await client.get("/v1/collections")).json() == {"collections": []}
     response = await client.get(f"{DOCUMENTS}/{quote(id, safe='')}")
-    assert response.status_code == (404 if "\n" in id else 422)  # no route has a line break in it
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize("character", ["%0a", "%0d", "%00", "%7f", "%c2%85"])
+async def test_a_control_character_in_a_path_reaches_no_route(client: httpx.AsyncClient, character: str) -> None:
+    """A line break at the end would fall away, and another document would be meant."""
+    await put(client, KEYS | {"id": "a"})
+    search: dict[str, Any] = {"json": {"query": "keys"}}
+    for method, path, body in (
+        ("GET", f"{DOCUMENTS}/a", {}),
+        ("DELETE", f"{DOCUMENTS}/a", {}),
+        ("DELETE", "/v1/collections/handbook", {}),
+        ("POST", "/v1/collections/handbook/search", search),
+    ):
+        response = await client.request(method, path + character, **body)
+        assert response.status_code == 422
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "control character" in response.json()["detail"]
+    assert (await client.get(f"{DOCUMENTS}/a")).status_code == 200
+    response = await client.get(f"/v1/models/all-MiniLM-L6-v2{character}")
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid-input")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +194,7 @@ async def test_listing_beyond_bounds(client: httpx.AsyncClient, params: dict[str
     assert next(iter(params)) in response.json()["detail"]
 
 
-@pytest.mark.parametrize("name", ["-a", "a" * 64, "a b", "é", "a%00", "a\u2028"])
+@pytest.mark.parametrize("name", ["-a", "a" * 64, "a b", "é", "a\u2028"])
 async def test_collection_names(client: httpx.AsyncClient, name: str) -> None:
     path = f"/v1/collections/{quote(name)}"
     for method, url in (("GET", path), ("DELETE", path), ("GET", f"{path}/documents"), ("GET", f"{path}/documents/a")):
