@@ -128,7 +128,7 @@ class BatchingSettings(Section):
     embed_concurrency: PositiveInt | None = None  # batches of each lane at once; None = 2 per embedder
     max_queries: PositiveInt = 64
     query_concurrency: PositiveInt = 2  # batches on their way to the store at once
-    max_waiting: PositiveInt = 4_096  # texts, and queries; beyond it: 429
+    max_waiting: PositiveInt = 4_096  # texts in each lane, and queries; beyond it: 429
 
 
 class ServingSettings(Section):

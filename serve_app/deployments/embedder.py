@@ -21,11 +21,13 @@ from serve_app.types import Embeddings, Lane, VectorSpace
 
 
 class EmbedderDeployment:
-    """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops."""
+    """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops.
 
-    def __init__(self, settings: EmbeddingSettings, data_dir: Path) -> None:
+    max_waiting_texts: in each lane; beyond it Overloaded."""
+
+    def __init__(self, settings: EmbeddingSettings, data_dir: Path, max_waiting_texts: int) -> None:
         meter = Meter()
-        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings, data_dir), meter=meter)
+        self._embedder = LocalEmbedder(EmbeddingEngine.load(settings, data_dir), max_waiting_texts, meter)
         start_export(meter.samples)
 
     async def embed(self, texts: Sequence[str], lane: Lane) -> Embeddings | PlatformError:

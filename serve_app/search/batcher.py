@@ -28,8 +28,8 @@ class Waiting(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_items and max_weight are in what the batcher's `count` and `weigh` return (max_items: items, if it has no
-    `count`); an item beyond either goes alone."""
+    """max_items and max_waiting are in what the batcher's `count` returns (items, if it has none), max_weight in what
+    `weigh` does; an item beyond a batch's limits goes alone, one beyond max_waiting is taken when nothing waits."""
 
     max_items: int
     max_weight: int
@@ -57,26 +57,33 @@ class MicroBatcher(Generic[In, Out]):
         self._count = count
         self._weigh = weigh
         self._waiting: deque[Waiting[In, Out]] = deque()
+        self._waiting_items = 0  # by `count`
         self._running: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
 
     async def submit(self, item: In) -> Out:
         """The item's result. Raises Overloaded if too many wait, DeadlineExceeded, or what `run` raised or answered
         for this item."""
-        if len(self._waiting) >= self._limits.max_waiting:
+        count = self._count(item)
+        if self._is_too_much(count):
             self._drop_abandoned()
-        if len(self._waiting) >= self._limits.max_waiting:
-            raise Overloaded(f"{len(self._waiting)} requests are waiting; try again later")
+        if self._is_too_much(count):
+            raise Overloaded(f"{self._waiting_items} are waiting; try again later")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Out] = loop.create_future()
         self._waiting.append(Waiting(item, future, current_deadline_s()))
+        self._waiting_items += count
         if not self._pump_is_due:  # once per turn of the loop, so that what arrives in one turn goes together
             self._pump_is_due = True
             loop.call_soon(self._pump)
         return await future
 
+    def _is_too_much(self, count: int) -> bool:
+        return bool(self._waiting) and self._waiting_items + count > self._limits.max_waiting
+
     def _drop_abandoned(self) -> None:
         self._waiting = deque(entry for entry in self._waiting if not entry.future.done())
+        self._waiting_items = sum(self._count(entry.item) for entry in self._waiting)
 
     def _pump(self) -> None:
         self._pump_is_due = False
@@ -104,6 +111,7 @@ class MicroBatcher(Generic[In, Out]):
                     break
                 batch.append(entry)
             self._waiting.popleft()
+            self._waiting_items -= self._count(entry.item)
         return batch
 
     async def _answer(self, batch: list[Waiting[In, Out]]) -> None:

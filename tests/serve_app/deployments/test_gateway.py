@@ -74,7 +74,7 @@ async def test_local_it_names_the_precision_that_its_own_engine_computes_in(
 async def test_pooled_it_has_no_engine_and_names_the_precision_as_configured(
     settings_of: Callable[..., Settings], model_data_dir: Path
 ) -> None:
-    embedder = EmbedderDeployment(EmbeddingSettings(precision="fp32", threads=1), model_data_dir)
+    embedder = EmbedderDeployment(EmbeddingSettings(precision="fp32", threads=1), model_data_dir, 100)
     settings = settings_of(placement="pooled")
     gateway = GatewayDeployment(settings, Pool(embedder))  # type: ignore[arg-type]  # not Serve's handle
     await gateway.check_health()

@@ -123,6 +123,28 @@ async def test_beyond_max_waiting_it_refuses_and_forgets_those_who_left() -> Non
     assert list(await asyncio.gather(running, waiting[1], batcher.submit(3))) == [0, 4, 6]
 
 
+async def test_what_waits_is_counted_as_batches_are_and_one_too_large_is_taken_alone() -> None:
+    doubler = Doubler()
+    limits = BatchLimits(max_items=4, max_weight=100, max_waiting=10)
+    batcher = MicroBatcher(doubler, limits, count=lambda item: item)
+    running = asyncio.create_task(batcher.submit(4))
+    await doubler.called.wait()
+    waiting = [asyncio.create_task(batcher.submit(i)) for i in (4, 4, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="10 are waiting"):
+        await batcher.submit(1)
+    waiting.pop(1).cancel()
+    await asyncio.sleep(0)
+    waiting.append(asyncio.create_task(batcher.submit(3)))  # in the place of the one that left
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await batcher.submit(2)
+    doubler.gate.set()
+    assert await asyncio.gather(running, *waiting) == [8, 8, 4, 6]
+    assert await batcher.submit(50) == 100, "more than may wait, but nothing else does"
+    assert doubler.batches == [[4], [4], [2], [3], [50]]
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     weights=st.lists(st.integers(1, 30), min_size=1, max_size=60),

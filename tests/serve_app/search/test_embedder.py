@@ -147,6 +147,17 @@ async def test_of_a_long_call_that_is_refused_nothing_goes_on() -> None:
     assert len(behind.calls) <= 3
 
 
+async def test_texts_are_what_may_wait_and_not_calls() -> None:
+    behind = PlainEmbedder()
+    batched = BatchedEmbedder(behind, BatchingSettings(max_embed_texts=64, max_waiting=100))
+    behind.gate.clear()
+    calls = [asyncio.create_task(batched.embed(["x"] * 50)) for _ in range(5)]
+    done, waiting = await asyncio.wait(calls, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    assert [type(call.exception()) for call in done] == [Overloaded] * 3
+    behind.gate.set()
+    await asyncio.gather(*waiting)
+
+
 async def test_a_caller_that_leaves_takes_its_texts_with_it_and_no_others() -> None:
     behind = PlainEmbedder()
     batched = BatchedEmbedder(behind, BatchingSettings(max_embed_texts=4))
