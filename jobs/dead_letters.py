@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Self
 import orjson
 
 from jobs.ledger import DeadLetter
-from serve_app.errors import InvalidInput
+from serve_app.errors import InvalidInput, Unavailable
 
 
 def default_path(data_dir: Path, collection: str, now: datetime) -> Path:
@@ -33,15 +34,23 @@ class DeadLetterFile:
             raise InvalidInput(f"dead letters cannot be written to {path}: {error.strerror}") from error
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
+        """Raises Unavailable if the file cannot take them."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._file.writelines(orjson.dumps({"at": at, **asdict(letter)}) + b"\n" for letter in letters)
-        self._file.flush()
+        try:
+            self._file.writelines(orjson.dumps({"at": at, **asdict(letter)}) + b"\n" for letter in letters)
+            self._file.flush()
+        except OSError as error:
+            raise Unavailable(
+                f"dead letters cannot be written: {self.path}: {error.strerror}. Make room, or name another file, and "
+                "run it again: what is stored is passed over, what failed is told anew"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._file.close()
+        with suppress(OSError):  # `append` has said it
+            self._file.close()
         if self._made and self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink(missing_ok=True)
 

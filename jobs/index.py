@@ -72,7 +72,7 @@ def index(
         code, total, seconds = run(
             inputs, scope, settings, letters, address=address, embedders=concurrency, batch_documents=batch_size
         )
-    if total.failed:
+    if total.failed and letters.path.exists():
         errors.print(Text(f"{total.failed:,} failed; what and why: {letters.path}"))
     print(json.dumps(result(total, seconds)), flush=True)
     raise typer.Exit(code)

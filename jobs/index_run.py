@@ -18,7 +18,7 @@ from jobs.pipeline import run_pipeline
 from jobs.stages import Plan
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
-from serve_app.errors import Conflict, NotFound, Unavailable
+from serve_app.errors import Conflict, NotFound, PlatformError, Unavailable
 from serve_app.settings import Settings
 from serve_app.types import Scope, VectorSpace
 
@@ -35,9 +35,12 @@ class Tally:
     total: Report = field(default_factory=Report)
 
     def add(self, news: Report) -> None:
-        self.letters.append(news.dead_letters)
+        """Raises Unavailable if the dead letters cannot be written; they are counted all the same."""
         self.total += replace(news, dead_letters=())
-        self.show(self.total)
+        try:
+            self.letters.append(news.dead_letters)
+        finally:
+            self.show(self.total)
 
 
 def index_source(
@@ -52,7 +55,7 @@ def index_source(
     """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter.
 
     Raises ConfigurationError, Conflict (the collection was made with another model), StoreUnavailable,
-    EngineUnavailable; Unavailable if documents were lost on the way. What was written stays.
+    EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was written stays.
     """
     space = resolve_model(settings.embedding, settings.data_dir).space
     asyncio.run(require_writable(settings, scope, space))
@@ -90,11 +93,14 @@ def require_complete(total: Report, size_bytes: int) -> None:
 
 
 class Watch:
-    """Reads the ledger out into the tally from a thread, until the end of the context; then all that is left."""
+    """Reads the ledger out into the tally from a thread, until the end of the context; then all that is left.
+
+    The run goes on whatever fails here. Its end raises the first failure, as a PlatformError, unless the run failed."""
 
     def __init__(self, ledger: Any, tally: Tally) -> None:
         self._ledger = ledger
         self._tally = tally
+        self._failure: Exception | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ledger", daemon=True)
 
@@ -105,18 +111,19 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
-        try:
-            self._take()
-        except Exception as lost:
-            if error is None:
-                raise Unavailable(f"the run's counts are lost: {lost}") from lost
+        self._take()
+        if self._failure is None or error is not None:
+            return
+        if isinstance(self._failure, PlatformError):
+            raise self._failure
+        raise Unavailable(f"the run's counts are lost: {self._failure}") from self._failure
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_PERIOD_S):
-            try:
-                self._take()
-            except Exception:  # said at the end, when it is tried once more
-                return
+            self._take()
 
     def _take(self) -> None:
-        self._tally.add(ray.get(self._ledger.take.remote(), timeout=LEDGER_TIMEOUT_S))
+        try:
+            self._tally.add(ray.get(self._ledger.take.remote(), timeout=LEDGER_TIMEOUT_S))
+        except Exception as error:
+            self._failure = self._failure or error

@@ -8,7 +8,9 @@ import orjson
 import pytest
 
 from jobs.dead_letters import DeadLetterFile
-from jobs.ledger import DeadLetter
+from jobs.index_run import Tally
+from jobs.ledger import DeadLetter, Report
+from serve_app.errors import Unavailable
 
 LETTER = DeadLetter("a.pdf", "", "cannot be read")
 
@@ -44,3 +46,22 @@ def test_a_pipe_is_written_to_and_stays(letters: list[DeadLetter], tmp_path: Pat
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """A file on a device without room."""
+    path = tmp_path / "full.jsonl"
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_letters_that_cannot_be_written_are_counted(full: Path) -> None:
+    shown: list[Report] = []
+    with DeadLetterFile(full) as file:
+        tally = Tally(file, shown.append)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"cannot be written: .*full.jsonl: No space left .* run it again"):
+                tally.add(Report(indexed=1, failed=1, dead_letters=(LETTER,)))
+    assert tally.total == shown[-1] == Report(indexed=2, failed=2)
+    assert full.is_symlink()

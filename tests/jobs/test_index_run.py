@@ -141,6 +141,20 @@ async def test_a_collection_of_another_model_is_refused_before_work(settings: Se
         await index(tmp_path, scope, settings, tmp_path / "letters.jsonl")
 
 
+async def test_dead_letters_without_room_end_no_run_and_are_told(settings: Settings, tmp_path: Path) -> None:
+    scope, source, full = Scope("local", "room"), tmp_path / "source", tmp_path / "full.jsonl"
+    source.mkdir()
+    (source / "good.md").write_text("A readable page.")
+    (source / "bad.pdf").write_bytes(b"no pdf")
+    full.symlink_to("/dev/full")
+    with DeadLetterFile(full) as file:
+        tally = Tally(file)
+        with pytest.raises(Unavailable, match="dead letters cannot be written"):
+            await asyncio.to_thread(index_source, inputs_of(str(source)), scope, settings, tally)
+    assert (tally.total.indexed, tally.total.failed) == (1, 1)
+    assert (await connect_store(settings).count(scope)).documents == 1
+
+
 def test_lost_documents_are_not_passed_over_in_silence() -> None:
     require_complete(Report(indexed=2, failed=1, announced=3, source_bytes=10), 10)
     with pytest.raises(Unavailable, match="3 documents in 10 bytes were read, but 2 in 10 arrived"):
