@@ -25,10 +25,22 @@ BLOCKS = frozenset(BLOCK_TAGS.split())
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 MAX_DEPTH = 200  # below it only the text is taken
 MAX_OPEN_TAGS = 5_000  # the parser's time is quadratic in the depth: 100,000 open tags take minutes
-TAG = re.compile(r"<(?P<close>/?)(?P<name>[a-zA-Z][\w-]*)")
+# Every branch takes what it has looked at, so that the time is linear whatever the source is.
+ATTRIBUTES = r"""(?:[^=>]++|=\s*+(?:"[^"]*+"?+|'[^']*+'?+)?+)*+>?+"""
+MARKUP = re.compile(
+    r"<!--(?:-?>|.*?(?:--!?>|\Z))"  # a comment
+    r"|<[!?][^>]*+"  # a doctype, an instruction
+    rf"|<(?i:(?P<raw>script|style|textarea|title|iframe|xmp)(?=[\s/>]){ATTRIBUTES}.*?(?:</(?P=raw)|\Z))"  # is text
+    rf"|<(?P<close>/?)(?P<name>[a-zA-Z][^\s/>]*+){ATTRIBUTES}",
+    re.DOTALL,
+)
 # Never closed, or closed by what follows: they say nothing of the depth.
-UNCLOSED_TAGS = "area base br col embed hr img input link meta source wbr p li dd dt td th tr option path"
+UNCLOSED_TAGS = (
+    "area base br col embed hr img input link meta param source track wbr"
+    " p li dd dt td th tr tbody tfoot thead colgroup option optgroup rp rt"
+)
 UNCOUNTED = frozenset(UNCLOSED_TAGS.split())
+DRAWINGS = frozenset({"svg", "math"})  # XML, where `/>` closes; elsewhere it says nothing (HTML standard, 13.1.2.1)
 
 
 def read_html(path: Path, document_id: str) -> Iterator[ReadResult]:
@@ -46,18 +58,19 @@ def html_document(source: str, document_id: str, default_title: str) -> Document
 
 def require_shallow(source: str) -> None:
     """Raises UnreadableDocument if too many tags are open at once."""
-    depth = 0
-    raw = ""  # the element whose content is no markup, while inside one
-    for tag in TAG.finditer(source):
-        name = tag["name"].lower()
-        if raw:
-            raw = "" if tag["close"] and name == raw else raw
-        elif name in {"script", "style"} and not tag["close"]:
-            raw = name
-        elif name not in UNCOUNTED:
-            depth = max(0, depth - 1) if tag["close"] else depth + 1
-            if depth > MAX_OPEN_TAGS:
-                raise UnreadableDocument(f"has more than {MAX_OPEN_TAGS} tags open at once: close them")
+    depth = drawings = 0
+    for tag in MARKUP.finditer(source):
+        name = (tag["name"] or "").lower()
+        if not name or name in UNCOUNTED:
+            continue
+        in_drawing = (drawings or name in DRAWINGS) and name not in BLOCKS  # a block ends the drawing
+        if not tag["close"] and in_drawing and tag[0].endswith("/>"):
+            continue
+        step = -1 if tag["close"] else 1
+        depth = max(0, depth + step)
+        drawings = max(0, drawings + step * (name in DRAWINGS))
+        if depth > MAX_OPEN_TAGS:
+            raise UnreadableDocument(f"has more than {MAX_OPEN_TAGS} tags open at once: close them")
 
 
 def html_to_markdown(tree: LexborHTMLParser) -> str:

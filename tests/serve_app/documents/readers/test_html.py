@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from serve_app.documents.readers.html import MAX_OPEN_TAGS
+import time
+
+import pytest
+
+from serve_app.documents.readers.html import MAX_OPEN_TAGS, require_shallow
+from serve_app.errors import UnreadableDocument
 from tests.serve_app.documents.readers.conftest import Read, failures, only
 
 
@@ -38,8 +43,57 @@ def test_deep_nesting_keeps_the_text_and_too_deep_is_refused(read: Read) -> None
     assert "tags open at once" in error
 
 
-def test_comparisons_in_a_script_are_no_tags(read: Read) -> None:
-    assert only(read("a.html", "<script>" + "a<b;" * (MAX_OPEN_TAGS + 1) + "</script>text")).text == "text"
+MANY = MAX_OPEN_TAGS + 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<script>" + "a<b;" * MANY + "</script>text",
+        '<script src="x">' + "if (a<b && c='>') {}" * MANY + "</SCRIPT >text",
+        "<style>" + "<b>" * MANY + "</style>text",
+        "<svg>" + '<circle cx="1"/><g><path d="M0 0"\n/></g>' * MANY + "</svg>text",
+        "<svg/>" * MANY + "text",
+        "<!-- " + "<div>" * MANY + " -->text",
+        "<!-- > <div> -->" * MANY + "<!--><p>text<!-- -->",
+        '<b title="a > b / <i>">' * 2 + "<b title='\"'></b>" * MANY + "text",
+        "<table><tbody><tr><td></table>" * MANY + "text",
+    ],
+    ids=["script", "comparisons", "style", "shapes", "drawings", "comment", "comments", "attributes", "rows"],
+)
+def test_what_opens_nothing_is_not_counted(page: str, read: Read) -> None:
+    assert only(read("a.html", page)).text == "text"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div/>" * MANY,  # as browsers, the parser takes them for open
+        "<svg><div/></svg>" * MANY,
+        "<b title='>'>" * MANY,
+        "<svg>" * MANY,
+        "<!-- --!><div>" * MANY,
+        "<!--><div>" * MANY,
+        "<script>a<b</script><div>" * MANY,
+        "<B\n>" * MANY,
+    ],
+)
+def test_what_opens_a_tag_is_counted(page: str) -> None:
+    with pytest.raises(UnreadableDocument, match="tags open at once"):
+        require_shallow(page)
+
+
+@pytest.mark.parametrize(
+    "part", ["<a ", '<a b="', "<!--", "<!", "<script>", "<script", "<a =", "</a ", "</a b='\">", "<"]
+)
+def test_the_count_takes_linear_time(part: str) -> None:
+    """Twenty times the source: quadratic is four hundred times as long."""
+    require_shallow(part * 1_000)  # warm
+    started_s = time.perf_counter()
+    require_shallow(part * 10_000)
+    once_s = time.perf_counter() - started_s
+    require_shallow(part * 200_000)
+    assert time.perf_counter() - started_s - once_s < 100 * once_s + 0.5
 
 
 def test_a_page_without_text_is_a_failure(read: Read) -> None:
