@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import quote
 
@@ -63,26 +64,46 @@ def start() -> None:
     Example:  python -m serve_app start && curl -s http://127.0.0.1:8000/health/ready
     """
     settings = read_settings()
-    if local.run_file(settings).exists() and local.is_ready(settings):
+    log = settings.data_dir / "serve.log"
+    process = None
+    if local.owner(settings) is None:
+        local.stop(settings)  # what a killed one left
+        with err.status("preparing the embedding model (once per machine)"):
+            prepare_model(settings)
+        process = start_in_background(log)
+    elif local.readiness_fault(settings) is None:
         out.print(Text(f"already running: {local.url(settings)}"))
         return
-    local.stop(settings)
-    with err.status("preparing the embedding model (once per machine)"):
-        prepare_model(settings)
-    log = settings.data_dir / "serve.log"
+    with err.status("starting Ray and Serve" if process else "waiting for the run that is there"):
+        wait_until_ready(settings, process, log)
+    out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+
+
+def start_in_background(log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as sink:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "serve_app", "serve"],
             stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
         )  # fmt: skip
+
+
+def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes] | None, log: Path) -> None:
+    """process: the run that was started now, which is ended if it does not become ready; None: another's, which may
+    only be slow."""
     deadline_s = time.monotonic() + local.START_TIMEOUT_S
-    with err.status("starting Ray and Serve"):
-        while not (local.run_file(settings).exists() and local.is_ready(settings)):
-            if process.poll() is not None or time.monotonic() > deadline_s:
-                local.stop(settings)
-                fail(f"it did not start; its log, {log}, ends:\n{log.read_text(errors='replace')[-2_000:]}")
-            time.sleep(0.1)  # a poll, bounded by the deadline
-    out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+    while (reason := not_ready(settings)) is not None:
+        late = time.monotonic() > deadline_s
+        if process and (late or process.poll() is not None):
+            local.stop(settings)
+            fail(f"it did not start; its log, {log}, ends:\n{log.read_text(errors='replace')[-2_000:]}")
+        if late:
+            fail(f"{local.url(settings)} is running and not ready ({reason}); `make stop` ends it")
+        time.sleep(0.1)  # a poll, bounded by the deadline
+
+
+def not_ready(settings: Settings) -> str | None:
+    """None if this folder's own run is ready; another's may answer at its address."""
+    return "it has ended" if local.owner(settings) is None else local.readiness_fault(settings)
 
 
 def prepare_model(settings: Settings) -> None:
@@ -100,13 +121,6 @@ def stop() -> None:
     """End a run of this data folder, also what a killed one left behind."""
     found = local.stop(read_settings())
     out.print("stopped" if found else "nothing was running")
-
-
-def detail(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError):  # not from the API: a proxy's page, say
-        return str(error)
 
 
 @cli.command()
@@ -132,7 +146,7 @@ def search(
         with local.open_directly(request, settings.api.request_timeout_s) as reply:
             answer = json.load(reply)
     except urllib.error.HTTPError as error:
-        fail(detail(error))
+        fail(local.detail(error))
     except OSError as error:
         fail(f"{local.url(settings)} does not answer ({error}); `make serve` starts it")
     if as_json:

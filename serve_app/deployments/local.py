@@ -6,13 +6,16 @@ else, so that a proxy which outlived a killed run gives its port back (DESIGN §
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
+import sys
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,8 @@ def mark_this_run(settings: Settings) -> str:
     """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
     mark = uuid.uuid4().hex
     os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET, **NO_WAIT_FOR_DASHBOARD})
+    commands = str(Path(sys.executable).parent)  # so that `python` in a submitted job is this one
+    os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
     for name, value in (HIGH_THROUGHPUT | AUTHENTICATION).items():
         os.environ.setdefault(name, value)
     choose_ports()
@@ -85,16 +90,26 @@ def open_directly(request: str | urllib.request.Request, timeout_s: float) -> An
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s)
 
 
-def answers(url: str) -> bool:
+def fault(url: str) -> str | None:
+    """None if it answers 200, else why not: in the API's own words where it has some."""
     try:
         with open_directly(url, timeout_s=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            return None if answer.status == 200 else f"status {answer.status}"
+    except urllib.error.HTTPError as error:
+        return detail(error)
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+        return str(error)
 
 
-def is_ready(settings: Settings) -> bool:
-    return answers(f"{url(settings)}/health/ready")
+def detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError, OSError):  # not from the API: a proxy's page, say
+        return str(error)
+
+
+def readiness_fault(settings: Settings) -> str | None:
+    return fault(f"{url(settings)}/health/ready")
 
 
 def end(settings: Settings, mark: str) -> None:
@@ -111,11 +126,8 @@ def stop(settings: Settings) -> bool:
     """From outside: end the run of this data folder, or what is left of it. False if there was none."""
     if (run := read_run(settings)) is None:
         return False
-    if (owner := owner_of(run)) is not None:
-        owner.terminate()
-        _, alive = psutil.wait_procs([owner], timeout=STOP_TIMEOUT_S)
-        for process in alive:
-            process.kill()
+    if (process := owner_of(run)) is not None:
+        end_processes([process], STOP_TIMEOUT_S)
     end_marked(run["mark"], spare=os.getpid())
     forget(settings)
     return True
@@ -128,6 +140,12 @@ def forget(settings: Settings) -> None:
     run_file(settings).unlink(missing_ok=True)
 
 
+def owner(settings: Settings) -> psutil.Process | None:
+    """The process that holds a run of this data folder, if one is alive."""
+    run = read_run(settings)
+    return owner_of(run) if run else None
+
+
 def owner_of(run: Mapping[str, Any]) -> psutil.Process | None:
     """The process that wrote this record, if it is alive; a pid alone may be another's by now."""
     try:
@@ -138,13 +156,16 @@ def owner_of(run: Mapping[str, Any]) -> psutil.Process | None:
 
 
 def end_marked(mark: str, spare: int) -> None:
-    processes = [p for p in marked(mark) if p.pid != spare]
-    for process in processes:
-        process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=5)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=5)
+    end_processes([p for p in marked(mark) if p.pid != spare], timeout_s=5)
+
+
+def end_processes(processes: list[psutil.Process], timeout_s: float) -> None:
+    """Asks them to end, and kills those that have not in `timeout_s`."""
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it may end by itself meanwhile
+                ask(process)
+        _, processes = psutil.wait_procs(processes, timeout=timeout_s)
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from serve_app.deployments.local import end, mark_this_run, note_run, owner_of, read_run, url
+from serve_app.deployments.local import end, mark_this_run, note_run, owner, url
 from serve_app.deployments.local_ports import require_free
 from serve_app.errors import ConfigurationError
 from serve_app.settings import Settings
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 def serve(settings: Settings, application: Callable[[], Application], tell: Callable[[str], None]) -> None:
     """Start all, tell the URL, and block until SIGINT or SIGTERM; then end all.
 
-    Raises ConfigurationError if the port is taken or a run of this data folder is alive, Unavailable if the app does
-    not become ready in START_TIMEOUT_S.
+    Raises ConfigurationError if the port is taken or a run of this data folder is alive, StoreLocked if another
+    process has its store, Unavailable if the app does not become ready in START_TIMEOUT_S.
     """
     require_no_run(settings)
+    require_own_store(settings)
     require_free(settings.serving.host, settings.serving.port)
     mark = mark_this_run(settings)
     stopped = threading.Event()
@@ -45,11 +46,19 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
 
 def require_no_run(settings: Settings) -> None:
     """One run owns a data folder: a second one could not open the store, and would orphan the first."""
-    if (run := read_run(settings)) and owner_of(run):
+    if process := owner(settings):
         raise ConfigurationError(
-            f"{settings.data_dir} is used by a running ai-docs (process {run['pid']}): `make stop` ends it; "
+            f"{settings.data_dir} is used by a running ai-docs (process {process.pid}): `make stop` ends it; "
             "or choose another folder: AIDOCS_DATA_DIR=…"
         )
+
+
+def require_own_store(settings: Settings) -> None:
+    """Now, and not from a store actor that tries again and again. Raises StoreLocked."""
+    if settings.store.url is None:
+        from serve_app.store import edge_folders  # as slow as NumPy
+
+        edge_folders.lock(settings.data_dir / edge_folders.FOLDER).close()
 
 
 def listen(stopped: threading.Event) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from serve_app.deployments.local import OBJECT_STORE_BYTES, START_TIMEOUT_S, answers, is_ready, url
+from serve_app.deployments.local import OBJECT_STORE_BYTES, START_TIMEOUT_S, fault, readiness_fault, url
 from serve_app.deployments.local_ports import free_port, is_free
 from serve_app.deployments.store import NAMESPACE, connect_store
 from serve_app.errors import Unavailable
@@ -84,17 +84,18 @@ def deploy(application: Application) -> None:
 
 def wait_until_ready(settings: Settings, dashboard: str, stopped: threading.Event) -> None:
     """Or until `stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
-    wait_until(lambda: is_ready(settings), url(settings), stopped)
-    wait_until(lambda: answers(f"{dashboard}/api/version"), "Ray's dashboard", stopped)
+    wait_until_none(lambda: readiness_fault(settings), url(settings), stopped)
+    wait_until_none(lambda: fault(f"{dashboard}/api/version"), "Ray's dashboard", stopped)
 
 
-def wait_until(done: Callable[[], bool], what: str, stopped: threading.Event) -> None:
+def wait_until_none(ask: Callable[[], str | None], what: str, stopped: threading.Event) -> None:
+    """Until there is no fault any more, or `stopped`. Raises Unavailable with the last one."""
     now_s = time.monotonic()
     deadline_s, ask_serve_s = now_s + START_TIMEOUT_S, now_s
-    while not (stopped.is_set() or done()):
+    while not stopped.is_set() and (reason := ask()) is not None:
         now_s = time.monotonic()
         if now_s > deadline_s:
-            raise Unavailable(f"{what} was not ready within {START_TIMEOUT_S:g} s")
+            raise Unavailable(f"{what} was not ready within {START_TIMEOUT_S:g} s: {reason}")
         if now_s > ask_serve_s:  # seldom: the controller has a start to make
             raise_if_failed()
             ask_serve_s = now_s + 1.0

@@ -6,12 +6,14 @@ import itertools
 import json
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -67,6 +69,22 @@ def test_starting_again_does_nothing(service: Run) -> None:
     assert service.record() == before
 
 
+def test_starting_again_waits_for_a_run_that_is_only_slow(service: Run) -> None:
+    before, [gateway] = service.record(), service.processes("gateway")
+    port = int(service.url.rpartition(":")[2])
+    gateway.suspend()
+    try:
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "serve_app", "start"], env=service.environ, stdout=subprocess.PIPE, text=True
+        )
+        asking = psutil.Process(starting.pid)
+        poll(lambda: any(c.raddr and c.raddr.port == port for c in asking.net_connections()), timeout_s=30)
+    finally:
+        gateway.resume()
+    assert "running" in starting.communicate(timeout=60)[0] and starting.returncode == 0
+    assert service.record() == before and service.processes("gateway") == [gateway]
+
+
 def test_a_second_run_on_the_same_port_says_what_to_do(service: Run, tmp_path: Path) -> None:
     second = Run(service.url, service.environ | {"AIDOCS_DATA_DIR": str(tmp_path)}, tmp_path)
     done = second.command("serve_app", "serve")
@@ -110,18 +128,29 @@ def test_it_listens_for_requests_on_loopback_only(service: Run) -> None:
 
 
 def test_a_thousand_clients_that_hang_up_stall_nobody(service: Run) -> None:
-    """They send a search and leave without the answer; the batcher must live, and soon serve those who stay."""
+    """Each sends a question of its own, a hundred at once, and leaves without the answer; the batchers must live, and
+    soon serve those who stay."""
     host, _, port = service.url.removeprefix("http://").partition(":")
-    body = json.dumps({"query": "how many vacation days?"})
-    request = (
-        f"POST /v1/collections/handbook/search HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n{body}"
-    ).encode()
-    for _ in range(1_000):
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(request)
-    assert search(service.url)[0] == "leave"
+    for hundred in range(10):
+        clients = [socket.create_connection((host, int(port)), timeout=10) for _ in range(100)]
+        for number, client in enumerate(clients):
+            body = json.dumps({"query": f"how many vacation days in year {100 * hundred + number}?"})
+            client.sendall(
+                f"POST /v1/collections/handbook/search HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\n\r\n{body}".encode()
+            )
+        for client in clients:
+            client.close()
+    question = {"query": "how many days of vacation does somebody have who has stayed?"}
+    status, answer = poll(lambda: accepted(f"{service.url}/v1/collections/handbook/search", question), timeout_s=60)
+    assert (status, answer["cache"], answer["hits"][0]["document_id"]) == (200, "miss", "leave")
     assert http("GET", f"{service.url}/health/ready")[0] == 200
+
+
+def accepted(url: str, body: object) -> tuple[int, Any] | None:
+    """None while there is too much to do (429)."""
+    status, answer = http("POST", url, body)
+    return None if status == 429 else (status, answer)
 
 
 @pytest.mark.parametrize("victim", ["StoreActor", "gateway"])
