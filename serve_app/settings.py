@@ -93,6 +93,7 @@ class ApiSettings(Section):
     """Limits of one request; beyond them a clear error, never a truncation."""
 
     max_body_bytes: PositiveInt = 16 * MIB
+    max_body_values: PositiveInt = 200_000  # JSON values in one body, the nested ones too: parsing them takes the loop
     max_texts: PositiveInt = 2_048  # in one /v1/embeddings call
     max_documents: PositiveInt = 1_000  # in one upload
     max_document_chars: PositiveInt = 4_000_000

@@ -29,6 +29,7 @@ class JsonRequest(Request):
         self._bytes = await read_body(self, limits.max_body_bytes)
         if self._bytes:
             require_json_type(self.headers.get("content-type", ""))
+            require_few_values(self._bytes, limits.max_body_values)
             self._value = parse_json(self._bytes)
             require_counts(self._value, limits)
         return self._value
@@ -74,6 +75,22 @@ def require_json_type(content_type: str) -> None:
         )
 
 
+def require_few_values(body: bytes, most: int) -> None:
+    """Before anything is made of them: parsing holds the event loop, whichever thread it is in, and 16 MB can hold
+    millions of values. An empty list or object may count twice. Raises InvalidInput."""
+    if len(body) <= most or separators(body) < most:
+        return
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a string
+    quotes = unescaped.count(b'"')  # at most four for a value: its own, and those of its name
+    if quotes > 4 * most or separators(b"".join(unescaped.split(b'"')[::2])) >= most:
+        raise InvalidInput(f"the body has too many JSON values: at most {most}, nested ones too; send less at once")
+
+
+def separators(json: bytes) -> int:
+    """What may stand before a value, outside of strings: all values but the outermost are behind one of their own."""
+    return json.count(b",") + json.count(b"[") + json.count(b"{")
+
+
 def parse_json(body: bytes) -> Any:
     """Raises MalformedJson, which says where."""
     try:
@@ -83,8 +100,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def require_counts(value: Any, limits: ApiSettings) -> None:
-    """Before anything is made of the items: 16 MB can hold a million of them, which would take seconds of the event
-    loop. Raises InvalidInput."""
+    """Before anything is made of the items. Raises InvalidInput."""
     counted = {"documents": limits.max_documents, "queries": limits.max_queries, "input": limits.max_texts}
     for name, most in counted.items() if isinstance(value, dict) else ():
         if isinstance(items := value.get(name), list) and len(items) > most:

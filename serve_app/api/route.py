@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
 from fastapi import Request, Response
@@ -21,6 +21,7 @@ from serve_app.api.timeouts import timeout_of
 from serve_app.api.traffic import Limiters, Traffic, slots_of
 from serve_app.errors import DeadlineExceeded, PlatformError
 from serve_app.search.deadline import deadline
+from serve_app.search.limit import Limiter
 from serve_app.settings import ApiSettings
 from serve_app.telemetry.catalogue import REQUESTS
 
@@ -74,20 +75,22 @@ class ApiRoute(APIRoute):
         body: Any = None
         try:
             async with asyncio.timeout_at(ends_at_s) as clock:
+                limiter = self._limiter(request)
                 if reads_body:  # before it is admitted: who sends slowly takes no slot
+                    if limiter is not None:  # and before it is read: to parse what is then refused is for nothing
+                        limiter.require_room()
                     request = JsonRequest(request.scope, request.receive)
                     body = await request.load(settings)
-                with self._admit(request, slots_of(body, settings)), deadline(ends_at_s):
+                admitted = nullcontext() if limiter is None else limiter.admit(slots_of(body, settings))
+                with admitted, deadline(ends_at_s):
                     return await until_disconnect(request, handle, clock)
         except TimeoutError:
             if clock.expired():
                 raise DeadlineExceeded(f"not finished within {timeout_s:g} s; ask for less at once") from None
             raise
 
-    def _admit(self, request: Request, slots: int) -> AbstractContextManager[None]:
-        if self.traffic is None:
-            return nullcontext()
-        return cast(Limiters, request.app.state.limiters)[self.traffic].admit(slots)
+    def _limiter(self, request: Request) -> Limiter | None:
+        return None if self.traffic is None else cast(Limiters, request.app.state.limiters)[self.traffic]
 
 
 class SearchRoute(ApiRoute):

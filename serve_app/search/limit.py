@@ -108,6 +108,14 @@ class Limiter:
         """Slots in use."""
         return self._in_flight
 
+    def require_room(self, slots: int = 1) -> None:
+        """Raises as `admit` would now, and takes nothing."""
+        if self._in_flight and self._in_flight + slots > self.limit:
+            raise Overloaded(
+                f"{self._in_flight} of {self.limit} {self._kind} are under way; try again later",
+                retry_after_s=self._estimate.recent_s,
+            )
+
     @contextmanager
     def admit(self, slots: int = 1) -> Iterator[None]:
         """Around the work of one request; it never waits. slots: what the request weighs; one that is heavier than
@@ -116,11 +124,7 @@ class Limiter:
         Work that raises Overloaded shrinks the limit. Of other work that fails (a wrong request, a client that left, a
         deadline) only the least latency is known: it counts if that is above the baseline.
         """
-        if self._in_flight and self._in_flight + slots > self.limit:
-            raise Overloaded(
-                f"{self._in_flight} of {self.limit} {self._kind} are under way; try again later",
-                retry_after_s=self._estimate.recent_s,
-            )
+        self.require_room(slots)
         self._in_flight += slots
         in_flight, started_at_s = self._in_flight, self._clock()
         try:

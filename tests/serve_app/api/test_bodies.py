@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_app.api.app import build_app
-from serve_app.api.bodies import parse_json
+from serve_app.api.bodies import parse_json, require_few_values
 from serve_app.api.problems import MalformedJson
+from serve_app.errors import InvalidInput
 from serve_app.ports import Embedder, VectorStore
 from serve_app.settings import Settings
 from tests.serve_app.api.replica import client_of, make_services, settings_with
@@ -136,13 +141,54 @@ async def test_10_mb_pass_and_20_mb_do_not(client: httpx.AsyncClient) -> None:
     assert (await upload(20_000_000)).status_code == 413
 
 
-async def test_a_million_items_are_refused_before_anything_is_made_of_them(client: httpx.AsyncClient) -> None:
-    """They fit into the body's limit, and validating them would hold the event loop for seconds."""
+async def test_many_items_are_refused_before_anything_is_made_of_them(client: httpx.AsyncClient) -> None:
     for path, name, item in (
         ("/v1/collections/c/documents", "documents", {"id": "a", "text": "b"}),
         ("/v1/collections/c/search:batch", "queries", {"query": "q"}),
         ("/v1/embeddings", "input", "a"),
     ):
-        answer = await client.post(path, json={name: [item] * 200_000})
+        answer = await client.post(path, json={name: [item] * 20_000})
         assert answer.status_code == 422
-        assert f"{name} has 200000" in answer.text
+        assert f"{name} has 20000" in answer.text
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("item", ["[]", "{}", "1", '"a"', '{"a":1}'])
+async def test_millions_of_nested_values_are_refused_before_they_are_parsed(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, route: str, item: str
+) -> None:
+    monkeypatch.setattr("serve_app.api.bodies.parse_json", lambda body: pytest.fail("parsed"))
+    body = '{"filter": {"x": [' + ",".join([item] * 250_000) + "]}}"
+    response = await client.post(route, content=body, headers=JSON)
+    assert response.status_code == 422
+    assert "too many JSON values: at most 200000" in response.text
+
+
+TEXT = st.text(st.sampled_from('",[{\\\n:é🔑a'), max_size=8)
+VALUES = st.recursive(
+    st.none() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=40
+)
+
+
+def count(value: object, empties: int = 1) -> int:
+    """Values in this one, itself too. empties: what an empty list or object counts."""
+    inner = value if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else None
+    if inner is None:
+        return 1
+    return 1 + sum(count(one, empties) for one in inner) if inner else empties
+
+
+@given(value=VALUES, escaped=st.booleans())
+def test_values_are_counted_whatever_strings_have_in_them(value: object, escaped: bool) -> None:
+    body = json.dumps(value).encode() if escaped else orjson.dumps(value)
+    require_few_values(body, max(count(value, empties=2), 1))
+    if (fewer := count(value) - 1) > 0:
+        with pytest.raises(InvalidInput):
+            require_few_values(body, fewer)
+
+
+async def test_a_text_of_commas_is_one_value(client: httpx.AsyncClient) -> None:
+    text = '1,[2],{3}\\",' * 300_000  # a table is full of them; over its own limit, so that it is not embedded
+    response = await client.post("/v1/collections/c/documents", json={"documents": [{"id": "a", "text": text * 2}]})
+    assert response.status_code == 200
+    assert "characters; at most" in response.json()["failed"][0]["error"]

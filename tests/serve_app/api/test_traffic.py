@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,6 +77,11 @@ def narrow(data_dir: Path) -> Settings:
     return settings_with(data_dir, min_concurrency=1, max_concurrency=1, max_concurrent_uploads=1)
 
 
+async def never_sent() -> AsyncIterator[bytes]:
+    pytest.fail("read a body that is refused anyway")
+    yield b""
+
+
 def in_flight(app: FastAPI) -> int:
     return sum(limiter.in_flight for limiter in app.state.limiters.values())
 
@@ -99,6 +104,8 @@ async def test_beyond_the_limit_it_is_429_at_once(
             assert refused.headers["content-type"] == "application/problem+json"
             assert refused.json()["type"] == "urn:ai-docs:error:overloaded"
         assert "1 of 1" in refused.text
+        unread = await client.post(path, content=never_sent(), headers={"Content-Type": "application/json"})
+        assert unread.status_code == 429
         for free in ("/health/live", "/health/ready", "/docs", "/openapi.json", "/", "/v1/models", "/v1/collections"):
             assert (await client.get(free)).status_code == 200
         gated.gate.set()
