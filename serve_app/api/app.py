@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
@@ -30,6 +32,7 @@ def build_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # ours, see routes/docs.py
         redoc_url=None,
+        lifespan=close_at_the_end,
     )
     app.state.services = services
     app.state.limiters = make_limiters(services.settings)
@@ -45,6 +48,13 @@ def build_app(services: Services) -> FastAPI:
     app.add_exception_handler(Exception, fail)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
+
+
+@asynccontextmanager
+async def close_at_the_end(app: FastAPI) -> AsyncIterator[None]:
+    """Serve, or uvicorn, ends it when the last request is answered, in the loop that served them."""
+    yield
+    await app.state.services.cache.close()
 
 
 async def refuse(request: Request, error: Exception) -> Response:

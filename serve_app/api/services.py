@@ -26,6 +26,7 @@ class Services:
     embedder: Embedder
     sparse: SparseEncoder
     store: VectorStore
+    cache: Tiered
     searcher: Searcher
     indexer: Indexer
     settings: ApiSettings
@@ -57,6 +58,7 @@ def wire(
         embedder=embedder,
         sparse=sparse,
         store=store,
+        cache=cache,
         searcher=Searcher(
             embedder=embedder,
             sparse=sparse,

@@ -53,7 +53,7 @@ class Breaker:
 
 class GuardedTier:
     """`tier` with a time limit for every call, behind a breaker. It never raises: what cannot be had is a miss, what
-    cannot be put is left out."""
+    cannot be put is left out. failures: calls, probes included, that were not answered."""
 
     def __init__(self, tier: Tier, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._tier = tier
@@ -68,8 +68,9 @@ class GuardedTier:
         return self._tier.name
 
     @property
-    def is_closed(self) -> bool:
-        return self._breaker.is_closed
+    def pause_s(self) -> float:
+        """For so long the tier is left out after its last failure; 0 while it answers."""
+        return self._breaker.pause_s
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         return await self._call(lambda: self._tier.get_many(keys)) or {}

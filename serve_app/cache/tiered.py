@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from serve_app.cache.breaker import GuardedTier
 from serve_app.cache.counters import CacheCounters
 from serve_app.cache.entry import Entry, Kind, negative
 from serve_app.cache.promotion import Cost, FrequencySketch, worthwhile
@@ -37,6 +38,7 @@ class Tiered:
 
     A key names the content of its entry (`keys`), so an entry is either right or absent. Reads find an entry in the
     first tier that has it. A remembered error is raised again. Belongs to one event loop; call `close` there.
+    guarded: the tiers that may be left out for a while.
     """
 
     def __init__(self, tiers: Sequence[Tier], *, negative_ttl_s: float = 10.0, clock: Clock = utc_s) -> None:
@@ -54,6 +56,7 @@ class Tiered:
             for number in range(len(self._tiers))
         ]
         self.counters = CacheCounters()
+        self.guarded = tuple(tier for tier in self._tiers if isinstance(tier, GuardedTier))
 
     def get_now(self, kind: Kind, key: bytes) -> Found | None:
         """From the first tier, if it is immediate: a microsecond, no waiting. None says nothing about the tiers behind,
@@ -94,7 +97,7 @@ class Tiered:
         found = self.get_now(kind, key)
         if found is not None:
             return found
-        self.counters.joined += key in self._flights
+        self.counters.joined[kind] += key in self._flights
         return await self._flights.run(key, lambda: self._get_or_compute(kind, key, compute))
 
     async def _get_or_compute(self, kind: Kind, key: bytes, compute: Callable[[], Awaitable[bytes]]) -> Found:
@@ -123,7 +126,6 @@ class Tiered:
         error = entry.error()
         if error is not None:
             raise error
-        self.counters.bytes_served += len(entry.payload)
         return Found(entry.payload, name)
 
     async def _find(self, kind: Kind, keys: Sequence[bytes]) -> dict[bytes, tuple[Entry, int]]:
@@ -158,13 +160,13 @@ class Tiered:
                 if worthwhile(asked[key], self._costs[number], self._costs[nearer])
             }
             if worthy:
-                self.counters.promotions += len(worthy)
+                self.counters.promotions[self._tiers[nearer].name] += len(worthy)
                 self._put_later(worthy, range(nearer, nearer + 1))
 
     def _put_later(self, entries: Mapping[bytes, Entry], numbers: range) -> None:
         for number in numbers:
             if not self._writers[number].add(entries):
-                self.counters.writes_dropped += len(entries)
+                self.counters.writes_dropped[self._tiers[number].name] += len(entries)
 
     async def _put(self, entries: Mapping[bytes, Entry], numbers: range) -> None:
         await asyncio.gather(*(self._put_one(number, entries) for number in numbers))

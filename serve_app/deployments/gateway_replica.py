@@ -57,7 +57,7 @@ class GatewayReplica:
             checks={"engine": self._check_engine, "store": store.check},
             meter=meter,
         )
-        start_export(meter.samples, lambda: cache_samples(cache.counters))
+        start_export(meter.samples, lambda: cache_samples(cache))
 
     def app(self) -> Any:
         return build_app(self._services)

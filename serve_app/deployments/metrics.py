@@ -14,19 +14,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ray.serve.metrics import Gauge
 
 from serve_app.cache.counters import CacheCounters
 from serve_app.cache.entry import Kind
+from serve_app.cache.tiered import Tiered
 from serve_app.telemetry.catalogue import (
+    CACHE_FAILURES,
     CACHE_HIT_RATIO,
     CACHE_INFINITE_RATIO,
+    CACHE_JOINED,
     CACHE_LOOKUPS,
+    CACHE_PAUSE_SECONDS,
+    CACHE_PROMOTIONS,
     CACHE_REPEATED_MISSES,
     CACHE_TIERS,
+    CACHE_WRITES_DROPPED,
 )
 from serve_app.telemetry.meter import Sample
 
@@ -78,17 +84,29 @@ def start_export(*sources: Source) -> None:
     threading.Thread(target=run, name="metrics", daemon=True).start()
 
 
-def cache_samples(counters: CacheCounters) -> list[Sample]:
+def cache_samples(cache: Tiered) -> list[Sample]:
     """The cache counts in its own way; read when it is exported."""
-    samples: list[Sample] = []
+    return [*lookup_samples(cache.counters), *tier_samples(cache)]
+
+
+def lookup_samples(counters: CacheCounters) -> Iterator[Sample]:
     for kind in Kind:
-        hits = {tier: counters.hits[tier, kind] for tier in CACHE_TIERS}
-        misses, repeated, hit = counters.misses[kind], counters.misses_seen[kind], sum(hits.values())
         of_kind = {"kind": kind.value}
-        lookups = [(tier, "hit", count) for tier, count in hits.items()] + [("all", "miss", misses)]
-        samples += [Sample(CACHE_LOOKUPS, of_kind | {"tier": t, "outcome": o}, count) for t, o, count in lookups]
-        samples.append(Sample(CACHE_REPEATED_MISSES, of_kind, repeated))
-        for gauge, possible in ((CACHE_HIT_RATIO, hit + misses), (CACHE_INFINITE_RATIO, hit + repeated)):
-            if possible:
-                samples.append(Sample(gauge, of_kind, hit / possible))
-    return samples
+        for tier in CACHE_TIERS:
+            yield Sample(CACHE_LOOKUPS, of_kind | {"tier": tier, "outcome": "hit"}, counters.hits[tier, kind])
+        yield Sample(CACHE_LOOKUPS, of_kind | {"tier": "all", "outcome": "miss"}, counters.misses[kind])
+        yield Sample(CACHE_REPEATED_MISSES, of_kind, counters.misses_seen[kind])
+        yield Sample(CACHE_JOINED, of_kind, counters.joined[kind])
+        ratios = ((CACHE_HIT_RATIO, counters.hit_ratio), (CACHE_INFINITE_RATIO, counters.ratio_to_infinite))
+        for gauge, ratio_of in ratios:
+            if (ratio := ratio_of(kind)) is not None:
+                yield Sample(gauge, of_kind, ratio)
+
+
+def tier_samples(cache: Tiered) -> Iterator[Sample]:
+    for name in CACHE_TIERS:
+        yield Sample(CACHE_PROMOTIONS, {"tier": name}, cache.counters.promotions[name])
+        yield Sample(CACHE_WRITES_DROPPED, {"tier": name}, cache.counters.writes_dropped[name])
+    for tier in cache.guarded:
+        yield Sample(CACHE_FAILURES, {"tier": tier.name}, tier.failures)
+        yield Sample(CACHE_PAUSE_SECONDS, {"tier": tier.name}, tier.pause_s)

@@ -84,6 +84,7 @@ OUTCOMES = ("ok", "rejected", "overloaded", "timeout", "unavailable", "failed", 
 LANES = ("interactive", "bulk")
 CACHE_KINDS = ("embedding", "result")
 CACHE_TIERS = ("l1", "l2", "l3", "l4")
+GUARDED_TIERS = CACHE_TIERS[1:]  # may fail: outside of the process
 
 STAGE_SECONDS = Histogram(
     "aidocs_stage_seconds",
@@ -133,6 +134,36 @@ CACHE_INFINITE_RATIO = Gauge(
     labels=("kind",),
     series=combined(CACHE_KINDS),
 )
+CACHE_JOINED = Counter(
+    "aidocs_cache_joined_total",
+    "Callers who looked nothing up, for another one was just getting the same",
+    labels=("kind",),
+    series=combined(CACHE_KINDS),
+)
+CACHE_PROMOTIONS = Counter(
+    "aidocs_cache_promotions_total",
+    "Entries brought to this tier from one behind it, for they are asked for often",
+    labels=("tier",),
+    series=combined(CACHE_TIERS),
+)
+CACHE_WRITES_DROPPED = Counter(
+    "aidocs_cache_writes_dropped_total",
+    "Entries not written to this tier, for too many were waiting to be",
+    labels=("tier",),
+    series=combined(CACHE_TIERS),
+)
+CACHE_FAILURES = Counter(
+    "aidocs_cache_failures_total",
+    "Calls that this tier did not answer in time or at all; absent where there is no such tier",
+    labels=("tier",),
+    series=combined(GUARDED_TIERS),
+)
+CACHE_PAUSE_SECONDS = Gauge(
+    "aidocs_cache_pause_seconds",
+    "For so long this tier is left out after its last failure; 0 while it answers; absent where there is no such tier",
+    labels=("tier",),
+    series=combined(GUARDED_TIERS),
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     STAGE_SECONDS,
@@ -142,6 +173,11 @@ CATALOGUE: tuple[Metric, ...] = (
     CACHE_REPEATED_MISSES,
     CACHE_HIT_RATIO,
     CACHE_INFINITE_RATIO,
+    CACHE_JOINED,
+    CACHE_PROMOTIONS,
+    CACHE_WRITES_DROPPED,
+    CACHE_FAILURES,
+    CACHE_PAUSE_SECONDS,
 )
 
 

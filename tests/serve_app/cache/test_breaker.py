@@ -84,11 +84,11 @@ async def test_after_one_failure_nothing_reaches_the_tier_until_a_probe_succeeds
     for _ in range(50):  # one probe, beside them
         assert await guarded.get_many([key(1)]) == {}
     await until(lambda: guarded.failures == 2)
-    assert tier.calls == 2 and not guarded.is_closed
+    assert tier.calls == 2 and guarded.pause_s > 0
     tier.hangs, tier.error = False, None
     clock.now_s += 2 * FIRST_PAUSE_S
     assert await guarded.get_many([key(1)]) == {}
-    await until(lambda: guarded.is_closed)
+    await until(lambda: guarded.pause_s == 0)
     assert key(1) in await guarded.get_many([key(1)])
 
 
@@ -101,7 +101,7 @@ async def test_a_caller_that_leaves_is_no_failure() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert guarded.is_closed and guarded.failures == 0
+    assert guarded.pause_s == 0 and guarded.failures == 0
 
 
 async def test_an_error_that_is_a_mistake_is_not_hidden() -> None:

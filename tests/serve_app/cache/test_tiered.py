@@ -94,7 +94,7 @@ async def test_a_hit_in_the_first_tier_asks_no_other_and_waits_for_nothing() -> 
     with pytest.raises(StopIteration) as ended:  # a coroutine that never hands over to the loop
         cache.get(RESULT, key(1)).send(None)
     assert ended.value.value == cache.get_now(RESULT, key(1)) == Found(b"x", "l1")
-    assert far.gets == 0 and cache.counters.hits == {("l1", RESULT): 2} and cache.counters.bytes_served == 2
+    assert far.gets == 0 and cache.counters.hits == {("l1", RESULT): 2}
 
 
 async def test_an_entry_of_another_kind_is_a_miss() -> None:
@@ -112,7 +112,7 @@ async def test_what_is_asked_for_once_is_not_promoted_and_twice_it_is() -> None:
     for tier in ("l3", "l3", "l1"):
         assert await cache.get(RESULT, key(1)) == Found(b"x", tier)
         await cache.flush()
-    assert cache.counters.promotions == 1
+    assert cache.counters.promotions == {"l1": 1}
 
 
 async def test_nothing_is_promoted_into_a_slower_tier() -> None:
@@ -122,7 +122,7 @@ async def test_nothing_is_promoted_into_a_slower_tier() -> None:
     await slow.clear()
     for _ in range(10):
         assert await cache.get(RESULT, key(1)) == Found(b"x", "l4")
-    assert cache.counters.promotions == 0
+    assert cache.counters.promotions == {}
 
 
 async def test_many_callers_make_one_lookup_and_one_computation() -> None:
@@ -137,7 +137,7 @@ async def test_many_callers_make_one_lookup_and_one_computation() -> None:
     cache = Tiered([MemoryTier(MIB, TTL_S), far])
     found = await asyncio.gather(*(cache.get_or_compute(RESULT, key(1), compute) for _ in range(50)))
     assert found == [Found(b"x", MISS)] * 50
-    assert computed == far.gets == 1 and cache.counters.joined == 49
+    assert computed == far.gets == 1 and cache.counters.joined == {RESULT: 49}
     assert cache.get_now(RESULT, key(1)) == Found(b"x", "l1"), "kept before it is answered"
 
 
@@ -159,7 +159,7 @@ async def test_writes_that_pile_up_are_dropped(monkeypatch: pytest.MonkeyPatch) 
     cache = Tiered([MemoryTier(MIB, TTL_S), far])
     for number in range(10):
         await cache.get_or_compute(RESULT, key(number), answer)
-    assert cache.counters.writes_dropped == 7
+    assert cache.counters.writes_dropped == {"l3": 7}
     far.go.set()
     await cache.close()
     assert far.puts == 1
@@ -227,13 +227,13 @@ async def test_without_any_tier_everything_is_computed() -> None:
 
 async def test_the_ratio_to_an_infinite_cache_is_what_an_exact_count_says() -> None:
     cache = Tiered([MemoryTier(2_048 * 100, TTL_S)])
-    assert cache.counters.hit_ratio is None and cache.counters.ratio_to_infinite is None
+    assert cache.counters.hit_ratio(RESULT) is None and cache.counters.ratio_to_infinite(RESULT) is None
     generator, seen, hits, infinite = random.Random(3), set[int](), 0, 0
     for _ in range(5_000):
         name = int(generator.paretovariate(0.6)) % 5_000
         hits += (await cache.get_or_compute(RESULT, key(name), answer)).tier != MISS
         infinite += name in seen
         seen.add(name)
-    assert cache.counters.hit_ratio == hits / 5_000
-    ratio = cache.counters.ratio_to_infinite
+    assert cache.counters.hit_ratio(RESULT) == hits / 5_000
+    ratio = cache.counters.ratio_to_infinite(RESULT)
     assert ratio is not None and hits / infinite * 0.97 <= ratio <= hits / infinite

@@ -71,7 +71,7 @@ class TieredAgainstModel(RuleBasedStateMachine):
     def _was_put(self, name: int, payload: bytes) -> None:
         guarded = self._cache._tiers[2]
         assert isinstance(guarded, GuardedTier)
-        old = set() if guarded.is_closed else self._right.get(name, set())
+        old = set() if guarded.pause_s == 0 else self._right.get(name, set())
         self._right[name] = old | {payload}
         self._absent.discard(name)
 

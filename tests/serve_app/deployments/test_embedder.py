@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.serve import Application
@@ -30,6 +31,10 @@ def test_the_setting_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("AIDOCS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("AIDOCS_EMBEDDING__PLACEMENT", "pooled")
     monkeypatch.setenv("AIDOCS_BATCHING__MAX_WAITING", "7")
-    pool = app(AppArguments())._bound_deployment.init_args[1]
-    assert isinstance(pool, Application)
-    assert pool._bound_deployment.init_args[1:] == (tmp_path, 7)
+    pool = bound_arguments(app(AppArguments()))[1]
+    assert bound_arguments(pool)[1:] == (tmp_path, 7)
+
+
+def bound_arguments(application: Application) -> tuple[Any, ...]:
+    arguments: Any = application._bound_deployment.init_args  # Ray's annotation means one argument
+    return tuple(arguments)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import urllib.request
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_app.cache.counters import CacheCounters
+from serve_app.cache.breaker import FIRST_PAUSE_S, GuardedTier
 from serve_app.cache.entry import Kind
+from serve_app.cache.lmdb_tier import LmdbTier
+from serve_app.cache.memory import MemoryTier
+from serve_app.cache.segments import Segments
+from serve_app.cache.tiered import Tiered
 from serve_app.deployments.metrics import RayExport, cache_samples, start_export
+from serve_app.settings import MIB
 from serve_app.telemetry import catalogue
 from serve_app.telemetry.catalogue import REQUESTS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter, Sample
@@ -90,15 +96,22 @@ def test_a_source_that_fails_is_told_once_and_takes_no_other_with_it(
     assert [r.getMessage() for r in caplog.records] == ["some metrics of this replica are not exported"] * 2
 
 
-def test_the_caches_counters_become_samples_of_the_catalogue() -> None:
-    counters = CacheCounters()
-    assert {s.value for s in cache_samples(counters)} == {0}, "no ratio of nothing"
+async def test_what_the_cache_counts_becomes_samples_of_the_catalogue(tmp_path: Path) -> None:
+    disk = GuardedTier(LmdbTier("l4", Segments(tmp_path, MIB, 60)), timeout_s=10)
+    cache = Tiered([MemoryTier(MIB, 60), disk])
+    counters = cache.counters
+    assert {s.value for s in cache_samples(cache)} == {0}, "no ratio of nothing"
     counters.hits["l1", Kind.RESULT] = 5
     counters.hits["l4", Kind.RESULT] = 1
     counters.misses[Kind.RESULT] = 4
     counters.misses_seen[Kind.RESULT] = 2
     counters.misses[Kind.EMBEDDING] = 1
-    samples = cache_samples(counters)
+    counters.joined[Kind.RESULT] = 7
+    counters.promotions["l1"] = 8
+    counters.writes_dropped["l4"] = 9
+    await cache.close()
+    await disk.get_many([b"0" * 32])  # its threads have gone
+    samples = cache_samples(cache)
     assert all(tuple(s.labels) == s.metric.labels for s in samples)
     assert all(tuple(s.labels.values()) in s.metric.series for s in samples)
     values = {(s.name, *s.labels.values()): s.value for s in samples}
@@ -109,6 +122,12 @@ def test_the_caches_counters_become_samples_of_the_catalogue() -> None:
     assert values["aidocs_cache_infinite_ratio", "result"] == 0.75
     assert values["aidocs_cache_hit_ratio", "embedding"] == 0
     assert ("aidocs_cache_infinite_ratio", "embedding") not in values
+    assert values["aidocs_cache_joined_total", "result"] == 7
+    assert values["aidocs_cache_promotions_total", "l1"] == 8
+    assert values["aidocs_cache_writes_dropped_total", "l4"] == 9
+    assert values["aidocs_cache_failures_total", "l4"] == 1
+    assert values["aidocs_cache_pause_seconds", "l4"] == FIRST_PAUSE_S
+    assert ("aidocs_cache_failures_total", "l3") not in values
 
 
 def test_the_catalogue_names_what_the_cache_has() -> None:
