@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from serve_app.documents.readers.result import ReadResult
@@ -17,8 +18,14 @@ def find_files(source: str) -> list[Path]:
     """The readable files of a source, sorted: a file itself, all below a folder, or what a glob matches (`**` too).
 
     Hidden files and folders are left out; a link to a folder is followed once. A folder that cannot be listed is in
-    the result, so that reading it tells. Raises InvalidInput if the source does not exist or has no such file.
+    the result, so that reading it tells. Raises InvalidInput if the source does not exist, cannot be looked at or has
+    no such file.
     """
+    with _naming(source):
+        return sorted(_found(source))
+
+
+def _found(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_file():
         if reader_of(path) is None:
@@ -32,17 +39,18 @@ def find_files(source: str) -> list[Path]:
         raise InvalidInput(f"{source}: no such file or folder")
     if not found:
         raise InvalidInput(f"{source}: no documents there; known kinds of files are {known_suffixes()}")
-    return sorted(found)
+    return found
 
 
 def source_root(source: str) -> Path:
     """What the ids of a source's documents are relative to: the folder, the file's folder, or of a glob the part
-    before its first wildcard."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or not glob.has_magic(source):
-        return path.parent
+    before its first wildcard. Raises InvalidInput if the source cannot be looked at."""
+    with _naming(source):
+        path = Path(source).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists() or not glob.has_magic(source):
+            return path.parent
     plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
     return Path(*plain)
 
@@ -56,6 +64,17 @@ def read_source(source: str) -> Iterator[ReadResult]:
 
 def known_suffixes() -> str:
     return ", ".join(READERS)
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Where the system will not look there: too long a name, a folder above that may not be searched."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"{source}: cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # `~name` of nobody
+        raise InvalidInput(f"{source}: {error}") from error
 
 
 def _matches(pattern: Path, root: Path) -> Iterator[Path]:

@@ -78,6 +78,7 @@ def test_a_stopped_run_says_how_to_go_on(
     ("arguments", "message"),
     [
         (["--source", "none", "--collection", "c"], "none: no such file or folder"),
+        (["--source", "x" * 300, "--collection", "c"], "File name too long"),
         (["--source", "b.py", "--collection", "c"], "unknown kind of file"),
         (["--source", "a.md", "--collection", "a/b"], "'a/b' is not a collection name"),
         (["--source", "a.md", "--collection", "c", "--dead-letters", "/dev/null/x"], "cannot be written"),

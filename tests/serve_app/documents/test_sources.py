@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,38 @@ def test_a_source_without_documents_is_refused(tree: Path, source: str, says: st
     (tree / ".git" / "z.md").unlink()
     with pytest.raises(InvalidInput, match=says):
         find_files(f"{tree}/{source}")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x" * 300, "File name too long"),
+        ("x" * 300 + "/*.md", "File name too long"),
+        ("~nobody-of-this-name/a.md", "home directory"),
+    ],
+)
+@pytest.mark.parametrize("look", [find_files, source_root])
+def test_a_source_that_cannot_be_looked_at_is_refused(look: Callable[[str], object], source: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"{re.escape(source)}: .*{says}"):
+        look(source)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not search; root may search any, so it is nobody for the time."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    yield folder
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize("look", [find_files, source_root])
+def test_a_source_below_a_closed_folder_is_refused(look: Callable[[str], object], closed: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"a.md: cannot be read: Permission denied"):
+        look(f"{closed}/a.md")
 
 
 def test_ids_are_relative_to_the_source(tree: Path) -> None:
