@@ -30,6 +30,8 @@ from serve_app.types import Fusion, FusionMethod
 PREFIX = "AIDOCS_"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+ADAPTIVE_KINDS = 3  # of requests, each with a limit of max_concurrency: searches, embedding requests, lookups
+ROOM_FOR_HEALTH = 32  # requests that no limit counts: health, pages, those that are just being refused
 
 
 class Section(BaseModel, frozen=True, extra="forbid"):
@@ -120,6 +122,11 @@ class ApiSettings(Section):
             raise ValueError("min_concurrency is above max_concurrency")
         return self
 
+    @property
+    def most_admitted(self) -> int:
+        """Requests at work at once, of all kinds: adaptive ones, which have a limit each, and uploads."""
+        return ADAPTIVE_KINDS * self.max_concurrency + self.max_concurrent_uploads
+
 
 class BatchingSettings(Section):
     """Micro-batches at the gateway: what waits when a worker is free goes together, up to these limits."""
@@ -140,7 +147,7 @@ class ServingSettings(Section):
     min_replicas: PositiveInt = 1
     max_replicas: PositiveInt = 4
     target_ongoing_requests: PositiveFloat = 32.0
-    max_ongoing_requests: PositiveInt = 256
+    max_ongoing_requests: PositiveInt = 640  # more than the API admits: it is what refuses, and health gets through
     max_queued_requests: PositiveInt = 1_024
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(60.0, ge=0)
@@ -219,12 +226,8 @@ class AuthSettings(Section):
 class Settings(BaseSettings):
     """Raises pydantic's ValidationError; `load_settings` turns it into a ConfigurationError for people."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        hide_input_in_errors=True,  # it has the secrets, and a traceback shows it
+    model_config = SettingsConfigDict(  # an error's traceback would show the input, and that has the secrets
+        frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", hide_input_in_errors=True
     )
 
     data_dir: Path = Field(Path("~/.local/share/ai-docs"), validate_default=True)
@@ -259,10 +262,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def excess_is_refused(self) -> Self:
-        if self.api.max_concurrency >= self.serving.max_ongoing_requests:
+        least = self.api.most_admitted + ROOM_FOR_HEALTH
+        if self.serving.max_ongoing_requests < least:
             raise ValueError(
-                f"API__MAX_CONCURRENCY must be below {self.serving.max_ongoing_requests}, which is "
-                "SERVING__MAX_ONGOING_REQUESTS, or what is too much waits before the replica and is not refused"
+                f"SERVING__MAX_ONGOING_REQUESTS must be at least {least}: {ADAPTIVE_KINDS} × API__MAX_CONCURRENCY + "
+                f"API__MAX_CONCURRENT_UPLOADS + {ROOM_FOR_HEALTH}, or what is too much, and health checks with it, "
+                "waits before the replica and is not refused"
             )
         return self
 

@@ -33,7 +33,8 @@ def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AIDOCS_SERVING__MIN_REPLICAS", "9", "min_replicas is above max_replicas"),
         ("AIDOCS_SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S", "40", "the longest request"),
         ("AIDOCS_API__MIN_CONCURRENCY", "193", "min_concurrency is above max_concurrency"),
-        ("AIDOCS_SERVING__MAX_ONGOING_REQUESTS", "192", "API__MAX_CONCURRENCY must be below 192"),
+        ("AIDOCS_SERVING__MAX_ONGOING_REQUESTS", "611", "MAX_ONGOING_REQUESTS must be at least 612"),
+        ("AIDOCS_API__MAX_CONCURRENT_UPLOADS", "33", "MAX_ONGOING_REQUESTS must be at least 641"),
         ("AIDOCS_AUTH__MODE", "oidc", "AIDOCS_AUTH__MODE"),
     ],
 )

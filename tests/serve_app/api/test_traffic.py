@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ from tokenizers import Encoding
 
 from serve_app.api.app import build_app
 from serve_app.api.timeouts import TIMEOUT_HEADER
-from serve_app.api.traffic import slots_of
+from serve_app.api.traffic import make_limiters, slots_of
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
+from serve_app.errors import Overloaded
 from serve_app.ports import Embedder, VectorStore
 from serve_app.search.embedder import BatchedEmbedder
 from serve_app.settings import ApiSettings, Settings
@@ -195,6 +197,20 @@ def test_the_document_tells_of_the_header(app: FastAPI) -> None:
         "/v1/collections/{collection}/search",
         "/v1/collections/{collection}/search:batch",
     }
+
+
+def test_serve_gives_a_replica_more_than_all_kinds_together_may_be() -> None:
+    """Else the next request waits in Serve's queue, a health check too, and is not refused."""
+    settings = Settings()
+    widest = settings.api.model_copy(update={"min_concurrency": settings.api.max_concurrency})
+    admitted = 0
+    with ExitStack() as at_work:
+        for limiter in make_limiters(widest).values():
+            with suppress(Overloaded):
+                while True:
+                    at_work.enter_context(limiter.admit())
+                    admitted += 1
+    assert admitted == settings.api.most_admitted < settings.serving.max_ongoing_requests
 
 
 @pytest.mark.parametrize(
