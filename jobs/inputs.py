@@ -46,7 +46,8 @@ class Input:
 def inputs_of(source: str) -> list[Input]:
     """Raises InvalidInput if the source does not exist or has nothing that can be read."""
     if source == PYTHON_PACKAGES:
-        return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(installed()))]
+        packages, _ = installed()
+        return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(packages))]
     root = source_root(source).absolute()  # the stages run in other folders, or on other machines that share this one
     return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
 

@@ -20,6 +20,7 @@ from serve_app.documents.docstrings import module_entries
 from serve_app.documents.encoding import clean
 from serve_app.documents.markdown_blocks import BlockKind, parse_blocks
 from serve_app.documents.readers.markdown_text import join_blocks
+from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of
 from serve_app.documents.readers.rst import rst_to_markdown
 from serve_app.types import Document, JsonValue
 
@@ -65,25 +66,40 @@ class Package:
         return next((url for url in urls if url.startswith(("http://", "https://"))), "")
 
 
-def python_package_documents(readme_chars: int = README_CHARS, module_chars: int = MODULE_CHARS) -> Iterator[Document]:
+def python_package_documents(
+    readme_chars: int = README_CHARS, module_chars: int = MODULE_CHARS
+) -> Iterator[ReadResult]:
     """READMEs of all distributions, then their modules, by name. Ids are `distribution/README` and
-    `distribution/dotted.module`: the same on every machine with the same packages."""
-    packages = installed()
+    `distribution/dotted.module`: the same on every machine with the same packages. A distribution whose metadata or
+    list of files cannot be read is a failure."""
+    packages, failures = installed()
     for package in packages:
         yield from _readme(package, readme_chars)
     for package in packages:
         yield from _modules(package, module_chars)
+    yield from failures
 
 
-def installed() -> list[Package]:
-    """By name; of a distribution that is installed twice, the one that an import would find."""
+def installed() -> tuple[list[Package], list[ReadFailure]]:
+    """By name; of a distribution that is installed twice, the one that an import would find. And what cannot be
+    read."""
     found: dict[str, Package] = {}
+    failures: list[ReadFailure] = []
     for distribution in distributions():
-        about = cast(Message, distribution.metadata)
+        try:
+            about = cast(Message, distribution.metadata)
+        except Exception as error:  # it is decoded and parsed here
+            failures.append(failure_of(_place(distribution), error))
+            continue
         name = re.sub(r"[-_.]+", "-", about.get("Name", "")).lower()
         if name:
             found.setdefault(name, Package(name, distribution, about))
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found)], failures
+
+
+def _place(distribution: Distribution) -> str:
+    """Its folder of metadata, for people; it has no public name."""
+    return str(getattr(distribution, "_path", "an installed package"))
 
 
 def _readme(package: Package, max_chars: int) -> Iterator[Document]:
@@ -119,9 +135,14 @@ def first_blocks(text: str, max_chars: int) -> str:
     return text[: max([end for end in ends if end <= max_chars], default=ends[0])].rstrip()
 
 
-def _modules(package: Package, max_chars: int) -> Iterator[Document]:
+def _modules(package: Package, max_chars: int) -> Iterator[ReadResult]:
+    try:
+        modules = sorted(public_modules(package.distribution), key=lambda one: (one[0].count("."), one[0]))
+    except Exception as error:  # its list of files is decoded and parsed here
+        yield failure_of(_place(package.distribution), error)
+        return
     left = max_chars
-    for module, path in sorted(public_modules(package.distribution), key=lambda one: (one[0].count("."), one[0])):
+    for module, path in modules:
         entries = module_entries(path)
         kept: list[str] = []
         for entry in entries:

@@ -11,6 +11,7 @@ import pytest
 from serve_app.documents import python_packages
 from serve_app.documents.indexing import cut
 from serve_app.documents.python_packages import first_blocks, plain_markdown, python_package_documents
+from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.validation import validate
 from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
@@ -58,7 +59,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def documents() -> dict[str, Document]:
-    found = {document.id: document for document in python_package_documents()}
+    found = {document.id: document for document in python_package_documents() if isinstance(document, Document)}
     for document in found.values():
         validate(document)
     return found
@@ -116,6 +117,22 @@ def test_readmes_come_first_and_both_are_bounded(install: Install) -> None:
     for document in found.values():
         assert 3_000 < len(document.text) <= python_packages.MODULE_CHARS + 2_000
         assert document.metadata["truncated"] is True
+
+
+@pytest.mark.parametrize(("file", "left"), [("METADATA", []), ("RECORD", ["a/README"])])
+def test_a_package_that_is_not_utf8_is_a_failure_of_its_own(
+    file: str, left: list[str], install: Install, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        install(name, "", "Body", **{f"{name}__init__": MODULE})
+    broken = tmp_path / "a-1.0.dist-info"
+    with (broken / file).open("ab") as written:
+        written.write("café".encode("latin-1"))
+    *found, failure = sorted(python_package_documents(), key=lambda one: isinstance(one, ReadFailure))
+    assert [one.id for one in found if isinstance(one, Document)] == [*left, "b/README", "b/b"]
+    assert isinstance(failure, ReadFailure)
+    assert failure.source == str(broken)
+    assert "cannot be read: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xe9" in failure.error
 
 
 def test_what_was_installed_can_be_indexed(install: Install, tokenizer: Tokenizer) -> None:
