@@ -1,4 +1,9 @@
-"""The cached Embedder: the engine sees a text once, whoever asks for it and for what."""
+"""The cached Embedder: a text whose vector is kept is not computed again, whoever asks for it and for what.
+
+Calls of one text (every search) share its computation while it is under way. A call of many texts shares with none:
+two that have a text in common would fail together and wait for each other's texts, and a search would be refused for
+what a large call brought along. So texts that such calls have in common are computed by each, if asked for at once.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Searcher:
         started_at = time.perf_counter()
         scope = principal.scope(request.collection)
         version = await self._store.version(scope)  # before the search, so that a write meanwhile makes it stale
-        if version is None:
+        if version is None:  # nor may it join a search under way, which may have begun before an acknowledged write
             found = Found(await self._compute(scope, request), MISS)
         else:
             key = result_key(scope, request.canonical(), self._release, version)

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
-from serve_app.errors import DeadlineExceeded
+from serve_app.errors import DeadlineExceeded, Overloaded
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.deadline import deadline
 from serve_app.search.embedder import BatchedEmbedder
@@ -21,11 +21,13 @@ WAIT_S = 10.0
 
 
 class GatedEmbedder:
-    """A text's vector is its length; answers when the gate is open, and keeps the texts of each call."""
+    """A text's vector is its length; answers, or refuses a call of too many, when the gate is open; keeps the texts of
+    each call."""
 
     space = VectorSpace("gated", "1", 1)
 
-    def __init__(self) -> None:
+    def __init__(self, most_texts: int = 10) -> None:
+        self.most_texts = most_texts
         self.calls: list[list[str]] = []
         self.called, self.gate = asyncio.Event(), asyncio.Event()
 
@@ -33,6 +35,8 @@ class GatedEmbedder:
         self.calls.append(list(texts))
         self.called.set()
         await self.gate.wait()
+        if len(texts) > self.most_texts:
+            raise Overloaded("too many")
         lengths = [len(text) for text in texts]
         return Embeddings(np.asarray(lengths, np.float32).reshape(-1, 1), np.asarray(lengths, np.int32))
 
@@ -81,3 +85,19 @@ async def test_a_deadline_of_its_own_drops_what_still_waits() -> None:
         await asyncio.wait_for(late, WAIT_S)
     await busy
     assert behind.calls == [["busy"]]
+
+
+async def test_calls_of_one_text_share_it_and_those_of_many_depend_on_no_other() -> None:
+    behind = GatedEmbedder(most_texts=2)
+    cached = CachedEmbedder(behind, memory(), "fp32")
+    texts = [["aa"], ["aa"], ["aa", "b"], ["b", "aa", "b"], ["aa", "b", "cccc"]]
+    calls = [asyncio.create_task(cached.embed(each)) for each in texts]
+    await turns()
+    behind.gate.set()
+    *answers, refused = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), WAIT_S)
+    assert isinstance(refused, Overloaded)
+    for each, answer in zip(texts, answers, strict=False):
+        assert isinstance(answer, Embeddings) and answer.tokens.tolist() == [len(text) for text in each]
+    assert sorted(behind.calls) == [["aa"], ["aa", "b"], ["aa", "b", "cccc"], ["b", "aa"]]
+    await cached.embed(["b", "aa"])
+    assert len(behind.calls) == 4, "all of it is kept"
