@@ -11,6 +11,7 @@ from serve_app.api.openapi import READ, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import LookupRoute
 from serve_app.api.schemas.documents import CollectionAnswer, CollectionsAnswer, DeletedAnswer
+from serve_app.errors import StoreUnavailable
 from serve_app.types import CollectionInfo
 
 router = APIRouter(route_class=LookupRoute, tags=["collections"])
@@ -31,10 +32,13 @@ async def get_collection(scope: InCollection, services: Wired) -> Response:
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_collection(scope: InCollection, services: Wired) -> Response:
-    """Remove a collection with all that is in it."""
-    found = await services.store.count(scope)
+    """Remove a collection with all that is in it. One that cannot be read can be removed, too; `deleted` is then 0."""
+    try:
+        documents = (await services.store.count(scope)).documents
+    except StoreUnavailable:  # if of the whole store, `drop` raises it as well
+        documents = 0
     await services.store.drop(scope)
-    return json_response({"deleted": found.documents})
+    return json_response({"deleted": documents})
 
 
 def describe(info: CollectionInfo) -> dict[str, Any]:

@@ -100,6 +100,6 @@ class CollectionsAnswer(Answer):
 
 
 class DeletedAnswer(Answer):
-    """How many documents there were and are no more."""
+    """How many documents there were and are no more; 0 where they could not be counted."""
 
     deleted: int

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
+
+from serve_app.ports import VectorStore
+from serve_app.store import edge_folders as folders
+from serve_app.types import Scope
 
 
 async def put(client: httpx.AsyncClient, collection: str, *texts: str) -> None:
@@ -27,6 +33,29 @@ async def test_dropped_is_gone_and_the_others_stay(client: httpx.AsyncClient) ->
     assert (await client.get("/v1/collections/a/documents/d0")).status_code == 404
     await put(client, "a", "four")
     assert (await client.get("/v1/collections/a")).json()["documents"] == 1
+
+
+async def test_a_collection_that_cannot_be_read_can_be_dropped(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    broken = folders.collection_folder(tmp_path / "store", Scope("local", "broken"))
+    broken.mkdir(parents=True)
+    (broken / folders.CURRENT).write_text("generation-1\n")
+    (broken / folders.COLLECTION).write_text("{")
+    unreadable = await client.get("/v1/collections/broken")
+    assert (unreadable.status_code, "drop the collection" in unreadable.json()["detail"]) == (503, True)
+    assert (await client.delete("/v1/collections/broken")).json() == {"deleted": 0}
+    assert not broken.exists()
+    assert (await client.delete("/v1/collections/broken")).status_code == 404
+    await put(client, "broken", "one")
+    assert (await client.delete("/v1/collections/broken")).json() == {"deleted": 1}
+
+
+async def test_nothing_is_dropped_from_a_store_that_is_gone(
+    client: httpx.AsyncClient, store: VectorStore, tmp_path: Path
+) -> None:
+    await put(client, "a", "one")
+    await store.close()
+    assert (await client.delete("/v1/collections/a")).status_code == 503
+    assert folders.collection_folder(tmp_path / "store", Scope("local", "a")).exists()
 
 
 @pytest.mark.parametrize(
