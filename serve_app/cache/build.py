@@ -12,6 +12,7 @@ import psutil
 from serve_app.cache.breaker import guard
 from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
 from serve_app.cache.memory import MemoryTier
+from serve_app.cache.memory_limit import memory_limit_bytes
 from serve_app.cache.segments import Segments
 from serve_app.cache.shared_folder import in_shared_memory, size_bytes
 from serve_app.cache.tier import Tier
@@ -20,7 +21,8 @@ from serve_app.errors import ConfigurationError
 from serve_app.settings import MIB, CacheSettings, RedisSettings
 
 logger = logging.getLogger(__name__)
-SHARE_OF_FREE = 2  # a tier takes at most this part (a half) of what is free
+SHARE_OF_FREE = 2  # a tier in a folder takes at most this part (a half) of what is free there
+SHARE_OF_MEMORY = 4  # one in memory this part of that; the rest is the engine's and other processes'
 
 
 def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Tiered:
@@ -32,10 +34,9 @@ def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Ti
 def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Iterator[Tier]:
     """Nearest first."""
     if cache.l1.enabled:
-        free_bytes = psutil.virtual_memory().available
-        yield MemoryTier(within("l1", cache.l1.size_bytes, free_bytes, "memory"), cache.l1.ttl_s, name="l1")
+        yield MemoryTier(within_memory("l1", cache.l1.size_bytes), cache.l1.ttl_s, name="l1")
     if cache.l2.enabled and (shared := cache.l2.folder or in_shared_memory(data_dir)):
-        segments = open_segments("l2", shared, cache.l2.size_bytes, cache.l2.ttl_s)
+        segments = open_segments("l2", shared, within_memory("l2", cache.l2.size_bytes), cache.l2.ttl_s)
         yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
     if cache.l3.enabled and redis.url:
         from serve_app.cache.redis_tier import RedisTier, connect  # the library takes 0.1 s to import
@@ -52,7 +53,7 @@ def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # what it holds already is its own
-        return Segments(folder, within(name, size, free_bytes, str(folder)), ttl_s)
+        return Segments(folder, within(name, size, free_bytes, str(folder), SHARE_OF_FREE), ttl_s)
     except (OSError, ConfigurationError) as error:
         raise ConfigurationError(
             f"{error}; mend it, name another folder in AIDOCS_CACHE__{name.upper()}__FOLDER, "
@@ -60,16 +61,26 @@ def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:
         ) from error
 
 
-def within(name: str, size: int, free_bytes: int, place: str) -> int:
+def within_memory(name: str, size: int) -> int:
+    """Of what the machine has free and the container may have. A tmpfs is memory as well."""
+    free_bytes = psutil.virtual_memory().available
+    limit_bytes = memory_limit_bytes()
+    if limit_bytes is not None and limit_bytes < free_bytes:
+        return within(name, size, limit_bytes, "the container's memory", SHARE_OF_MEMORY)
+    return within(name, size, free_bytes, "memory", SHARE_OF_MEMORY)
+
+
+def within(name: str, size: int, free_bytes: int, place: str, share: int) -> int:
     """The size that was asked for, or the part of what is free that may be taken; a mebibyte at least."""
-    most = max(MIB, free_bytes // SHARE_OF_FREE)
+    most = max(MIB, free_bytes // share)
     if size > most:
         logger.warning(
-            "cache tier %s is limited to %d MiB and not %d MiB: %s has %d MiB free",
+            "cache tier %s is limited to %d MiB and not %d MiB, one part in %d of the %d MiB that %s has",
             name,
             most // MIB,
             size // MIB,
-            place,
+            share,
             free_bytes // MIB,
+            place,
         )
     return min(size, most)

@@ -76,6 +76,18 @@ async def test_a_small_machine_gets_small_tiers_and_is_told(
     await cache.close()
 
 
+async def test_in_a_container_the_tiers_in_memory_are_parts_of_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(build, "memory_limit_bytes", lambda: 40 * MIB)
+    cache = build.open_cache(settings(l4={"enabled": False}), RedisSettings(), tmp_path)
+    limits = {name: of_tier.limit_bytes for name, of_tier in (await cache.usage()).items()}  # type: ignore[union-attr]
+    assert limits == {"l1": 10 * MIB, "l2": 10 * MIB}
+    assert "l1 is limited to 10 MiB and not 500 MiB, one part in 4 of the 40 MiB that the container's" in caplog.text
+    await cache.close()
+
+
 def test_a_folder_that_cannot_be_used_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigurationError, match=r"AIDOCS_CACHE__L4__FOLDER.*AIDOCS_CACHE__L4__ENABLED=false"):
