@@ -20,6 +20,8 @@ from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Principal, Scope, StoreQuery, StoreResult
 
+Asked = tuple[Scope, bytes]  # with a request in its canonical form
+
 
 class Searcher:
     """Answers searches. `embedder` batches what is asked at once: it is called once per search."""
@@ -43,8 +45,8 @@ class Searcher:
         self._release = release
         self._store = store
         self._cache = cache
-        self._queries: MicroBatcher[StoreQuery, StoreResult] = MicroBatcher(
-            store.query_batch,
+        self._queries: MicroBatcher[tuple[Asked, StoreQuery], StoreResult] = MicroBatcher(
+            self._query_each_once,
             BatchLimits(
                 max_items=batching.max_queries,
                 max_weight=batching.max_queries,
@@ -69,9 +71,15 @@ class Searcher:
     async def _compute(self, scope: Scope, request: SearchRequest) -> bytes:
         query = await self._to_store_query(scope, request)
         with self._meter.time(STAGE_SECONDS, stage="search", lane=Lane.INTERACTIVE):
-            result = await self._queries.submit(query)
+            result = await self._queries.submit(((scope, request.canonical()), query))
         with self._meter.time(STAGE_SECONDS, stage="serialise", lane=Lane.INTERACTIVE):
             return encode_result(result)
+
+    async def _query_each_once(self, batch: Sequence[tuple[Asked, StoreQuery]]) -> list[StoreResult | PlatformError]:
+        """Equal ones are one query: all were asked before it begins, so it finds every write acknowledged to them."""
+        queries = dict(batch)
+        answers = dict(zip(queries, await self._store.query_batch([*queries.values()]), strict=True))
+        return [answers[asked] for asked, _ in batch]
 
     async def search_batch(
         self, principal: Principal, requests: Sequence[SearchRequest]

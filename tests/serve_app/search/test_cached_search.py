@@ -16,14 +16,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
-from serve_app.errors import NotFound
+from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Embeddings, Lane, Principal, VectorSpace
+from serve_app.types import Embeddings, Lane, Principal, Scope, StoreQuery, StoreResult, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, document, embed
 
 T = TypeVar("T")
@@ -84,6 +84,62 @@ async def test_equal_questions_at_once_are_one_search(store: EdgeStore) -> None:
     answers = await asyncio.gather(*(searcher.search(ANN, QUESTION) for _ in range(20)))
     assert len({answer.content for answer in answers}) == 1
     assert embedder.texts == ["cats"]
+
+
+class UncountedStore(EdgeStore):
+    """As one that others write to as well: it cannot tell of a version. Its first answer waits at a gate."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: list[int] = []
+        self.held, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def version(self, scope: Scope) -> None:  # type: ignore[override]  # as other stores answer
+        return None
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        self.asked.append(len(queries))
+        answers = await super().query_batch(queries)
+        self.held.set()
+        if len(self.asked) == 1:
+            await self.gate.wait()
+        return answers
+
+
+@pytest.fixture
+async def uncounted(tmp_path: Path) -> AsyncIterator[UncountedStore]:
+    store = UncountedStore.open(tmp_path, StoreSettings())
+    assert isinstance(store, UncountedStore)
+    for owner in (ANN, BOB):
+        await store.write(owner.scope("zoo"), SPACE, [document(f"c of {owner.tenant}", "cats purr")])
+    yield store
+    await store.close()
+
+
+async def test_without_a_version_equal_questions_of_one_batch_are_one_query(uncounted: UncountedStore) -> None:
+    uncounted.gate.set()
+    searcher = searcher_of(uncounted, memory())
+    dogs = SearchRequest("zoo", "dogs")
+    asked = [(ANN, QUESTION), (BOB, QUESTION), (ANN, dogs)] * 5
+    answers = await asyncio.gather(*(searcher.search(who, question) for who, question in asked))
+    assert uncounted.asked == [3]
+    for (who, _), answer in zip(asked, answers, strict=True):
+        assert [hit.document_id for hit in answer.found.hits] == [f"c of {who.tenant}"]
+        assert answer.cache == "miss"
+
+
+async def test_without_a_version_no_question_joins_one_that_a_write_may_have_overtaken(
+    uncounted: UncountedStore,
+) -> None:
+    searcher = searcher_of(uncounted, memory())
+    async with asyncio.timeout(10):
+        early = asyncio.create_task(searcher.search(ANN, QUESTION))
+        await uncounted.held.wait()
+        await uncounted.write(ANN.scope("zoo"), SPACE, [document("new", "cats")])
+        late = await searcher.search(ANN, QUESTION)  # while the early one is under way
+        assert "new" in [hit.document_id for hit in late.found.hits]
+        uncounted.gate.set()
+        await early
 
 
 async def test_tenants_share_no_answer(store: EdgeStore) -> None:
