@@ -15,8 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from serve_app.embedding.engine import prepare
 from serve_app.settings import load_settings
-from tests.bench import cache, engine, machine, report, search
+from tests.bench import cache, embeddings, engine, machine, report, search, start
+from tests.bench.contenders import contenders
+from tests.bench.prepared import prepared_store
 from tests.bench.rounds import Comparison
 
 ROOT = Path(__file__).parents[2]
@@ -25,27 +28,37 @@ LEAST_ROUNDS = 5
 
 class Part(StrEnum):
     ENGINE = "engine"
+    EMBEDDINGS = "embeddings"
     SEARCH = "search"
     CACHE = "cache"
+    START = "start"
 
 
 def main(
     only: Annotated[list[Part] | None, typer.Option(help="parts to run; README is left as it is then")] = None,
     rounds: Annotated[int, typer.Option(min=LEAST_ROUNDS)] = LEAST_ROUNDS,
-    documents: Annotated[int, typer.Option(min=10, help="documents that are searched")] = 150,
+    documents: Annotated[int, typer.Option(min=1_000, help="that are searched; embedded once")] = 52_000,
     out: Annotated[Path, typer.Option()] = ROOT / "benchmarks.json",
 ) -> None:
     terminal = Console()
     settings = load_settings()
     comparisons: list[Comparison] = []
-    if not only or Part.ENGINE in only:
+    parts = only or list(Part)
+    if Part.ENGINE in parts:
         with terminal.status("engine"):
             comparisons += engine.compare(settings, rounds)
-    if not only or Part.SEARCH in only:
-        comparisons += search.compare(settings, documents, rounds, terminal)
-    if not only or Part.CACHE in only:
+    if Part.EMBEDDINGS in parts or Part.SEARCH in parts:
+        prepare(settings.embedding, settings.data_dir)
+        prepared = prepared_store(settings, documents)
+        with terminal.status("embeddings and searches"), contenders(settings, prepared) as them:
+            comparisons += embeddings.compare(them, rounds) if Part.EMBEDDINGS in parts else []
+            comparisons += search.compare(them, rounds) if Part.SEARCH in parts else []
+    if Part.CACHE in parts:
         with terminal.status("cache"):
             comparisons += cache.compare(rounds)
+    if Part.START in parts:
+        with terminal.status("starting and stopping"):
+            comparisons.append(start.compare(settings, rounds))
     table = Table(*report.HEAD)
     for row in report.rows(comparisons):
         table.add_row(*row)

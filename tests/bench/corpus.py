@@ -1,44 +1,63 @@
-"""Real text that every machine has: the demo's documents, and questions cut out of them."""
+"""Real text that every machine has: the demo's documents, short docstrings by the ten thousand, and questions cut out
+of them."""
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from serve_app.documents.chunking import chunk
+from serve_app.documents.docstrings import module_entries
 from serve_app.documents.python_packages import python_package_documents
 from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import Document
 
 SEED = 20_260_101
+ENTRY_CHARS = 400  # at most, so that 50,000 are embedded in minutes
 
 
-def documents(count: int) -> list[Document]:
-    """The first `count`; the order is stable for one environment."""
-    return list(itertools.islice(python_package_documents(), count))
+def entries(count: int) -> list[Document]:
+    """`count` short ones, a document each: the signature and docstring of a public class or function of an installed
+    package. Raises ValueError if the environment has fewer."""
+    found: dict[str, Document] = {}
+    root = Path(sysconfig.get_paths()["purelib"])
+    for path in sorted(root.rglob("*.py")):
+        module = path.relative_to(root).with_suffix("")
+        for text in module_entries(path):
+            if len(found) == count:
+                return list(found.values())
+            name = text.partition("\n")[0].strip("#` ")
+            if text.startswith("#") and len(text) <= ENTRY_CHARS:
+                found.setdefault(text, Document(f"{len(found)}:{module}:{name}", text, name))
+    raise ValueError(f"the installed packages have {len(found)} short docstrings, not {count}")
 
 
 def passages(count: int, tokenizer: Tokenizer) -> list[str]:
     """`count` passages as the engine sees them, drawn evenly from all documents, lengths as they come."""
     texts = [
         passage.embedded_text(document.title)
-        for document in python_package_documents()
+        for document in package_documents()
         for passage in chunk(document.text, title=document.title, tokenizer=tokenizer, settings=ChunkingSettings())
     ]
     return random.Random(SEED).sample(texts, min(count, len(texts)))
 
 
-def queries(source: Sequence[Document], count: int) -> list[str]:
-    """Distinct runs of 3 to 9 words of the documents."""
+def package_documents() -> Iterator[Document]:
+    return (found for found in python_package_documents() if isinstance(found, Document))
+
+
+def excerpts(source: Sequence[Document], count: int, words: tuple[int, int]) -> list[str]:
+    """Distinct runs of least to most words of the documents."""
     rng = random.Random(SEED)
-    words = [document.text.split() for document in source]
-    words = [w for w in words if len(w) >= 9]
+    least, most = words
+    texts = [split for document in source if len(split := document.text.split()) >= most]
     found: dict[str, None] = {}
     while len(found) < count:
-        of = rng.choice(words)
-        length = rng.randint(3, 9)
+        of = rng.choice(texts)
+        length = rng.randint(least, most)
         at = rng.randrange(len(of) - length + 1)
         found[" ".join(of[at : at + length])] = None
     return list(found)

@@ -7,78 +7,83 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.settings import EmbeddingSettings, Settings
+from tests.bench.child import Child, answer_all
 from tests.bench.corpus import passages
 from tests.bench.rounds import Comparison, Series, interleave
 
 PASSAGES = 64
+PEER, PRODUCT = "sentence-transformers", "matrix product"
 PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "torch": ("fp32", "bf16")}
 TARGETS = {"int8": 5.0, "bf16": 3.5}
-
-
-class Contender:
-    """A child process that embeds the texts each time it is told to, and says how long it took."""
-
-    def __init__(self, kind: str, settings: Settings, texts: Sequence[str]) -> None:
-        embedding = settings.embedding.model_dump_json()
-        command = [sys.executable, "-m", "tests.bench.engine", kind, embedding, str(settings.data_dir)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._ask(list(texts))
-
-    def _ask(self, message: object) -> Any:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        stdin.write(json.dumps(message) + "\n")
-        stdin.flush()
-        if not (line := stdout.readline()):
-            raise RuntimeError(f"a contender ended with {self._process.wait()}")
-        return json.loads(line)
-
-    def seconds(self) -> float:
-        return float(self._ask("go"))
-
-    def close(self) -> None:
-        self._process.communicate(timeout=30)
+MATRIX_PRECISIONS = ("fp32", "bf16")  # torch multiplies no int8 matrices on every CPU
+ARITHMETIC_TARGETS = {"bf16": 0.6}
+MATRIX = 2_048  # rows and columns
 
 
 def compare(settings: Settings, rounds: int) -> list[Comparison]:
-    """Tokens per second of each of the engine's precisions over those of sentence-transformers; tokens as the model
-    counts them."""
+    """Tokens per second of each of the engine's precisions over those of sentence-transformers, tokens as the model
+    counts them; and the model's arithmetic per second over that of one large matrix product in that precision."""
     precisions = PRECISIONS[settings.embedding.engine]
-    tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
+    model = resolve_model(settings.embedding, settings.data_dir)
+    tokenizer = load_tokenizer(model)
     texts = passages(PASSAGES, tokenizer)
-    tokens = sum(min(len(tokenizer.token_spans(text)) + 2, tokenizer.max_tokens) for text in texts)
-    kinds = ["sentence-transformers", *precisions]
-    contenders = {kind: Contender(kind, settings, texts) for kind in kinds}
-    try:
-        times_s = interleave({kind: contender.seconds for kind, contender in contenders.items()}, rounds)
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    rates = {kind: Series(kind, "tokens/s", tuple(tokens / s for s in values)) for kind, values in times_s.items()}
+    tokens = [min(len(tokenizer.token_spans(text)) + 2, tokenizer.max_tokens) for text in texts]
+    products = [f"{precision} {PRODUCT}" for precision in MATRIX_PRECISIONS]
+    with ExitStack() as stack:
+        arguments = settings.embedding.model_dump_json(), str(settings.data_dir)
+        children = {
+            kind: stack.enter_context(Child(__name__, kind, *arguments)) for kind in (PEER, *precisions, *products)
+        }
+        times_s = interleave({kind: partial(child.ask, texts) for kind, child in children.items()}, rounds)
+    rates = {
+        kind: Series(kind, "tokens/s", tuple(sum(tokens) / s for s in times_s[kind])) for kind in (PEER, *precisions)
+    }
+    gflop = sum(flop(length, json.loads((model.path / "config.json").read_text())) for length in tokens) / 1e9
+    product_gflop = 2 * MATRIX**3 / 1e9
     return [
-        Comparison(f"engine, {kind}", rates[kind], rates["sentence-transformers"], TARGETS.get(kind))
-        for kind in precisions
+        *(Comparison(f"engine, {kind}", rates[kind], rates[PEER], TARGETS.get(kind)) for kind in precisions),
+        *(
+            Comparison(
+                f"engine, {kind}, arithmetic",
+                Series("engine", "GFLOP/s", tuple(gflop / s for s in times_s[kind])),
+                Series(f"{kind} {PRODUCT}", "GFLOP/s", tuple(product_gflop / s for s in times_s[f"{kind} {PRODUCT}"])),
+                ARITHMETIC_TARGETS.get(kind),
+            )
+            for kind in MATRIX_PRECISIONS
+        ),
     ]
 
 
+def flop(tokens: int, config: dict[str, int]) -> int:
+    """Of a BERT's layers for one text: its matrix products, two operations for each weight and token, and the scores
+    and sums of attention, two products of tokens² × hidden."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    weights = 4 * hidden * hidden + 2 * hidden * inner
+    return int(config["num_hidden_layers"] * (2 * weights * tokens + 4 * hidden * tokens * tokens))
+
+
 def embedder(kind: str, settings: EmbeddingSettings, data_dir: Path) -> Callable[[list[str]], object]:
-    """kind: sentence-transformers, or a precision of the configured engine."""
-    if kind == "sentence-transformers":
+    """kind: sentence-transformers, a precision of the configured engine, or a matrix product in it, which ignores the
+    texts."""
+    if kind == PEER or kind.endswith(PRODUCT):
         import torch
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+        if kind.endswith(PRODUCT):
+            matrix = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16 if kind.startswith("bf16") else torch.float32)
+            return lambda _: matrix @ matrix
         model = SentenceTransformer(str(resolve_model(settings, data_dir).path), device="cpu")
         return lambda texts: model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
     chosen = EmbeddingSettings.model_validate(settings.model_dump() | {"precision": kind})
@@ -86,15 +91,13 @@ def embedder(kind: str, settings: EmbeddingSettings, data_dir: Path) -> Callable
     return engine.embed
 
 
-def child(kind: str, settings: EmbeddingSettings, data_dir: Path, commands: IO[str]) -> None:
-    embed = embedder(kind, settings, data_dir)
-    texts: list[str] = json.loads(commands.readline())
-    print(json.dumps("ready"), flush=True)
-    for _ in commands:
-        started_s = time.perf_counter()
-        embed(texts)
-        print(json.dumps(time.perf_counter() - started_s), flush=True)
+def seconds_of(embed: Callable[[list[str]], object], texts: list[str]) -> float:
+    started_s = time.perf_counter()
+    embed(texts)
+    return time.perf_counter() - started_s
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], EmbeddingSettings.model_validate_json(sys.argv[2]), Path(sys.argv[3]), sys.stdin)
+    kind, embedding, data_dir = sys.argv[1:]
+    embed = embedder(kind, EmbeddingSettings.model_validate_json(embedding), Path(data_dir))
+    answer_all(partial(seconds_of, embed), sys.stdin)

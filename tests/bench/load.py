@@ -3,13 +3,14 @@
     python -m tests.bench.load http://127.0.0.1:8000/v1/… bodies.jsonl --clients 32 --seconds 5
 
 Each body is sent once: answers come from no cache. Prints JSON: requests, errors, requests_per_s, p50_ms, p95_ms,
-p99_ms. Loopback only; ends by itself, also when the bodies do.
+p99_ms, and server_p50_ms where answers say how long they took. Loopback only; ends by itself, also when the bodies do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+TOOK = re.compile(rb'"took_ms":([0-9.]+)')
+
 
 class Client:
     """One keep-alive connection. Understands just what Serve and HAProxy send: a Content-Length or chunks."""
@@ -31,18 +34,17 @@ class Client:
     async def connect(self) -> None:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
 
-    async def post(self, body: bytes) -> int:
-        """The status."""
+    async def post(self, body: bytes) -> tuple[int, bytes]:
+        """The status, and the answer if it came in one piece."""
         self._writer.write(self._head.format(length=len(body)).encode() + body)
         header = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         status = int(header[9:12])
         if (at := header.find(b"content-length:")) >= 0:
-            await self._reader.readexactly(int(header[at + 15 : header.index(b"\r\n", at)]))
-        else:
-            while size := int(await self._reader.readline(), 16):
-                await self._reader.readexactly(size + 2)
-            await self._reader.readexactly(2)
-        return status
+            return status, await self._reader.readexactly(int(header[at + 15 : header.index(b"\r\n", at)]))
+        while size := int(await self._reader.readline(), 16):
+            await self._reader.readexactly(size + 2)
+        await self._reader.readexactly(2)
+        return status, b""
 
     def close(self) -> None:
         self._writer.close()
@@ -56,6 +58,7 @@ async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -
         "content-length: {length}\r\n\r\n"
     )
     latencies_ms: list[float] = []
+    server_ms: list[float] = []
     errors = 0
     supply = iter(bodies)
     deadline_s = time.perf_counter() + seconds
@@ -65,14 +68,17 @@ async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -
         connection = Client(parts.hostname or "", parts.port or 80, head)
         await connection.connect()
         while (started_s := time.perf_counter()) < deadline_s and (body := next(supply, None)) is not None:
-            status = await connection.post(body)
+            status, answer = await connection.post(body)
             latencies_ms.append((time.perf_counter() - started_s) * 1e3)
             errors += status != 200
+            if took := TOOK.search(answer):
+                server_ms.append(float(took[1]))
         connection.close()
 
     started_s = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return summarise(latencies_ms, errors, time.perf_counter() - started_s)
+    result = summarise(latencies_ms, errors, time.perf_counter() - started_s)
+    return result | {"server_p50_ms": statistics.median(server_ms)} if server_ms else result
 
 
 def summarise(latencies_ms: Sequence[float], errors: int, elapsed_s: float) -> dict[str, float]:

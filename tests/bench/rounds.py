@@ -25,7 +25,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours over the reference's; `target` is the least ratio that was asked for, None where there is none yet.
+    """Ours over the reference's, or the reverse where less is better; `target` is the least ratio that was asked for,
+    None where there is none.
 
     The ratio is the median of the rounds' own ratios: a round's two halves ran one behind the other, so that what
     slows the machine for a minute slows both."""
@@ -35,10 +36,12 @@ class Comparison:
     reference: Series
     target: float | None = None
     note: str = ""
+    less_is_better: bool = False
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        return tuple(a / b for a, b in zip(self.ours.values, self.reference.values, strict=True))
+        pairs = zip(self.ours.values, self.reference.values, strict=True)
+        return tuple(theirs / ours if self.less_is_better else ours / theirs for ours, theirs in pairs)
 
     @property
     def ratio(self) -> float:

@@ -1,0 +1,120 @@
+"""All that is compared under load, running side by side, and what each is asked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve_app.deployments.local_ports import free_port
+from serve_app.settings import ServingSettings, Settings
+from tests.bench import plain_fastapi
+from tests.bench.child import Child
+from tests.bench.corpus import excerpts
+from tests.bench.load import load
+from tests.bench.prepared import SCOPE, Prepared
+from tests.bench.running import applications
+
+QUERIES = 40_000
+REPEATED = 100  # distinct queries of the repeated load
+BATCHES, BATCH = 600, 100
+SEARCH = f"/v1/collections/{SCOPE.collection}/search"
+QUERY_WORDS, TEXT_WORDS = (3, 9), (5, 60)
+
+
+@dataclass
+class Bodies:
+    """A file of requests, each of which is sent once, whoever sends it."""
+
+    file: Path
+    sent: int = 0
+
+    def send(self, url: str, clients: int, seconds: float) -> dict[str, Any]:
+        return self.count(load(url, self.file, clients=clients, seconds=seconds, skip=self.sent))
+
+    def count(self, result: dict[str, Any]) -> dict[str, Any]:
+        self.sent += result["requests"]
+        return result
+
+
+@dataclass
+class Contenders:
+    """address: of the applications. note: of the corpus."""
+
+    address: str
+    plain_address: str
+    in_process: Child
+    queries: Bodies
+    repeated: Path
+    texts: Bodies
+    batches: Bodies
+    note: str
+
+    def search(self, clients: int, seconds: float) -> dict[str, Any]:
+        return self.queries.send(self.address + SEARCH, clients, seconds)
+
+    def search_peer(self, clients: int, seconds: float) -> dict[str, Any]:
+        return self.queries.send(f"{self.address}/peer/search", clients, seconds)
+
+    def search_in_process(self, clients: int, seconds: float) -> dict[str, Any]:
+        question = {"clients": clients, "seconds": seconds, "skip": self.queries.sent}
+        return self.queries.count(self.in_process.ask(question))
+
+    def search_again(self, clients: int, seconds: float) -> dict[str, Any]:
+        return load(self.address + SEARCH, self.repeated, clients=clients, seconds=seconds)
+
+    def nothing(self, clients: int, seconds: float) -> dict[str, Any]:
+        return load(f"{self.address}/empty", self.repeated, clients=clients, seconds=seconds)
+
+    def embed(self, bodies: Bodies, clients: int, seconds: float) -> dict[str, Any]:
+        return bodies.send(f"{self.address}/v1/embeddings", clients, seconds)
+
+    def embed_plain(self, bodies: Bodies, clients: int, seconds: float) -> dict[str, Any]:
+        return bodies.send(f"{self.plain_address}/v1/embeddings", clients, seconds)
+
+
+@contextmanager
+def contenders(settings: Settings, prepared: Prepared) -> Iterator[Contenders]:
+    """Each with its own copy of the store."""
+    with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as name:
+        folder = Path(name)
+        for each in ("ours", "peer", "in-process"):
+            shutil.copytree(prepared.folder / "store", folder / each / "store")
+            (folder / each / "models").symlink_to(settings.data_dir / "models")
+        source = prepared.documents()
+        queries = excerpts(source, QUERIES, QUERY_WORDS)
+        again = itertools.islice(itertools.cycle(queries[-REPEATED:]), 10 * QUERIES)
+        texts = iter(excerpts(source, BATCHES * BATCH, TEXT_WORDS))
+        batches = [list(itertools.islice(texts, BATCH)) for _ in range(BATCHES)]
+        distinct = write(folder / "queries.jsonl", [{"query": text} for text in queries])
+        ours = settings.model_copy(update={"data_dir": folder / "ours", "serving": ServingSettings(port=free_port())})
+        with (
+            applications(ours, folder / "peer", SCOPE, prepared.space) as address,
+            plain_fastapi.running(settings) as plain_address,
+            Child("tests.bench.in_process", str(distinct), AIDOCS_DATA_DIR=str(folder / "in-process")) as in_process,
+        ):
+            yield Contenders(
+                address,
+                plain_address,
+                in_process,
+                Bodies(distinct),
+                write(folder / "repeated.jsonl", [{"query": text} for text in again]),
+                Bodies(write(folder / "texts.jsonl", [embedding_request(text) for text in queries])),
+                Bodies(write(folder / "batches.jsonl", [embedding_request(batch) for batch in batches])),
+                f"{prepared.passages:,} passages",
+            )
+
+
+def embedding_request(texts: str | Sequence[str]) -> dict[str, object]:
+    return {"model": "all-MiniLM-L6-v2", "input": texts}
+
+
+def write(path: Path, bodies: Sequence[object]) -> Path:
+    path.write_text("\n".join(map(json.dumps, bodies)))
+    return path

@@ -1,0 +1,82 @@
+"""A store of many passages, embedded once and kept beside the models for later runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
+from pathlib import Path
+
+import orjson
+from rich.progress import track
+
+from serve_app.documents.indexing import Indexer
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.search.release import Release
+from serve_app.settings import Settings
+from serve_app.store.edge import EdgeStore
+from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.types import LOCAL_PRINCIPAL, Document, VectorSpace
+from tests.bench.corpus import entries
+
+SCOPE = LOCAL_PRINCIPAL.scope("bench")
+SLICE_DOCUMENTS = 512
+DOCUMENTS, DONE = "documents.jsonl", "done.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """folder: its `store` is closed, optimised and not to be changed: copy it."""
+
+    folder: Path
+    passages: int
+    space: VectorSpace
+
+    def documents(self) -> list[Document]:
+        return [Document(**orjson.loads(line)) for line in (self.folder / DOCUMENTS).read_bytes().splitlines()]
+
+
+def prepared_store(settings: Settings, count: int) -> Prepared:
+    """Of `count` short entries of the installed packages. Takes minutes the first time; what was interrupted goes
+    on."""
+    engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+    release = Release.of(settings, engine.space, engine.precision).name
+    installed = sorted(f"{d.name} {d.version}" for d in distributions())
+    key = hashlib.blake2b("\n".join([release, str(count), *installed]).encode(), digest_size=8).hexdigest()
+    folder = settings.data_dir / "bench" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = Prepared(folder, 0, engine.space)
+    if not (folder / DOCUMENTS).exists():
+        partial = folder / f"{DOCUMENTS}.partial"
+        partial.write_bytes(b"\n".join(map(orjson.dumps, entries(count))))
+        partial.rename(folder / DOCUMENTS)
+    if not (folder / DONE).exists():
+        passages = asyncio.run(_index(settings, engine, prepared.documents(), folder))
+        (folder / DONE).write_text(json.dumps({"passages": passages}))
+    return replace(prepared, passages=json.loads((folder / DONE).read_text())["passages"])
+
+
+async def _index(settings: Settings, engine: EmbeddingEngine, source: Sequence[Document], folder: Path) -> int:
+    store = EdgeStore.open(folder, settings.store)
+    embedder = LocalEmbedder(engine)
+    try:
+        indexer = Indexer(
+            tokenizer=engine.tokenizer,
+            chunking=settings.chunking,
+            embedder=embedder,
+            sparse=Bm25SparseEncoder(),
+            store=store,
+        )
+        for start in track(range(0, len(source), SLICE_DOCUMENTS), f"embedding {len(source):,} documents, once"):
+            report = await indexer.index(SCOPE, source[start : start + SLICE_DOCUMENTS])
+            if report.failed:
+                raise RuntimeError(f"{report.failed[0].id}: {report.failed[0].error}")
+        await store.optimize(SCOPE)
+        return (await store.count(SCOPE)).passages
+    finally:
+        await store.close()
+        embedder.close()

@@ -1,0 +1,59 @@
+"""The service and what it is compared with, on one Ray, behind one proxy, so that both halves of a round differ in
+nothing else: ours at `/`, three deployments at `/peer`, a handler that does nothing at `/empty`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from serve_app.__main__ import application
+from serve_app.deployments import local
+from serve_app.settings import Settings
+from serve_app.types import Scope, VectorSpace
+
+
+@contextmanager
+def applications(settings: Settings, peer_dir: Path, scope: Scope, space: VectorSpace) -> Iterator[str]:
+    """Gives the address of all. peer_dir: a copy of the store, for the peer's own."""
+    os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # from where the application takes its settings
+    mark = local.mark_this_run(settings)
+    try:
+        from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
+
+        dashboard = local_start.start(settings, application, partial(local.note_run, settings, mark))
+        local_start.wait_until_ready(settings, dashboard, threading.Event())
+        from ray import serve
+
+        from tests.bench import empty_handler, three_deployments
+
+        peer = three_deployments.build(settings, peer_dir, scope, space)
+        serve.run(peer, name="peer", route_prefix="/peer")
+        serve.run(empty_handler.build(), name="empty", route_prefix="/empty")
+        for path in ("peer/search", "empty"):
+            wait_until_it_answers(f"{local.url(settings)}/{path}")
+        yield local.url(settings)
+    finally:
+        local.end(settings, mark)
+
+
+def wait_until_it_answers(url: str, body: bytes = b'{"query": "x"}') -> None:
+    """A server may have to load its model first, and the proxy learns of a new application a moment after it runs."""
+    deadline_s = time.monotonic() + 60
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    while True:
+        try:
+            local.open_directly(request, timeout_s=10).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"{url} does not answer: {error}") from error
+        time.sleep(0.1)
+
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

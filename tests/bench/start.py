@@ -1,0 +1,82 @@
+"""From nothing to the first answer, against Ray and Serve with a handler that does nothing, in the same mode.
+
+The model is converted and the bytecode compiled: a warm install. `python -m tests.bench.start` is the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from serve_app.deployments import local
+from serve_app.deployments.local_ports import free_port
+from serve_app.settings import Settings, load_settings
+from tests.bench.rounds import Comparison, Series, interleave
+from tests.bench.running import wait_until_it_answers
+
+TIMEOUT_S = 180
+
+
+def compare(settings: Settings, rounds: int) -> Comparison:
+    times = interleave({"ai-docs": lambda: seconds_of_ours(settings), "empty": seconds_of_empty}, rounds)
+    ours, empty = (Series(name, "s", values) for name, values in times.items())
+    figure = "start to first answer"
+    return Comparison(figure, ours, Series("Ray and an empty handler", "s", empty.values), less_is_better=True)
+
+
+def seconds_of_ours(settings: Settings) -> float:
+    with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
+        Path(folder, "models").symlink_to(settings.data_dir / "models")
+        port = free_port()
+        environ = os.environ | {"AIDOCS_DATA_DIR": folder, "AIDOCS_SERVING__PORT": str(port)}
+        command = [sys.executable, "-m", "serve_app"]
+        started_s = time.perf_counter()
+        try:
+            subprocess.run([*command, "start"], env=environ, check=True, capture_output=True, timeout=TIMEOUT_S)
+            wait_until_it_answers(
+                f"http://127.0.0.1:{port}/v1/embeddings", b'{"model": "all-MiniLM-L6-v2", "input": "x"}'
+            )
+            return time.perf_counter() - started_s
+        finally:
+            subprocess.run([*command, "stop"], env=environ, check=True, capture_output=True, timeout=TIMEOUT_S)
+
+
+def seconds_of_empty() -> float:
+    """Without the time it takes to end."""
+    with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
+        port = free_port()
+        environ = os.environ | {"AIDOCS_DATA_DIR": folder, "AIDOCS_SERVING__PORT": str(port)}
+        started_s = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.start"], env=environ, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_until_it_answers(f"http://127.0.0.1:{port}/")
+            return time.perf_counter() - started_s
+        finally:
+            process.communicate(timeout=TIMEOUT_S)
+
+
+def serve_nothing(settings: Settings) -> None:
+    """Until its input ends."""
+    mark = local.mark_this_run(settings)
+    try:
+        import ray  # reads the environment of the run
+        from ray import serve
+
+        from tests.bench import empty_handler
+
+        ray.init(address="local", log_to_driver=False, object_store_memory=local.OBJECT_STORE_BYTES)
+        serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
+        serve.run(empty_handler.build())
+        sys.stdin.read()
+    finally:
+        local.end(settings, mark)
+
+
+if __name__ == "__main__":
+    serve_nothing(load_settings())
