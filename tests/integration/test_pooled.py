@@ -65,5 +65,6 @@ def test_the_engine_is_in_the_pool_and_a_killed_embedder_is_replaced(url: str, m
     assert http("GET", f"{url}/health/ready")[0] == 200
     [embedder] = embedders()
     os.kill(embedder.pid, signal.SIGKILL)
-    assert np.allclose(embed(url, texts("tigers")), engine.embed(texts("tigers")).vectors, atol=1e-4)  # waits for the next one
+    found = embed(url, texts("tigers"))  # waits for the next one
+    assert np.allclose(found, engine.embed(texts("tigers")).vectors, atol=1e-4)
     assert [p.pid for p in embedders()] != [embedder.pid]
