@@ -54,7 +54,9 @@ def build_app(services: Services) -> FastAPI:
 async def close_at_the_end(app: FastAPI) -> AsyncIterator[None]:
     """Serve, or uvicorn, ends it when the last request is answered, in the loop that served them."""
     yield
-    await app.state.services.cache.close()
+    services: Services = app.state.services
+    await services.prefetcher.close()
+    await services.cache.close()
 
 
 async def refuse(request: Request, error: Exception) -> Response:

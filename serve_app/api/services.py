@@ -9,6 +9,7 @@ from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
+from serve_app.search.prefetch import Prefetcher
 from serve_app.search.release import Release
 from serve_app.search.service import Searcher
 from serve_app.settings import ApiSettings, Settings
@@ -28,6 +29,7 @@ class Services:
     store: VectorStore
     cache: Tiered
     searcher: Searcher
+    prefetcher: Prefetcher
     indexer: Indexer
     settings: ApiSettings
     models: tuple[str, ...]
@@ -51,6 +53,16 @@ def wire(
     ask at once. precision: see Release."""
     embedder = CachedEmbedder(embedder, cache, precision)
     meter = meter or Meter()
+    searcher = Searcher(
+        embedder=embedder,
+        sparse=sparse,
+        store=store,
+        search=settings.search,
+        batching=settings.batching,
+        release=Release.of(settings, embedder.space, precision).name,
+        cache=cache,
+        meter=meter,
+    )
     return Services(
         meter=meter,
         settings=settings.api,
@@ -59,16 +71,8 @@ def wire(
         sparse=sparse,
         store=store,
         cache=cache,
-        searcher=Searcher(
-            embedder=embedder,
-            sparse=sparse,
-            store=store,
-            search=settings.search,
-            batching=settings.batching,
-            release=Release.of(settings, embedder.space, precision).name,
-            cache=cache,
-            meter=meter,
-        ),
+        searcher=searcher,
+        prefetcher=Prefetcher(searcher, settings.prefetch, meter),
         indexer=Indexer(
             tokenizer=tokenizer,
             chunking=settings.chunking,

@@ -10,7 +10,7 @@ from serve_app.api.app import build_app
 from serve_app.api.services import wire
 from serve_app.cache.build import open_cache
 from serve_app.deployments.embedder import PooledEmbedder
-from serve_app.deployments.metrics import cache_samples, start_export
+from serve_app.deployments.metrics import cache_samples, prefetch_samples, start_export
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
@@ -57,7 +57,8 @@ class GatewayReplica:
             checks={"engine": self._check_engine, "store": store.check},
             meter=meter,
         )
-        start_export(meter.samples, lambda: cache_samples(cache))
+        usefulness = self._services.prefetcher.usefulness
+        start_export(meter.samples, lambda: cache_samples(cache), lambda: prefetch_samples(usefulness))
 
     def app(self) -> Any:
         return build_app(self._services)

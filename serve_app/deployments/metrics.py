@@ -22,6 +22,8 @@ from ray.serve.metrics import Gauge
 from serve_app.cache.counters import CacheCounters
 from serve_app.cache.entry import Kind
 from serve_app.cache.tiered import Tiered
+from serve_app.search.usefulness import Kind as PrefetchKind
+from serve_app.search.usefulness import Usefulness
 from serve_app.telemetry.catalogue import (
     CACHE_FAILURES,
     CACHE_HIT_RATIO,
@@ -33,6 +35,7 @@ from serve_app.telemetry.catalogue import (
     CACHE_REPEATED_MISSES,
     CACHE_TIERS,
     CACHE_WRITES_DROPPED,
+    PREFETCH_USEFUL_RATIO,
 )
 from serve_app.telemetry.meter import Sample
 
@@ -110,3 +113,9 @@ def tier_samples(cache: Tiered) -> Iterator[Sample]:
     for tier in cache.guarded:
         yield Sample(CACHE_FAILURES, {"tier": tier.name}, tier.failures)
         yield Sample(CACHE_PAUSE_SECONDS, {"tier": tier.name}, tier.pause_s)
+
+
+def prefetch_samples(usefulness: Usefulness) -> Iterator[Sample]:
+    for kind in PrefetchKind:
+        if (ratio := usefulness.ratio(kind)) is not None:
+            yield Sample(PREFETCH_USEFUL_RATIO, {"kind": kind.value}, ratio)

@@ -108,6 +108,11 @@ class Limiter:
         """Slots in use."""
         return self._in_flight
 
+    @property
+    def load(self) -> float:
+        """Share of the slots in use; above 1 if the limit has just shrunk."""
+        return self._in_flight / self.limit
+
     def require_room(self, slots: int = 1) -> None:
         """Raises as `admit` would now, and takes nothing."""
         if self._in_flight and self._in_flight + slots > self.limit:

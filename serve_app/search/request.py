@@ -39,12 +39,13 @@ class SearchRequest:
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """content: what was found, as `content.encode_result` writes it. release: what answered. cache: the tier that had
-    the answer, or "miss"."""
+    the answer, or "miss". is_cacheable: whether it could be kept, so that it is found when it is asked for again."""
 
     content: bytes
     release: str
     took_ms: float
     cache: str = "miss"
+    is_cacheable: bool = True
 
     @property
     def found(self) -> StoreResult:

@@ -85,6 +85,7 @@ LANES = ("interactive", "bulk")
 CACHE_KINDS = ("embedding", "result")
 CACHE_TIERS = ("l1", "l2", "l3", "l4")
 GUARDED_TIERS = CACHE_TIERS[1:]  # may fail: outside of the process
+PREFETCH_KINDS = ("page", "query")
 
 STAGE_SECONDS = Histogram(
     "aidocs_stage_seconds",
@@ -164,6 +165,33 @@ CACHE_PAUSE_SECONDS = Gauge(
     labels=("tier",),
     series=combined(GUARDED_TIERS),
 )
+PREFETCHES = Counter(
+    "aidocs_prefetches_total",
+    "Searches made ahead of those who may ask them: no requests, and not in the stages search and serialise, but "
+    "embedded (lane bulk) and looked up in the cache as any. kept: its answer was there already. failed: by an error, "
+    "or not in time",
+    labels=("kind", "outcome"),
+    series=combined(PREFETCH_KINDS, ("computed", "kept", "failed")),
+)
+PREFETCHES_USEFUL = Counter(
+    "aidocs_prefetches_useful_total",
+    "Those of the computed ones from which somebody was answered",
+    labels=("kind",),
+    series=combined(PREFETCH_KINDS),
+)
+PREFETCHES_SKIPPED = Counter(
+    "aidocs_prefetches_skipped_total",
+    "Prefetches not made. load: too many searches are under way. busy: too many prefetches are. useless: too few of "
+    "those made were useful",
+    labels=("kind", "reason"),
+    series=combined(PREFETCH_KINDS, ("load", "busy", "useless")),
+)
+PREFETCH_USEFUL_RATIO = Gauge(
+    "aidocs_prefetch_useful_ratio",
+    "Useful prefetches over all that were computed or failed, the newest counting most; absent before the first",
+    labels=("kind",),
+    series=combined(PREFETCH_KINDS),
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     STAGE_SECONDS,
@@ -178,6 +206,10 @@ CATALOGUE: tuple[Metric, ...] = (
     CACHE_WRITES_DROPPED,
     CACHE_FAILURES,
     CACHE_PAUSE_SECONDS,
+    PREFETCHES,
+    PREFETCHES_USEFUL,
+    PREFETCHES_SKIPPED,
+    PREFETCH_USEFUL_RATIO,
 )
 
 

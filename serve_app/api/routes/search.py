@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Caller, InCollection, Wired
+from serve_app.api.dependencies import Caller, InCollection, SearchLimiter, Session, Wired
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_bytes_response
@@ -23,10 +23,14 @@ router = APIRouter(route_class=SearchRoute, tags=["search"])
 
 
 @router.post(SEARCH, response_model=SearchAnswerBody, responses=problems(*WRITE))
-async def search(scope: InCollection, body: SearchBody, services: Wired, caller: Caller) -> Response:
+async def search(
+    *, scope: InCollection, body: SearchBody, services: Wired, caller: Caller, session: Session, searches: SearchLimiter
+) -> Response:
     """The passages that answer a question best."""
     request = body.to_request(scope.collection, services.settings)
-    return json_bytes_response(described(body, await services.searcher.search(caller, request)))
+    answer = await services.searcher.search(caller, request)
+    services.prefetcher.observe(caller, session, request, answer, searches.load)
+    return json_bytes_response(described(body, answer))
 
 
 @router.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))

@@ -2,6 +2,7 @@
 
 export const TIMEOUT_MS = 15_000;
 export const PAGE_HITS = 10;
+const SESSION_ID = crypto.getRandomValues(new Uint32Array(4)).join("-"); // of this visit; tells what follows what
 
 /** What a person is shown. `title` and `detail` come from the problem+json answer where there is one. */
 export class ApiFailure extends Error {
@@ -25,7 +26,8 @@ export function searchBody({ query, mode, page, filter }) {
   return body;
 }
 
-export const search = (state, signal) => call(searchPath(state.collection), searchBody(state), signal);
+export const search = (state, signal) =>
+  call(searchPath(state.collection), searchBody(state), signal, { "x-session-id": SESSION_ID });
 
 /** How many passages have each value, over all that match the filter. Sparse and one hit: the cheapest way to ask. */
 export const countFacets = ({ collection, query, filter }, fields, signal) =>
@@ -44,13 +46,13 @@ export function curlCommand(state) {
 }
 
 /** JSON of the answer. body: POST it; none: GET. Throws ApiFailure, or the signal's reason if the caller aborted. */
-async function call(path, body, signal) {
+async function call(path, body, signal, headers = {}) {
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), TIMEOUT_MS);
   try {
     const response = await fetch(path, {
       method: body ? "POST" : "GET",
-      headers: { accept: "application/json", ...(body && { "content-type": "application/json" }) },
+      headers: { ...headers, accept: "application/json", ...(body && { "content-type": "application/json" }) },
       body: body && JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
     });
