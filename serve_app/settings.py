@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from serve_app.environment import explain, require_known
 from serve_app.errors import ConfigurationError
-from serve_app.types import Fusion, FusionMethod
+from serve_app.types import Fusion, FusionMethod, Quantization
 
 PREFIX = "AIDOCS_"
 MIB = 1024 * 1024
@@ -60,6 +60,8 @@ class StoreSettings(Section):
     timeout_s: PositiveFloat = 10.0  # for one call
     hnsw_m: PositiveInt = 16
     hnsw_ef_construct: PositiveInt = 128
+    # A collection takes another one at its next optimisation (embedded), or keeps its own (Qdrant server).
+    quantization: Quantization = Quantization.NONE
     optimize_after_passages: PositiveInt = 10_000  # unindexed passages that start an optimisation (embedded)
     search_threads: PositiveInt = 4  # calls that run at once in the store's process (embedded)
     shards: PositiveInt = 1  # of a new collection (Qdrant cluster)
@@ -72,7 +74,10 @@ class SearchProfile(Section):
     fusion: FusionMethod = FusionMethod.DBSF
     rrf_k: PositiveInt = 60
     prefetch: PositiveInt = 100  # candidates from each retriever before fusion
-    hnsw_ef: PositiveInt | None = None
+    hnsw_ef: PositiveInt | None = None  # candidates that the graph's search keeps; None = hnsw_ef_construct
+    exact: bool = False  # compare with every vector, without graph and codes
+    rescore: bool = True  # order what a quantised collection found by its float32 vectors
+    oversampling: float = Field(2.0, ge=1, le=100)  # candidates taken for each one wanted, to be rescored
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)

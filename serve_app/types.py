@@ -168,6 +168,18 @@ class Fusion:
     rrf_k: int = 60
 
 
+class Quantization(StrEnum):
+    """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
+
+    TurboQuant rotates at random, so that each dimension has one and the same known distribution, and takes the
+    quantiser that is best for it. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
+
+    NONE = "none"
+    INT8 = "int8"
+    BINARY = "binary"
+    TURBO = "turbo"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreQuery:
     """One search of one collection. dense only, sparse only, or both (fused).
@@ -176,6 +188,10 @@ class StoreQuery:
     each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
     only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
     each value is kept. facets: fields whose values are counted over all passages that match the filter.
+
+    Of the dense search, hnsw_ef: candidates that the graph's search keeps; None for as many as when it was built.
+    exact: compares with every float32 vector. Unless exact, where the collection is quantised, oversampling:
+    candidates that the codes find for each one wanted; rescore: these are ordered and scored by float32 vectors.
     """
 
     scope: Scope
@@ -188,6 +204,9 @@ class StoreQuery:
     fusion: Fusion = Fusion()
     prefetch: int = 100
     hnsw_ef: int | None = None
+    exact: bool = False
+    rescore: bool = True
+    oversampling: float = 1.0
     group_by: str | None = None
     facets: tuple[str, ...] = ()
     diversity: float | None = None

@@ -157,32 +157,38 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
     """Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
     candidates = max(query.prefetch, offset + limit)
-    scope: dict[str, Any] = {
-        "filter": edge_filter(query.filter, PASSAGE) if query.filter else None,  # else only passages have vectors
-        "params": edge.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None,
-    }
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields]}
     retrievers = _retrievers(query)
-    fused = [edge.Prefetch(candidates, query=retriever, **scope) for retriever in retrievers]
+    fused = [edge.Prefetch(candidates, **retriever) for retriever in retrievers]
     if query.diversity is not None:
         diverse = edge.Mmr(dense_vector(query.dense), 1 - query.diversity, candidates, using=DENSE)  # type: ignore[arg-type]
         if len(retrievers) == 1:
-            return edge.QueryRequest(query=diverse, **scope, **result)
+            return edge.QueryRequest(**{**retrievers[0], "query": diverse}, **result)
         return edge.QueryRequest(
             query=diverse, prefetches=[edge.Prefetch(candidates, query=_fusion(query), prefetches=fused)], **result
         )
     if len(retrievers) == 1:
-        return edge.QueryRequest(query=retrievers[0], **scope, **result)
+        return edge.QueryRequest(**retrievers[0], **result)
     return edge.QueryRequest(query=_fusion(query), prefetches=fused, **result)
 
 
-def _retrievers(query: StoreQuery) -> list[edge.Query]:
-    retrievers = []
+def _retrievers(query: StoreQuery) -> list[dict[str, Any]]:
+    """What each is asked, with its filter, and how. Sparse search knows no approximation."""
+    matching = edge_filter(query.filter, PASSAGE) if query.filter else None  # else only passages have vectors
+    retrievers: list[dict[str, Any]] = []
     if query.dense is not None:
-        retrievers.append(edge.Query.Nearest(dense_vector(query.dense), using=DENSE))
+        nearest = edge.Query.Nearest(dense_vector(query.dense), using=DENSE)
+        retrievers.append({"query": nearest, "filter": matching, "params": _params(query)})
     if query.sparse is not None:
-        retrievers.append(edge.Query.Nearest(sparse_vector(query.sparse), using=SPARSE))
+        retrievers.append({"query": edge.Query.Nearest(sparse_vector(query.sparse), using=SPARSE), "filter": matching})
     return retrievers
+
+
+def _params(query: StoreQuery) -> edge.SearchParams:
+    quantization = edge.QuantizationSearchParams(
+        ignore=query.exact, rescore=query.rescore, oversampling=query.oversampling
+    )
+    return edge.SearchParams(hnsw_ef=query.hnsw_ef, exact=query.exact, quantization=quantization)
 
 
 def _fusion(query: StoreQuery) -> Any:

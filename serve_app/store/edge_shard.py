@@ -19,7 +19,7 @@ from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
 from serve_app.store.write_plan import Put, Step, StoredPoint
-from serve_app.types import SparseVector, Vector
+from serve_app.types import Quantization, SparseVector, Vector
 
 MAX_STEP_POINTS = 128  # in one update: about 10 ms
 FLUSH_AFTER_POINTS = 4_096  # bounds the log, and the time to replay it after a crash
@@ -29,6 +29,12 @@ INDEX_PARAMS: Mapping[edge.PayloadSchemaType, Any] = {
     edge.PayloadSchemaType.Integer: edge.IntegerIndexParams(lookup=True, range=True, memory=MMAP),
     edge.PayloadSchemaType.Float: edge.FloatIndexParams(memory=MMAP),
     edge.PayloadSchemaType.Datetime: edge.DatetimeIndexParams(memory=MMAP),
+}
+QUANTIZATIONS: Mapping[Quantization, Any] = {
+    Quantization.NONE: None,
+    Quantization.INT8: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=MMAP),
+    Quantization.BINARY: edge.BinaryQuantizationConfig(memory=MMAP),
+    Quantization.TURBO: edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=MMAP),
 }
 # How Edge words what the caller can mend; everything else is its own failure.
 CALLERS_FAULTS = ("Wrong input", "Vector dimension error", "No appropriate index", "Validation", "Malformed", "Bad ")
@@ -77,13 +83,16 @@ def load_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShar
 
 
 def _config(settings: StoreSettings, dim: int) -> edge.EdgeConfig:
-    """Edge optimises only when told to, and then everything is to be indexed: so the thresholds are the lowest."""
+    """Edge optimises only when told to, and then everything is to be indexed: so the thresholds are the lowest. What
+    an existing shard has otherwise (a graph's m, quantisation) stays until then."""
     hnsw = edge.HnswIndexConfig(
         m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct, full_scan_threshold=10_000, memory=MMAP
     )
+    quantization = QUANTIZATIONS[settings.quantization]
+    dense = edge.EdgeVectorParams(dim, edge.Distance.Cosine, quantization_config=quantization)
     optimizers = edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1)
     return edge.EdgeConfig(
-        vectors={DENSE: edge.EdgeVectorParams(dim, edge.Distance.Cosine)},
+        vectors={DENSE: dense},
         sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=MMAP)},
         hnsw_config=hnsw,
         optimizers=optimizers,

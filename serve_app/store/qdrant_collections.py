@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from qdrant_client import AsyncQdrantClient, models
 
-from serve_app.errors import Conflict, InvalidInput, NotFound
+from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
 from serve_app.store.qdrant_calls import QdrantCalls
-from serve_app.types import Scope, VectorSpace
+from serve_app.types import Quantization, Scope, VectorSpace
 
 SPACE = "space"  # the key in the collection's metadata
+QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
+    Quantization.NONE: None,
+    Quantization.INT8: models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8)),
+    Quantization.BINARY: models.BinaryQuantization(binary=models.BinaryQuantizationConfig()),
+    Quantization.TURBO: models.TurboQuantization(
+        turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)
+    ),
+}
 MAX_INDEXES = 64  # of one collection; users name the fields
 MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
 SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
@@ -135,11 +143,13 @@ class QdrantCollections:
 
     async def _create(self, scope: Scope, space: VectorSpace) -> None:
         settings = self._settings
+        quantization = QUANTIZATIONS[settings.quantization]
+        dense = models.VectorParams(size=space.dim, distance=models.Distance.COSINE, quantization_config=quantization)
         try:
             await self._ask(
                 self._client.create_collection,
                 collection_name=physical_name(scope),
-                vectors_config={DENSE: models.VectorParams(size=space.dim, distance=models.Distance.COSINE)},
+                vectors_config={DENSE: dense},
                 sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 hnsw_config=models.HnswConfigDiff(m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct),
                 shard_number=settings.shards,
@@ -147,9 +157,12 @@ class QdrantCollections:
                 write_consistency_factor=write_quorum(settings.replicas),
                 metadata={SPACE: asdict(space)},
             )
-        except (Conflict, InvalidInput):  # another process was faster; servers name this differently
+        except (Conflict, InvalidInput) as error:  # another process was faster; servers name this differently
             if not await self._ask(self._client.collection_exists, collection_name=physical_name(scope)):
-                raise
+                raise ConfigurationError(
+                    "the server does not make a collection of AIDOCS_STORE__… as set (quantization "
+                    f"{settings.quantization.value}, {settings.shards} shards, {settings.replicas} replicas): {error}"
+                ) from error
 
 
 def conflict(scope: Scope, actual: VectorSpace, asked: VectorSpace) -> Conflict:

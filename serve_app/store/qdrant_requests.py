@@ -80,10 +80,18 @@ def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]
 def _retrievers(query: StoreQuery, candidates: int) -> Iterator[models.Prefetch]:
     matching = to_filter(query.filter, PASSAGE)
     if query.dense is not None:
-        params = models.SearchParams(hnsw_ef=query.hnsw_ef) if query.hnsw_ef else None
-        yield models.Prefetch(query=query.dense.tolist(), using=DENSE, filter=matching, limit=candidates, params=params)
+        yield models.Prefetch(
+            query=query.dense.tolist(), using=DENSE, filter=matching, limit=candidates, params=_params(query)
+        )
     if query.sparse is not None and query.sparse.indices.size:
         yield models.Prefetch(query=to_sparse(query.sparse), using=SPARSE, filter=matching, limit=candidates)
+
+
+def _params(query: StoreQuery) -> models.SearchParams:
+    quantization = models.QuantizationSearchParams(
+        ignore=query.exact, rescore=query.rescore, oversampling=query.oversampling
+    )
+    return models.SearchParams(hnsw_ef=query.hnsw_ef, exact=query.exact, quantization=quantization)
 
 
 def _fusion(query: StoreQuery) -> models.Query:

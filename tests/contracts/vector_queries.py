@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,9 @@ class VectorQueryContract(ABC):
     async def test_offset_goes_on_where_limit_ended(self, library: VectorStore, mode: str) -> None:
         text = "cats purr songs"  # no two passages with equal scores, whose order would be open
         whole = (await ask(library, query(text, mode, limit=10))).hits
-        pages = [(await ask(library, query(text, mode, limit=2, offset=at))).hits for at in range(0, 10, 2)]
+        # Codes have equal scores all the same: so each page is chosen from all passages.
+        asked = [query(text, mode, limit=2, offset=at, oversampling=4.0) for at in range(0, 10, 2)]
+        pages = [(await ask(library, page)).hits for page in asked]
         assert [hit.passage_id for page in pages for hit in page] == [hit.passage_id for hit in whole]
 
     async def test_limit_beyond_prefetch_is_still_filled(self, store: VectorStore) -> None:
@@ -118,6 +121,19 @@ class VectorQueryContract(ABC):
         first_two = await found(library, query(text, mode, group_by="document_id", limit=2))
         rest = await found(library, query(text, mode, group_by="document_id", limit=10, offset=2))
         assert first_two + rest == grouped
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        "how", [{"exact": True}, {"hnsw_ef": 8}, {"oversampling": 4.0}, {"exact": True, "rescore": False}]
+    )
+    async def test_how_dense_search_is_done_changes_no_right_answer(
+        self, library: VectorStore, mode: str, how: dict[str, Any]
+    ) -> None:
+        asked = query("cats chase birds", mode, limit=3, filter=where("metadata.lang", "en"))
+        usual = (await ask(library, asked)).hits
+        hits = (await ask(library, dataclasses.replace(asked, **how))).hits
+        assert [hit.passage_id for hit in hits] == [hit.passage_id for hit in usual]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in usual], abs=1e-5)
 
     async def test_group_by_metadata_leaves_out_what_has_none(self, library: VectorStore) -> None:
         answer = await ask(library, query("cats dogs birds fish", "dense", group_by="metadata.year"))

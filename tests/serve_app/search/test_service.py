@@ -139,7 +139,7 @@ async def test_a_profile_decides_how_it_is_done(store: VectorStore) -> None:
 
 
 async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """hnsw_ef changes nothing that a collection of six passages shows."""
+    """How dense vectors are searched changes nothing that a collection of six passages shows."""
     queries: list[StoreQuery] = []
     answer = store.query_batch
 
@@ -148,9 +148,11 @@ async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch:
         return await answer(batch)
 
     monkeypatch.setattr(store, "query_batch", note)
-    exact = SearchSettings(profiles={"default": SearchProfile(hnsw_ef=77, prefetch=33)})
-    await searcher_of(store, search=exact).search(ANN, zoo("cats"))
-    assert [(query.hnsw_ef, query.prefetch) for query in queries] == [(77, 33)]
+    profile = SearchProfile(hnsw_ef=77, prefetch=33, exact=True, rescore=False, oversampling=3)
+    await searcher_of(store, search=SearchSettings(profiles={"default": profile})).search(ANN, zoo("cats"))
+    [query] = queries
+    assert (query.hnsw_ef, query.prefetch) == (77, 33)
+    assert (query.exact, query.rescore, query.oversampling) == (True, False, 3)
 
 
 async def test_an_unknown_profile_names_those_there_are_and_costs_no_embedding(store: VectorStore) -> None:

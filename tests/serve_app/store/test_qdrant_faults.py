@@ -23,9 +23,13 @@ from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_calls
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_calls import translated
+from serve_app.types import Quantization
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, scrolled
 
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
 
 OLD = [document("a", "old one", "old two", "old three"), document("b", "same")]
 NEW = [document("a", "new one", fingerprint="2"), document("b", "same"), document("c", "fresh", fingerprint="3")]
@@ -174,6 +178,27 @@ async def texts(store: QdrantStore, document_id: str) -> list[str]:
     hits = (await ask(store, query("x", "dense", filter=where, limit=100))).hits  # type: ignore[arg-type]
     order = ["one", "two", "three", "same", "fresh"]
     return sorted((hit.text for hit in hits), key=lambda text: order.index(text.split()[-1]))
+
+
+class TooOld:
+    """A server that knows no such quantisation, seen through its client."""
+
+    def __init__(self, client: AsyncQdrantClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def create_collection(self, **_: Any) -> None:
+        raise http_error(400)
+
+
+async def test_settings_that_the_server_refuses_are_named() -> None:
+    client = AsyncQdrantClient(":memory:")
+    store = QdrantStore(cast("AsyncQdrantClient", TooOld(client)), StoreSettings(quantization=Quantization.TURBO))
+    with pytest.raises(ConfigurationError, match=r"quantization turbo.*details"):
+        await store.write(SCOPE, SPACE, OLD)
+    await store.close()
 
 
 @pytest.mark.parametrize("code", list(grpc.StatusCode))

@@ -18,7 +18,10 @@ from serve_app.store.qdrant_collections import MAX_INDEXES, MAX_INDEXES_FOR_FILT
 from serve_app.types import JsonValue
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, where
 
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
 
 FROM_THE_START = [*KEYWORD_FIELDS, *INTEGER_FIELDS]
 CATS = document("cats", "cats purr", metadata={"lang": "en", "year": 2020})

@@ -93,6 +93,16 @@ def test_a_query_has_a_form_on_the_wire(asked: Any) -> None:
     assert any(len(leaf.filter.must) for leaf in leaves)  # passages only, however the query is built
 
 
+def test_dense_search_alone_is_told_how() -> None:
+    asked = query("cats", hnsw_ef=64, exact=True, rescore=False, oversampling=3.0)
+    request = to_request(asked, 10, 0, HIT_FIELDS)
+    assert request is not None
+    dense, sparse = RestToGrpc.convert_query_request(request, "acme~handbook").prefetch
+    assert (dense.params.hnsw_ef, dense.params.exact, dense.params.quantization.ignore) == (64, True, True)
+    assert (dense.params.quantization.rescore, dense.params.quantization.oversampling) == (False, 3.0)
+    assert not sparse.HasField("params")  # "exact" would have it scan
+
+
 def test_points_have_a_form_on_the_wire() -> None:
     indexed = [document("d", "cats purr", metadata={"year": 2024, "tags": ["a", None]})]
     for point in (*record_points(SCOPE, indexed, complete=True), *passage_points(SCOPE, indexed)):

@@ -16,7 +16,10 @@ from serve_app.store.qdrant_collections import physical_name
 from serve_app.types import Scope, StoreResult
 from tests.contracts.corpus import SCOPE, SPACE, document, query
 
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
 
 
 async def test_a_collection_that_does_not_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
