@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from serve_app.errors import PlatformError
@@ -98,7 +99,8 @@ class VectorStore(Protocol):
 
     async def version(self, scope: Scope) -> bytes | None:
         """Another one after every write, from before it is acknowledged, also of a collection that does not exist;
-        None if this store cannot tell. Microseconds: asked for each search, before its answer is looked up."""
+        None if this store cannot tell now. Asked for each search, before its answer is looked up: microseconds, or one
+        short hop."""
         ...
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
@@ -115,6 +117,22 @@ class VectorStore(Protocol):
 
     async def check(self) -> None:
         """Return if the store can answer now. Cheap: called by every health check."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Versions(Protocol):
+    """Which state of a collection an answer belongs to, for a store that many processes write to and that counts
+    nothing itself. Every process that writes to the store must use the same ones."""
+
+    async def current(self, scope: Scope) -> bytes | None:
+        """None while a change is under way, and while it cannot be told. Never raises, never takes long."""
+        ...
+
+    def changing(self, scope: Scope) -> AbstractAsyncContextManager[None]:
+        """Around every change: after it the version is another one. Raises StoreUnavailable before the change if that
+        cannot be promised, and within it when it takes so long that it no longer could be."""
         ...
 
     async def close(self) -> None: ...

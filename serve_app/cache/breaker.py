@@ -1,4 +1,4 @@
-"""A tier that does not answer costs one timeout, and then nothing until it answers again.
+"""A cache tier, or another service, that does not answer costs one timeout, and then nothing until it answers again.
 
 Circuit breaker after Nygard, "Release It!", 2007. The probe after a pause is made beside the requests, so that not
 even that one waits for it.
@@ -51,34 +51,30 @@ class Breaker:
         return Breaker()
 
 
-class GuardedTier:
-    """`tier` with a time limit for every call, behind a breaker. It never raises: what cannot be had is a miss, what
-    cannot be put is left out. failures: calls, probes included, that were not answered."""
+class Guard:
+    """Calls to one service, each with a time limit, behind a breaker. failures: calls, probes included, that were not
+    answered.
 
-    def __init__(self, tier: Tier, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tier = tier
+    name: for the log. probe: a cheap call whose answer is not None."""
+
+    def __init__(
+        self, name: str, timeout_s: float, probe: Callable[[], Awaitable[object]], clock: Callable[[], float]
+    ) -> None:
+        self._name = name
         self._timeout_s = timeout_s
+        self._probe = probe
         self._clock = clock
         self._breaker = Breaker()
-        self._probe: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self.failures = 0
 
     @property
-    def name(self) -> str:
-        return self._tier.name
-
-    @property
     def pause_s(self) -> float:
-        """For so long the tier is left out after its last failure; 0 while it answers."""
+        """For so long the service is left out after its last failure; 0 while it answers."""
         return self._breaker.pause_s
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        return await self._call(lambda: self._tier.get_many(keys)) or {}
-
-    async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
-        await self._call(lambda: self._tier.put_many(entries))
-
-    async def _call(self, call: Callable[[], Awaitable[Out]]) -> Out | None:
+    async def call(self, call: Callable[[], Awaitable[Out]]) -> Out | None:
+        """The answer, or None where there is none. Never raises."""
         if not self._breaker.is_closed:
             self._probe_if_due()
             return None
@@ -93,37 +89,68 @@ class GuardedTier:
             before, self._breaker = self._breaker, self._breaker.failed(self._clock())
             if before.is_closed and not self._breaker.is_closed:
                 reason = str(error) or f"no answer in {self._timeout_s:g} s"
-                logger.warning("cache tier %s is left out until it answers: %s", self.name, reason)
+                logger.warning("%s is left out until it answers: %s", self._name, reason)
             return None
         return answer
 
     def _probe_if_due(self) -> None:
-        if self._breaker.probe_is_due(self._clock()) and (self._probe is None or self._probe.done()):
-            self._probe = asyncio.get_running_loop().create_task(self._try_again())
+        if self._breaker.probe_is_due(self._clock()) and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.get_running_loop().create_task(self._try_again())
 
     async def _try_again(self) -> None:
-        if await self._attempt(lambda: self._tier.get_many([PROBE])) is not None:
+        if await self._attempt(self._probe) is not None:
             self._breaker = self._breaker.succeeded()
-            logger.warning("cache tier %s answers again", self.name)
+            logger.warning("%s answers again", self._name)
 
-    async def clear(self) -> None:
-        """Raises Unavailable: who wants everything gone must know that it is not."""
-        await self._insist(self._tier.clear, CLEAR_TIMEOUT_S)
-
-    async def usage(self) -> Usage:
-        """Raises Unavailable."""
-        return await self._insist(self._tier.usage, self._timeout_s)
-
-    async def _insist(self, call: Callable[[], Awaitable[Out]], timeout_s: float) -> Out:
+    async def insist(self, call: Callable[[], Awaitable[Out]], timeout_s: float) -> Out:
+        """The answer, whatever the breaker says. Raises Unavailable."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await call()
         except TimeoutError as error:
-            raise Unavailable(f"cache tier {self.name}: no answer in {timeout_s:g} s") from error
+            raise Unavailable(f"{self._name}: no answer in {timeout_s:g} s") from error
+
+    def stop(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+
+
+class GuardedTier:
+    """`tier` behind a guard. It never raises: what cannot be had is a miss, what cannot be put is left out."""
+
+    def __init__(self, tier: Tier, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tier = tier
+        self._timeout_s = timeout_s
+        self._guard = Guard(f"cache tier {tier.name}", timeout_s, lambda: tier.get_many([PROBE]), clock)
+
+    @property
+    def name(self) -> str:
+        return self._tier.name
+
+    @property
+    def failures(self) -> int:
+        return self._guard.failures
+
+    @property
+    def pause_s(self) -> float:
+        return self._guard.pause_s
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        return await self._guard.call(lambda: self._tier.get_many(keys)) or {}
+
+    async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
+        await self._guard.call(lambda: self._tier.put_many(entries))
+
+    async def clear(self) -> None:
+        """Raises Unavailable: who wants everything gone must know that it is not."""
+        await self._guard.insist(self._tier.clear, CLEAR_TIMEOUT_S)
+
+    async def usage(self) -> Usage:
+        """Raises Unavailable."""
+        return await self._guard.insist(self._tier.usage, self._timeout_s)
 
     async def close(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
+        self._guard.stop()
         await self._tier.close()
 
 

@@ -13,6 +13,7 @@ from serve_app.types import Scope, VectorSpace
 KEY_BYTES = 32
 EMBEDDING = b"aidocs-embed-1"  # at most 16 bytes; count up when a payload's format changes
 RESULT = b"aidocs-result-1"
+VERSION = b"aidocs-version1"
 
 
 def embedding_key(space: VectorSpace, precision: str, text: str) -> bytes:
@@ -26,6 +27,11 @@ def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> by
     request: canonical bytes of all that the request asks for. release: its name. version: the collection's, which
     every write changes, so that an answer from before a write is not found after it."""
     return digest(RESULT, scope.tenant, scope.collection, request, release, version)
+
+
+def version_key(scope: Scope) -> bytes:
+    """Where processes look up a collection's version. Shows no tenant's name."""
+    return digest(VERSION, scope.tenant, scope.collection)
 
 
 def digest(person: bytes, *parts: str | bytes) -> bytes:

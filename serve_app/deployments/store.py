@@ -19,8 +19,8 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from serve_app.errors import NotFound, PlatformError, StoreUnavailable
-from serve_app.ports import VectorStore
-from serve_app.settings import Settings, StoreSettings
+from serve_app.ports import VectorStore, Versions
+from serve_app.settings import RedisSettings, Settings, StoreSettings
 from serve_app.store.edge_folders import FOLDER
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.versions import VersionReader
@@ -52,7 +52,17 @@ def connect_store(settings: Settings) -> VectorStore:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
     from serve_app.store.qdrant import QdrantStore  # over a second to import, and embedded it is not needed
 
-    return QdrantStore.connect(settings.with_secrets().store)
+    own = settings.with_secrets()
+    return QdrantStore.connect(own.store, connect_versions(own.redis))
+
+
+def connect_versions(redis: RedisSettings) -> Versions | None:
+    """None without Redis: then answers of searches are not cached."""
+    if redis.url is None:
+        return None
+    from serve_app.cache.redis_versions import RedisVersions  # the library takes 0.1 s to import
+
+    return RedisVersions.connect(redis.url.get_secret_value(), redis.timeout_s)
 
 
 class StoreActor:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import InvalidInput, NotFound, PlatformError
+from serve_app.ports import Versions
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import (
     DOCUMENT,
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 MAX_IDS = 1_000  # in one request
 COLLECTIONS_AT_ONCE = 8  # that are counted for a list
+MAX_SEEN = 10_000  # collections whose last version is remembered; there is no end to names that may be asked for
 
 
 class QdrantStore:
@@ -57,8 +59,11 @@ class QdrantStore:
     the same document at the same moment can leave passages of both, until it is written again.
     """
 
-    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings) -> None:
+    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, versions: Versions | None = None) -> None:
         self._client = client
+        self._versions = versions
+        self._seen: dict[Scope, bytes] = {}  # the version that what is known of the collection is no older than
+        self._url = (settings.url or "").encode()
         self._ask = QdrantCalls(settings.timeout_s)
         self._collections = QdrantCollections(client, settings, self._ask)
         self._consistency = models.ReadConsistencyType.QUORUM if settings.replicas > 2 else None
@@ -67,9 +72,9 @@ class QdrantStore:
         self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
-    def connect(cls, settings: StoreSettings) -> QdrantStore:
+    def connect(cls, settings: StoreSettings, versions: Versions | None = None) -> QdrantStore:
         """Makes no call yet. Raises ConfigurationError if the URL cannot be one of a Qdrant server."""
-        return cls(connect(settings), settings)
+        return cls(connect(settings), settings, versions)
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         try:
@@ -86,8 +91,8 @@ class QdrantStore:
         with contextlib.suppress(NotFound):
             await self._collections.require_space(scope, space)
         require_storable(documents, space.dim)  # before a collection is made for it
-        await self._collections.ensure(scope, space)
-        async with self._writing[scope]:
+        async with self._changing(scope):
+            await self._collections.ensure(scope, space)
             await self._upsert(scope, record_points(scope, documents, complete=False))
             await self._upsert(scope, passage_points(scope, documents))
             for part in parts(documents):
@@ -97,7 +102,7 @@ class QdrantStore:
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
         existing = 0
-        async with self._writing[scope]:
+        async with self._changing(scope):
             for ids in parts(list(dict.fromkeys(document_ids))):
                 existing += len(await self._records(scope, ids, ["document_id"]))
                 await self._ask(
@@ -131,8 +136,19 @@ class QdrantStore:
         records, following = await self._scrolled(scope, LISTED_FIELDS, filter, limit, cursor)
         return ListingPage(tuple(map(to_listed, records)), following)
 
-    async def version(self, scope: Scope) -> None:
-        """Other processes write to the same server, which counts nothing."""
+    async def version(self, scope: Scope) -> bytes | None:
+        """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
+
+        Two servers' answers are never one another's, though their versions may be kept in one place."""
+        version = None if self._versions is None else await self._versions.current(scope)
+        if version is None:
+            return None
+        if self._seen.get(scope) != version:  # another process may have made the collection anew
+            self._collections.forget(scope)
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[scope] = version
+        return version + self._url
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         space, documents, passages = await asyncio.gather(
@@ -156,7 +172,8 @@ class QdrantStore:
         return [one for one in found if one is not None]
 
     async def drop(self, scope: Scope) -> None:
-        await self._collections.drop(scope)
+        async with self._changing(scope):
+            await self._collections.drop(scope)
 
     async def check(self) -> None:
         """Asks for a collection that cannot be, which also proves the API key."""
@@ -164,6 +181,18 @@ class QdrantStore:
 
     async def close(self) -> None:
         await self._client.close()
+        if self._versions is not None:
+            await self._versions.close()
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, scope: Scope) -> AsyncIterator[None]:
+        """One change after the other, in this process; and no version while it lasts."""
+        async with self._writing[scope]:
+            if self._versions is None:
+                yield
+            else:
+                async with self._versions.changing(scope):
+                    yield
 
     async def _records(self, scope: Scope, document_ids: Sequence[str], fields: list[str]) -> list[Payload]:
         """Payloads of the documents that are there."""

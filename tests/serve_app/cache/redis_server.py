@@ -16,6 +16,8 @@ from serve_app.deployments.local_ports import free_port
 from tests.services import require
 
 START_TIMEOUT_S = 20.0
+# An empty server takes about a mebibyte itself.
+BOUNDED = ("--maxmemory", str(4 * 1024 * 1024), "--maxmemory-policy", "volatile-lfu", "--maxmemory-clients", "0")
 
 
 class RedisServer:

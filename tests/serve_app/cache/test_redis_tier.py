@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,43 +14,16 @@ from serve_app.cache.redis_tier import PREFIX, RedisTier, connect
 from serve_app.cache.tier import Tier
 from serve_app.errors import ConfigurationError, Unavailable
 from tests.contracts.cache_tier import TTL_S, CacheTierContract, Clock, entry, key
-from tests.serve_app.cache.redis_server import RedisServer, redis_server
+from tests.serve_app.cache.redis_server import BOUNDED, RedisServer, redis_server
 
 MIB = 1024 * 1024
 TIMEOUT_S = 5.0
-# An empty server takes about a mebibyte itself.
-BOUNDED = ("--maxmemory", str(4 * MIB), "--maxmemory-policy", "volatile-lfu", "--maxmemory-clients", "0")
-START_TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis"), *BOUNDED) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One of three primaries."""
-    with contextlib.ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", *BOUNDED)
-        nodes = [stack.enter_context(redis_server(tmp_path_factory.mktemp("node"), *options)) for _ in range(3)]
-        for number, node in enumerate(nodes):
-            with node.client() as client:
-                client.execute_command("CLUSTER ADDSLOTSRANGE", 16_384 * number // 3, 16_384 * (number + 1) // 3 - 1)
-                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port) if number else None
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        for node in nodes:
-            with node.client() as client:
-                while not is_whole(client.execute_command("CLUSTER INFO")):
-                    assert time.monotonic() < deadline_s
-                    time.sleep(0.02)
-        yield nodes[0]
-
-
-def is_whole(state: dict[str, str]) -> bool:
-    return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3"
 
 
 class TestRedisTier(CacheTierContract):

@@ -171,11 +171,15 @@ class Interleaved(RuleBasedStateMachine):
         self.run(self.open())
 
     async def open(self) -> None:
-        self.store = EdgeStore.open(Path(self.folder.name), StoreSettings())
+        self.stores = self.open_stores()
+        self.store = self.stores[0]
         shared = MemoryTier(8 * MIB, ttl_s=600, name="l2")
-        tiers = [(MemoryTier(8 * MIB, ttl_s=600), shared) for _ in range(2)]
-        self.replicas = [searcher_of(self.store, Tiered(of)) for of in tiers]
+        self.replicas = [searcher_of(store, Tiered((MemoryTier(8 * MIB, ttl_s=600), shared))) for store in self.stores]
         self.plain = searcher_of(self.store, Tiered(()))
+
+    def open_stores(self) -> list[VectorStore]:
+        """One for each replica, all of the same data; the first is written to."""
+        return [EdgeStore.open(Path(self.folder.name), StoreSettings())] * 2
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
