@@ -41,10 +41,12 @@ class Row(Generic[Step]):
     next: dict[Step, float] = field(default_factory=dict)
 
     def decay(self, now_s: float, half_life_s: float) -> None:
+        if now_s <= self.at_s:
+            return
         left = remaining(now_s - self.at_s, half_life_s)
         self.taken *= left
         self.next = {step: count * left for step, count in self.next.items()}
-        self.at_s = max(now_s, self.at_s)
+        self.at_s = now_s
 
 
 class FollowUps(Generic[Step]):

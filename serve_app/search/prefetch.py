@@ -113,11 +113,14 @@ class Prefetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _credit(self, step: SearchStep, answer: SearchAnswer, now_s: float) -> None:
-        """A prefetch is useful if the first who asks is answered from it: not if a write made it stale meanwhile."""
+        """A prefetch is useful if the first who asks is answered from it, not if a write made it stale before. Who
+        began before it was done has shared its work."""
         if (running := self._running.get(step)) is not None:
             running.wanted = True
-        if (unused := self._unused.pop(step)) is not None and answer.cache != MISS:
-            self._use(unused, now_s)
+        if (unused := self._unused.pop(step)) is not None:
+            began_at_s = now_s - answer.took_ms / 1e3
+            if answer.cache != MISS or began_at_s <= unused.made_at_s:
+                self._use(unused, now_s)
 
     def _use(self, unused: Unused, now_s: float) -> None:
         self.usefulness.used(unused.kind, unused.made_at_s, now_s)

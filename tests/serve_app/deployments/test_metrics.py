@@ -18,7 +18,9 @@ from serve_app.cache.lmdb_tier import LmdbTier
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.segments import Segments
 from serve_app.cache.tiered import Tiered
-from serve_app.deployments.metrics import RayExport, cache_samples, start_export
+from serve_app.deployments.metrics import RayExport, cache_samples, prefetch_samples, start_export
+from serve_app.search.usefulness import Kind as PrefetchKind
+from serve_app.search.usefulness import Usefulness
 from serve_app.settings import MIB
 from serve_app.telemetry import catalogue
 from serve_app.telemetry.catalogue import REQUESTS, STAGE_SECONDS
@@ -132,3 +134,14 @@ async def test_what_the_cache_counts_becomes_samples_of_the_catalogue(tmp_path: 
 
 def test_the_catalogue_names_what_the_cache_has() -> None:
     assert tuple(Kind) == catalogue.CACHE_KINDS
+
+
+def test_the_useful_share_of_prefetches_is_a_sample_from_the_first_on() -> None:
+    usefulness = Usefulness(least_ratio=0.2, half_life_s=60)
+    assert list(prefetch_samples(usefulness)) == []
+    for _ in range(4):
+        usefulness.made(PrefetchKind.PAGE, 0)
+    usefulness.used(PrefetchKind.PAGE, 0, 0)
+    (sample,) = prefetch_samples(usefulness)
+    assert (sample.name, sample.labels, sample.value) == ("aidocs_prefetch_useful_ratio", {"kind": "page"}, 0.25)
+    assert tuple(PrefetchKind) == catalogue.PREFETCH_KINDS
