@@ -86,7 +86,8 @@ def test_service_keeps_to_the_document(live_api: Any, method: str, path: str, mo
     @settings(max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def keeps_to_the_document(case: schemathesis.Case[Any]) -> None:
-        if mode is GenerationMode.POSITIVE:
+        text = str(case.headers.get(TIMEOUT_HEADER, ""))
+        if mode is GenerationMode.POSITIVE or (text.isdecimal() and 1 <= int(text) <= 30_000):
             case.headers.pop(TIMEOUT_HEADER, None)  # 504 after a millisecond is right, and here it would be a fault
         case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=30)
 
