@@ -19,6 +19,7 @@ from serve_app.store.edge import EdgeStore
 from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document
 from tests.contracts.vector_store import VectorStoreContract
+from tests.serve_app.cache.redis_server import redis_server
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,21 @@ async def test_a_store_that_hangs_is_unavailable_in_time(ray_cluster: object, tm
     finally:
         process.resume()
     await client.check()
+
+
+async def test_on_a_qdrant_server_versions_are_in_redis_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a replica has it: settings without secrets, Redis's URL in its own environment."""
+    settings = Settings(store=StoreSettings(url="http://127.0.0.1:1")).without_secrets()
+    assert await connect_store(settings).version(SCOPE) is None
+    with redis_server(tmp_path) as redis:
+        monkeypatch.setenv("AIDOCS_REDIS__URL", redis.url)
+        store = connect_store(settings)
+        assert await store.version(SCOPE) is None
+        with redis.client() as client:
+            assert client.dbsize() == 1  # it was asked: the record of a collection whose writers are not known
+        await store.close()
 
 
 def test_errors_cross_processes_whole() -> None:
