@@ -10,6 +10,7 @@ from functools import partial
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from serve_app.api.direct import Shortcut
 from serve_app.api.openapi import describe
 from serve_app.api.paths import RefuseControlCharacters
 from serve_app.api.problems import from_http_exception, internal_error, problem_response
@@ -37,11 +38,12 @@ def build_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.limiters = make_limiters(services.settings)
     app.state.started_at_s = int(time.time())
-    for module in (embeddings, documents, collections, search, health):
+    for module in (search, embeddings, documents, collections, health):  # in the order of Serve's search for a name
         app.include_router(module.router)
     app.include_router(documents.uploads)
     app.include_router(embeddings.models)
-    app.add_middleware(RefuseControlCharacters)
+    app.add_middleware(Shortcut, routes=[*search.router.routes, *embeddings.router.routes])
+    app.add_middleware(RefuseControlCharacters)  # the last that is added is the first that sees a request
     docs.mount(app)
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)

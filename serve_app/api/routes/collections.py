@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Caller, InCollection, Wired
+from serve_app.api.dependencies import Called, InCollection
 from serve_app.api.openapi import READ, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import LookupRoute
@@ -18,26 +18,26 @@ router = APIRouter(route_class=LookupRoute, tags=["collections"])
 
 
 @router.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(*READ))
-async def list_collections(services: Wired, caller: Caller) -> Response:
+async def list_collections(call: Called) -> Response:
     """All collections, by name."""
-    found = await services.store.collections(caller.tenant)
+    found = await call.services.store.collections(call.principal.tenant)
     return json_response({"collections": [describe(info) for info in found]})
 
 
 @router.get("/v1/collections/{collection}", response_model=CollectionAnswer, responses=problems(*READ))
-async def get_collection(scope: InCollection, services: Wired) -> Response:
+async def get_collection(call: InCollection) -> Response:
     """What is in a collection."""
-    return json_response(describe(await services.store.count(scope)))
+    return json_response(describe(await call.services.store.count(call.scope)))
 
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
-async def delete_collection(scope: InCollection, services: Wired) -> Response:
+async def delete_collection(call: InCollection) -> Response:
     """Remove a collection with all that is in it. One that cannot be read can be removed, too; `deleted` is then 0."""
     try:
-        documents = (await services.store.count(scope)).documents
+        documents = (await call.services.store.count(call.scope)).documents
     except StoreUnavailable:  # if of the whole store, `drop` raises it as well
         documents = 0
-    await services.store.drop(scope)
+    await call.services.store.drop(call.scope)
     return json_response({"deleted": documents})
 
 

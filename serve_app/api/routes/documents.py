@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Path, Query, Response
 
-from serve_app.api.dependencies import InCollection, Wired
+from serve_app.api.dependencies import InCollection
 from serve_app.api.openapi import READ, WRITE, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import LookupRoute, UploadRoute
@@ -39,12 +39,12 @@ DocumentId = Annotated[
 
 
 @uploads.post(DOCUMENTS, response_model=UploadAnswer, responses=problems(*WRITE))
-async def put_documents(scope: InCollection, body: UploadRequest, services: Wired) -> Response:
+async def put_documents(call: InCollection, body: UploadRequest) -> Response:
     """Put documents in; the collection is made when it does not exist. They are found as soon as 200 arrives.
 
     A body that does not fit is refused as a whole and nothing is written. A document whose content cannot be indexed
     is in `failed`, with the reason; the others are indexed."""
-    limits = services.settings
+    limits = call.services.settings
     accepted: list[Document] = []
     failed: list[dict[str, str]] = []
     for document in map(DocumentBody.to_document, body.documents):
@@ -54,7 +54,7 @@ async def put_documents(scope: InCollection, body: UploadRequest, services: Wire
             failed.append({"id": document.id, "error": str(error)})
         else:
             accepted.append(document)
-    report = await services.indexer.index(scope, accepted)
+    report = await call.services.indexer.index(call.scope, accepted)
     failed += [{"id": item.id, "error": item.error} for item in report.failed]
     counts = {"indexed": report.indexed, "passages": report.passages, "unchanged": report.unchanged}
     return json_response({**counts, "failed": failed})
@@ -62,29 +62,28 @@ async def put_documents(scope: InCollection, body: UploadRequest, services: Wire
 
 @router.get(DOCUMENTS, response_model=DocumentPageAnswer, responses=problems(*READ))
 async def list_documents(
-    scope: InCollection,
-    services: Wired,
+    call: InCollection,
     limit: Annotated[int, Query(ge=1)] = 100,
     cursor: Annotated[str | None, Query(description="From the page before")] = None,
 ) -> Response:
     """Documents in a stable order, page by page, without their texts: those can have megabytes each."""
-    if limit > services.settings.max_limit:
-        raise InvalidInput(f"limit is {limit}; at most {services.settings.max_limit}")
-    return json_response(await services.store.listing(scope, limit=limit, cursor=cursor))
+    if limit > call.services.settings.max_limit:
+        raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit}")
+    return json_response(await call.services.store.listing(call.scope, limit=limit, cursor=cursor))
 
 
 @router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
-async def get_document(scope: InCollection, id: DocumentId, services: Wired) -> Response:
+async def get_document(call: InCollection, id: DocumentId) -> Response:
     """A document as it was put in."""
-    return json_response(await services.store.document(scope, id))
+    return json_response(await call.services.store.document(call.scope, id))
 
 
 @router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
-async def delete_document(scope: InCollection, id: DocumentId, services: Wired) -> Response:
+async def delete_document(call: InCollection, id: DocumentId) -> Response:
     """Remove a document with all its passages."""
-    deleted = await services.store.delete_documents(scope, [id])
+    deleted = await call.services.store.delete_documents(call.scope, [id])
     if not deleted:
-        raise NotFound(f"there is no document {id!r} in {scope.collection}")
+        raise NotFound(f"there is no document {id!r} in {call.scope.collection}")
     return json_response({"deleted": deleted})
 
 

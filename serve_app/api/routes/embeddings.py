@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve_app.api.dependencies import Caller, Wired
+from serve_app.api.dependencies import Called
+from serve_app.api.direct import EmbeddingRoute
 from serve_app.api.openapi import READ, WRITE, openai_errors
 from serve_app.api.responses import json_response
-from serve_app.api.route import ApiRoute, EmbeddingRoute
+from serve_app.api.route import ApiRoute
 from serve_app.api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsRequest, ModelAnswer, ModelsAnswer
 from serve_app.api.services import Services
 from serve_app.api.vectors import quantize, to_base64, truncate
@@ -25,8 +26,9 @@ models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # answers from me
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=openai_errors(*WRITE))
-async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Caller) -> Response:
+async def create_embeddings(call: Called, body: EmbeddingsRequest) -> Response:
     """Texts to vectors."""
+    services = call.services
     require_model(services, body.model)
     require_within_limits(body, services.settings, services.embedder.space.dim)
     lane = Lane.INTERACTIVE if len(body.input) <= INTERACTIVE_TEXTS else Lane.BULK
@@ -48,15 +50,15 @@ async def create_embeddings(body: EmbeddingsRequest, services: Wired, caller: Ca
 
 
 @models.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))
-async def list_models(request: Request, services: Wired, caller: Caller) -> Response:
+async def list_models(call: Called) -> Response:
     """The embedding models that are served."""
-    return json_response({"object": "list", "data": [describe(request, name) for name in services.models]})
+    return json_response({"object": "list", "data": [describe(call.request, name) for name in call.services.models]})
 
 
 @models.get("/v1/models/{model:path}", response_model=ModelAnswer, responses=openai_errors(*READ))
-async def get_model(model: str, request: Request, services: Wired, caller: Caller) -> Response:
+async def get_model(model: str, call: Called) -> Response:
     """One model; its name may contain slashes."""
-    return json_response(describe(request, require_model(services, model)))
+    return json_response(describe(call.request, require_model(call.services, model)))
 
 
 def describe(request: Request, name: str) -> dict[str, Any]:

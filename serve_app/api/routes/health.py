@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Wired
+from serve_app.api.dependencies import Called
 from serve_app.api.openapi import problems
 from serve_app.api.problems import PROBLEM_JSON, RETRY_AFTER_S, Problem
 from serve_app.api.responses import json_response
@@ -28,9 +28,9 @@ async def live() -> Response:
 
 @router.get("/health", response_model=ReadyAnswer, responses=problems(500, 503))
 @router.get("/health/ready", response_model=ReadyAnswer, responses=problems(500, 503))
-async def ready(request: Request, services: Wired) -> Response:
+async def ready(call: Called) -> Response:
     """200 if the engine is loaded and the store can be reached; else 503, and `checks` says which part is not."""
-    timeout_s = services.settings.health_timeout_s
+    services, timeout_s = call.services, call.services.settings.health_timeout_s
     states = await asyncio.gather(*(state_of(check, timeout_s) for check in services.checks.values()))
     checks = dict(zip(services.checks, states, strict=True))
     failing = [f"{name}: {state}" for name, state in checks.items() if state != OK]

@@ -7,12 +7,14 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import Caller, InCollection, SearchLimiter, Session, Wired
+from serve_app.api.dependencies import InCollection
+from serve_app.api.direct import SearchRoute
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_bytes_response
-from serve_app.api.route import SearchRoute
 from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
+from serve_app.api.sessions import SESSION_PARAMETER, session_of
+from serve_app.api.traffic import Traffic
 from serve_app.errors import InvalidInput, PlatformError
 from serve_app.search.request import SearchAnswer, SearchRequest
 from serve_app.settings import ApiSettings
@@ -22,24 +24,28 @@ SEARCH = "/v1/collections/{collection}/search"
 router = APIRouter(route_class=SearchRoute, tags=["search"])
 
 
-@router.post(SEARCH, response_model=SearchAnswerBody, responses=problems(*WRITE))
-async def search(
-    *, scope: InCollection, body: SearchBody, services: Wired, caller: Caller, session: Session, searches: SearchLimiter
-) -> Response:
+@router.post(
+    SEARCH,
+    response_model=SearchAnswerBody,
+    responses=problems(*WRITE),
+    openapi_extra={"parameters": [SESSION_PARAMETER]},
+)
+async def search(call: InCollection, body: SearchBody) -> Response:
     """The passages that answer a question best."""
-    request = body.to_request(scope.collection, services.settings)
-    answer = await services.searcher.search(caller, request)
-    services.prefetcher.observe(caller, session, request, answer, searches.load)
+    session, limiters = session_of(call.request), call.request.app.state.limiters
+    request = body.to_request(call.scope.collection, call.services.settings)
+    answer = await call.services.searcher.search(call.principal, request)
+    call.services.prefetcher.observe(call.principal, session, request, answer, limiters[Traffic.SEARCHES].load)
     return json_bytes_response(described(body, answer))
 
 
 @router.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
-async def search_batch(scope: InCollection, body: BatchSearchBody, services: Wired, caller: Caller) -> Response:
+async def search_batch(call: InCollection, body: BatchSearchBody) -> Response:
     """Many searches in one call; each gets its answer, or `{"error": problem}`, in order."""
-    limits = services.settings
-    prepared = [prepare(query, scope.collection, limits) for query in body.queries]
+    limits = call.services.settings
+    prepared = [prepare(query, call.scope.collection, limits) for query in body.queries]
     requests = [request for request in prepared if isinstance(request, SearchRequest)]
-    found = iter(await services.searcher.search_batch(caller, requests))
+    found = iter(await call.services.searcher.search_batch(call.principal, requests))
     answers = [next(found) if isinstance(item, SearchRequest) else item for item in prepared]
     results = [
         orjson.dumps({"error": to_problem(answer).as_json()})

@@ -1,0 +1,30 @@
+"""What a client calls one person's visit, so that what often follows a search can be made ready."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+
+SESSION_HEADER = "X-Session-Id"
+SESSION_ID = re.compile("[!-~]{1,128}")
+SESSION_PARAMETER: dict[str, Any] = {  # for OpenAPI
+    "name": SESSION_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Any text that is the same for the searches of one person's visit, such as a random number: what "
+    "often follows a search is then made ready when it is asked. 1 to 128 visible ASCII characters; neither stored nor "
+    "logged",
+    "schema": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
+}
+
+
+def session_of(request: Request) -> str | None:
+    """Raises RequestValidationError if the header is there and cannot be one."""
+    text = request.headers.get(SESSION_HEADER)
+    if text is not None and not SESSION_ID.fullmatch(text):
+        wrong = "must be 1 to 128 visible ASCII characters"
+        raise RequestValidationError([{"type": "session", "loc": ("header", SESSION_HEADER), "msg": wrong}])
+    return text

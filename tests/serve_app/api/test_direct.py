@@ -1,0 +1,46 @@
+"""The busiest routes are answered before FastAPI routes anything; all else goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from serve_app.api.direct import DirectRoute, Shortcut
+from serve_app.api.routes import documents, embeddings, search
+
+ROUTES = [*search.router.routes, *embeddings.router.routes, *documents.router.routes]
+
+
+@pytest.fixture
+async def client() -> Any:
+    """Of a shortcut with nothing behind it but a text. Who takes the shortcut fails, for there are no services."""
+    transport = httpx.ASGITransport(Shortcut(PlainTextResponse("went on"), ROUTES), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings", "/v1/collections/c/search", "/v1/collections/c/search:batch", "/v1/collections//search"]
+)
+async def test_only_posts_to_the_busiest_routes_take_the_shortcut(client: httpx.AsyncClient, path: str) -> None:
+    takes_it = "//" not in path
+    assert ((await client.post(path, json={})).text != "went on") == takes_it
+    for method in ("GET", "HEAD", "PUT", "OPTIONS"):
+        assert (await client.request(method, path)).status_code == 200
+
+
+async def test_what_needs_fastapi_goes_on(client: httpx.AsyncClient) -> None:
+    for path in ("/v1/collections/c/documents", "/v1/embeddings/", "/v1/collections/a/b/search", "/"):
+        assert (await client.post(path, json={})).text == "went on"
+
+
+def test_the_busiest_routes_are_direct() -> None:
+    direct = {route.path for route in ROUTES if isinstance(route, DirectRoute)}
+    assert direct == {
+        "/v1/embeddings",
+        "/v1/collections/{collection}/search",
+        "/v1/collections/{collection}/search:batch",
+    }
