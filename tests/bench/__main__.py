@@ -1,28 +1,32 @@
 """`make bench` or `python -m tests.bench`: ratios against references that are started in the same run.
 
-Writes benchmarks.json and README's table, and prints it. Nothing else should run on the machine meanwhile.
+Writes benchmarks.json, README's tables and latency.svg, and prints the tables: a quarter of an hour, and half an
+hour more the first time. Nothing else should run on the machine meanwhile.
 
-Examples:  python -m tests.bench  ·  python -m tests.bench --only engine --rounds 7
+Examples:  python -m tests.bench  ·  python -m tests.bench --only engine --rounds 7  ·  … --only memory  (ten minutes)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from serve_app.embedding.engine import prepare
 from serve_app.settings import load_settings
-from tests.bench import cache, embeddings, engine, machine, report, search, start
+from tests.bench import cache, embeddings, engine, latency, machine, memory, report, search, start
 from tests.bench.contenders import contenders
 from tests.bench.prepared import prepared_store
 from tests.bench.rounds import Comparison
 
 ROOT = Path(__file__).parents[2]
+PLOT = Path(__file__).parent / "latency.svg"
 LEAST_ROUNDS = 5
 
 
@@ -32,6 +36,11 @@ class Part(StrEnum):
     SEARCH = "search"
     CACHE = "cache"
     START = "start"
+    LATENCY = "latency"
+    MEMORY = "memory"
+
+
+DEFAULT = [part for part in Part if part is not Part.MEMORY]  # which takes ten minutes, and depends on no reference
 
 
 def main(
@@ -41,32 +50,57 @@ def main(
     out: Annotated[Path, typer.Option()] = ROOT / "benchmarks.json",
 ) -> None:
     terminal = Console()
-    settings = load_settings()
     comparisons: list[Comparison] = []
-    parts = only or list(Part)
+    latencies: dict[str, Any] = {}
+    try:
+        for measured in measure(terminal, set(only or DEFAULT), rounds, documents):
+            if isinstance(measured, Comparison):
+                comparisons.append(measured)
+            else:
+                latencies = measured
+    finally:  # what was measured before an error, too
+        tell(terminal, comparisons, latencies)
+    if not only:
+        results = report.Results(machine.describe(), rounds, comparisons, latencies)
+        out.write_text(results.to_json())
+        report.into_readme(results.markdown(), ROOT / "README.md")
+        latency.plot(latencies, PLOT)
+
+
+def measure(terminal: Console, parts: set[Part], rounds: int, documents: int) -> Iterator[Comparison | dict[str, Any]]:
+    """One thing after another; a dict is of latency.measure."""
+    settings = load_settings()
+    prepare(settings.embedding, settings.data_dir)
     if Part.ENGINE in parts:
         with terminal.status("engine"):
-            comparisons += engine.compare(settings, rounds)
-    if Part.EMBEDDINGS in parts or Part.SEARCH in parts:
-        prepare(settings.embedding, settings.data_dir)
+            yield from engine.compare(settings, rounds)
+    if parts & {Part.EMBEDDINGS, Part.SEARCH, Part.LATENCY}:
         prepared = prepared_store(settings, documents)
-        with terminal.status("embeddings and searches"), contenders(settings, prepared) as them:
-            comparisons += embeddings.compare(them, rounds) if Part.EMBEDDINGS in parts else []
-            comparisons += search.compare(them, rounds) if Part.SEARCH in parts else []
+        with terminal.status("embeddings, searches, latency"), contenders(settings, prepared) as them:
+            if Part.EMBEDDINGS in parts:
+                yield from embeddings.compare(them, rounds)
+            if Part.SEARCH in parts:
+                yield from search.compare(them, rounds)
+            if Part.LATENCY in parts:
+                yield latency.measure(them)
     if Part.CACHE in parts:
         with terminal.status("cache"):
-            comparisons += cache.compare(rounds)
+            yield from cache.compare(rounds)
     if Part.START in parts:
         with terminal.status("starting and stopping"):
-            comparisons.append(start.compare(settings, rounds))
+            yield start.compare(settings, rounds)
+    if Part.MEMORY in parts:
+        with terminal.status("ten minutes of load"):
+            yield memory.compare(settings, prepared_store(settings, documents))
+
+
+def tell(terminal: Console, comparisons: list[Comparison], latencies: dict[str, Any]) -> None:
     table = Table(*report.HEAD)
     for row in report.rows(comparisons):
         table.add_row(*row)
     terminal.print(table)
-    if not only:
-        described = machine.describe()
-        report.write(comparisons, described, rounds, out)
-        report.into_readme(report.markdown(comparisons, described, rounds), ROOT / "README.md")
+    if latencies:
+        terminal.print(Markdown(latency.markdown(latencies)))
 
 
 if __name__ == "__main__":

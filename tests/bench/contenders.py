@@ -18,10 +18,11 @@ from tests.bench import plain_fastapi
 from tests.bench.child import Child
 from tests.bench.corpus import excerpts
 from tests.bench.load import load
+from tests.bench.open_loop import offer
 from tests.bench.prepared import SCOPE, Prepared
 from tests.bench.running import applications
 
-QUERIES = 40_000
+QUERIES = 60_000
 REPEATED = 100  # distinct queries of the repeated load
 BATCHES, BATCH = 600, 100
 SEARCH = f"/v1/collections/{SCOPE.collection}/search"
@@ -58,6 +59,11 @@ class Contenders:
 
     def search(self, clients: int, seconds: float) -> dict[str, Any]:
         return self.queries.send(self.address + SEARCH, clients, seconds)
+
+    def offer_searches(self, rate: float, seconds: float) -> dict[str, Any]:
+        result = offer(self.address + SEARCH, self.queries.file, rate=rate, seconds=seconds, skip=self.queries.sent)
+        self.queries.sent += result["sent"]
+        return result
 
     def search_peer(self, clients: int, seconds: float) -> dict[str, Any]:
         return self.queries.send(f"{self.address}/peer/search", clients, seconds)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.models import resolve_model
+from serve_app.embedding.precision import BF16_FLAGS, cpu_flags
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.settings import EmbeddingSettings, Settings
 from tests.bench.child import Child, answer_all
@@ -27,19 +28,24 @@ PEER, PRODUCT = "sentence-transformers", "matrix product"
 PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "torch": ("fp32", "bf16")}
 TARGETS = {"int8": 5.0, "bf16": 3.5}
 MATRIX_PRECISIONS = ("fp32", "bf16")  # torch multiplies no int8 matrices on every CPU
+EMULATED = "this CPU has no bf16 arithmetic"
 ARITHMETIC_TARGETS = {"bf16": 0.6}
 MATRIX = 2_048  # rows and columns
 
 
 def compare(settings: Settings, rounds: int) -> list[Comparison]:
     """Tokens per second of each of the engine's precisions over those of sentence-transformers, tokens as the model
-    counts them; and the model's arithmetic per second over that of one large matrix product in that precision."""
+    counts them; and the model's arithmetic per second over that of one large matrix product in that precision, where
+    the CPU has it."""
     precisions = PRECISIONS[settings.embedding.engine]
     model = resolve_model(settings.embedding, settings.data_dir)
     tokenizer = load_tokenizer(model)
     texts = passages(PASSAGES, tokenizer)
     tokens = [min(len(tokenizer.token_spans(text)) + 2, tokenizer.max_tokens) for text in texts]
-    products = [f"{precision} {PRODUCT}" for precision in MATRIX_PRECISIONS]
+    has_bf16 = bool(cpu_flags() & BF16_FLAGS)
+    matrix_precisions = [kind for kind in MATRIX_PRECISIONS if kind != "bf16" or has_bf16]
+    products = [f"{precision} {PRODUCT}" for precision in matrix_precisions]
+    notes = {} if has_bf16 else {"bf16": EMULATED}
     with ExitStack() as stack:
         arguments = settings.embedding.model_dump_json(), str(settings.data_dir)
         children = {
@@ -52,7 +58,10 @@ def compare(settings: Settings, rounds: int) -> list[Comparison]:
     gflop = sum(flop(length, json.loads((model.path / "config.json").read_text())) for length in tokens) / 1e9
     product_gflop = 2 * MATRIX**3 / 1e9
     return [
-        *(Comparison(f"engine, {kind}", rates[kind], rates[PEER], TARGETS.get(kind)) for kind in precisions),
+        *(
+            Comparison(f"engine, {kind}", rates[kind], rates[PEER], TARGETS.get(kind), notes.get(kind, ""))
+            for kind in precisions
+        ),
         *(
             Comparison(
                 f"engine, {kind}, arithmetic",
@@ -60,7 +69,7 @@ def compare(settings: Settings, rounds: int) -> list[Comparison]:
                 Series(f"{kind} {PRODUCT}", "GFLOP/s", tuple(product_gflop / s for s in times_s[f"{kind} {PRODUCT}"])),
                 ARITHMETIC_TARGETS.get(kind),
             )
-            for kind in MATRIX_PRECISIONS
+            for kind in matrix_precisions
         ),
     ]
 

@@ -46,17 +46,23 @@ class Client:
         await self._reader.readexactly(2)
         return status, b""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._writer.close()
+        await self._writer.wait_closed()
 
 
-async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> dict[str, float]:
+def head_for(url: str) -> str:
+    """With `{length}` to be filled in."""
     parts = urlsplit(url)
     assert parts.hostname in {"127.0.0.1", "localhost"}, "loopback only"
-    head = (
+    return (
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
         "content-length: {length}\r\n\r\n"
     )
+
+
+async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> dict[str, float]:
+    parts, head = urlsplit(url), head_for(url)
     latencies_ms: list[float] = []
     server_ms: list[float] = []
     errors = 0
@@ -73,7 +79,7 @@ async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -
             errors += status != 200
             if took := TOOK.search(answer):
                 server_ms.append(float(took[1]))
-        connection.close()
+        await connection.close()
 
     started_s = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import distributions
 from pathlib import Path
 
 import orjson
@@ -16,7 +15,6 @@ from rich.progress import track
 from serve_app.documents.indexing import Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
-from serve_app.search.release import Release
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -41,13 +39,12 @@ class Prepared:
 
 
 def prepared_store(settings: Settings, count: int) -> Prepared:
-    """Of `count` short entries of the installed packages. Takes minutes the first time; what was interrupted goes
-    on."""
+    """Of `count` short entries of the packages that are installed the first time, when it takes minutes; what was
+    interrupted goes on."""
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-    release = Release.of(settings, engine.space, engine.precision).name
-    installed = sorted(f"{d.name} {d.version}" for d in distributions())
-    key = hashlib.blake2b("\n".join([release, str(count), *installed]).encode(), digest_size=8).hexdigest()
-    folder = settings.data_dir / "bench" / key
+    made_with = f"{engine.space} {engine.precision} {settings.chunking}"
+    key = hashlib.blake2b(made_with.encode(), digest_size=8).hexdigest()
+    folder = settings.data_dir / "bench" / f"{count}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     prepared = Prepared(folder, 0, engine.space)
     if not (folder / DOCUMENTS).exists():

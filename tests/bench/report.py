@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench import latency
 from tests.bench.rounds import Comparison
 
 BEGIN, END = "<!-- benchmarks: begin, written by `make bench` -->", "<!-- benchmarks: end -->"
@@ -27,22 +29,41 @@ def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
     ]
 
 
-def markdown(comparisons: Sequence[Comparison], machine: dict[str, Any], rounds: int) -> str:
-    flags = ", ".join(machine["flags"]) or "none"
-    lines = [
-        f"Medians of {rounds} interleaved rounds (least–most) on {machine['cpus']} cores of {machine['cpu']}, "
-        f"{machine['memory_gib']:g} GiB; vector extensions: {flags}.",
-        "",
-        "| " + " | ".join(HEAD) + " |",
-        "|" + "---|" * len(HEAD),
-        *("| " + " | ".join(row) + " |" for row in rows(comparisons)),
-    ]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Results:
+    """Of one whole run. latency: see latency.measure."""
 
+    machine: dict[str, Any]
+    rounds: int
+    comparisons: Sequence[Comparison]
+    latency: dict[str, Any]
 
-def write(comparisons: Sequence[Comparison], machine: dict[str, Any], rounds: int, path: Path) -> None:
-    content = {"machine": machine, "rounds": rounds, "comparisons": [c.to_json() for c in comparisons]}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        content = json.loads(text)
+        comparisons = [Comparison.from_json(each) for each in content["comparisons"]]
+        return cls(content["machine"], content["rounds"], comparisons, content["latency"])
+
+    def to_json(self) -> str:
+        content = asdict(self) | {"comparisons": [c.to_json() for c in self.comparisons]}
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    def markdown(self) -> str:
+        flags = ", ".join(self.machine["flags"]) or "none"
+        lines = [
+            f"Medians of {self.rounds} interleaved rounds (least–most) on {self.machine['cpus']} cores of "
+            f"{self.machine['cpu']}, {self.machine['memory_gib']:g} GiB; vector extensions: {flags}. A ratio above 1 "
+            "is in our favour.",
+            "",
+            "| " + " | ".join(HEAD) + " |",
+            "|" + "---|" * len(HEAD),
+            *("| " + " | ".join(row) + " |" for row in rows(self.comparisons)),
+            "",
+            latency.markdown(self.latency),
+            "",
+            "![latency over offered load](tests/bench/latency.svg)",
+        ]
+        return "\n".join(lines)
 
 
 def into_readme(table: str, readme: Path) -> None:

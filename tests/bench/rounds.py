@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Comparison:
     @property
     def ratio(self) -> float:
         return statistics.median(self.ratios)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Comparison:
+        """What to_json wrote; what follows from the rest is left aside."""
+        ours, reference = (
+            Series(**content[name] | {"values": tuple(content[name]["values"])}) for name in ("ours", "reference")
+        )
+        rest = {name: content[name] for name in ("figure", "target", "note", "less_is_better")}
+        return cls(ours=ours, reference=reference, **rest)
 
     def to_json(self) -> dict[str, object]:
         return asdict(self) | {

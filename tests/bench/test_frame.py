@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.bench import report
+from tests.bench import latency, open_loop, report
 from tests.bench.load import run
+from tests.bench.open_loop import arrivals
 from tests.bench.rounds import Comparison, Series, interleave
 
 COMPARISON = Comparison("engine", Series("ours", "x/s", (2.0, 6.0, 4.0)), Series("them", "x/s", (1.0, 2.0, 4.0)), 1.5)
+
+STEP = {"share": 0.5, "offered_per_s": 50, "sent": 40, "refused": 10, "p50_ms": 5.0, "p95_ms": 9.0, "p99_ms": 12.0}
+RESULTS = report.Results(
+    {"cpu": "C", "cpus": 2, "flags": [], "memory_gib": 1},
+    3,
+    [COMPARISON],
+    {"saturation_per_s": 100.0, "note": "7 passages", "steps": [STEP]},
+)
 
 
 def test_the_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
@@ -35,10 +46,10 @@ def test_interleave_measures_each_as_often_and_leaves_out_the_warm_up() -> None:
 def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    machine = {"cpu": "C", "cpus": 2, "flags": [], "memory_gib": 1}
-    report.into_readme(report.markdown([COMPARISON], machine, 3), readme)
+    report.into_readme(RESULTS.markdown(), readme)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| 50% | 5 | 9 | 12 | 25% |" in text
     assert "| engine | 4 x/s (2–6) | them: 2 x/s (1–4) | 2.00 (1.00–3.00) | ≥ 1.5 |" in text
 
 
@@ -51,17 +62,53 @@ def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_committed_table_is_that_of_the_committed_figures() -> None:
     root = Path(__file__).parents[2]
-    content = json.loads((root / "benchmarks.json").read_text())
-    names = list(Comparison.__dataclass_fields__)
-    comparisons = [
-        Comparison(
-            **{k: v for k, v in c.items() if k in names and k not in {"ours", "reference"}},
-            ours=Series(**c["ours"] | {"values": tuple(c["ours"]["values"])}),
-            reference=Series(**c["reference"] | {"values": tuple(c["reference"]["values"])}),
-        )
-        for c in content["comparisons"]
-    ]
-    assert report.markdown(comparisons, content["machine"], content["rounds"]) in (root / "README.md").read_text()
+    results = report.Results.from_json((root / "benchmarks.json").read_text())
+    assert results.markdown() in (root / "README.md").read_text()
+
+
+def test_results_survive_json() -> None:
+    assert report.Results.from_json(RESULTS.to_json()) == RESULTS
+
+
+def test_less_may_be_better() -> None:
+    times = Series("ours", "ms", (2.0,)), Series("theirs", "ms", (8.0,))
+    assert Comparison("p50", *times, less_is_better=True).ratio == 4.0
+
+
+def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        latency.plot(RESULTS.latency, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@given(rate=st.floats(1, 500), seconds=st.floats(0.1, 20), seed=st.integers(0, 9))
+def test_arrivals_are_in_order_and_as_many_as_the_rate_says(rate: float, seconds: float, seed: int) -> None:
+    times_s = arrivals(rate, seconds, seed)
+    assert times_s == sorted(times_s) and all(0 < at_s < seconds for at_s in times_s)
+    expected = rate * seconds
+    assert abs(len(times_s) - expected) <= 6 * math.sqrt(expected) + 6
+
+
+async def test_an_open_loop_counts_the_wait_of_what_was_due() -> None:
+    """A server that answers one at a time, 20 ms each, and is offered twice that."""
+    turn = asyncio.Lock()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while header := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(header.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                async with turn:
+                    await asyncio.sleep(0.02)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    result = await open_loop.run(url, [b"{}"] * 200, rate=100, seconds=1)
+    server.close()
+    assert result["sent"] == len(arrivals(100, 1, 0)) and result["refused"] == 0
+    assert result["p95_ms"] > 5 * 20, "a closed loop would not have seen it"
 
 
 async def test_the_client_counts_answers_and_errors() -> None:
