@@ -23,7 +23,10 @@ class DirectRoute(ApiRoute):
 
     def endpoint_handler(self) -> Handler:
         endpoint, body_field = self.endpoint, self.body_field
-        [make_call] = [dependency.call for dependency in self.dependant.dependencies]
+        [dependency] = self.dependant.dependencies
+        make_call = dependency.call
+        for each in (self.dependant, dependency):
+            assert not (each.query_params or each.header_params or each.cookie_params), f"{self.path}: not direct"
         assert make_call is not None
         assert body_field is not None
 

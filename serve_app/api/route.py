@@ -15,7 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serve_app.api.bodies import JsonRequest
-from serve_app.api.problems import from_validation_error, internal_error, problem_response, to_problem
+from serve_app.api.problems import (
+    from_http_exception,
+    from_validation_error,
+    internal_error,
+    problem_response,
+    to_problem,
+)
 from serve_app.api.services import Services
 from serve_app.api.timeouts import timeout_of
 from serve_app.api.traffic import Limiters, Traffic, slots_of
@@ -68,8 +74,8 @@ class ApiRoute(APIRoute):
             return problem_response(request, to_problem(error))
         except RequestValidationError as error:
             return problem_response(request, from_validation_error(error))
-        except HTTPException:
-            raise
+        except HTTPException as error:
+            return problem_response(request, from_http_exception(request, error))
         except Exception as error:
             return problem_response(request, internal_error(error))
 

@@ -36,9 +36,6 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # A replica closes a connection that was idle for 90 s, maybe just when a request is on its way: HAProxy would drop
-    # the client. Each of our requests may be sent twice: writes are idempotent.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # Serve kills it after 5 s, which a busy machine needs
 }
 # Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 APP_NAME = "ai-docs"
+# A replica closes an idle connection then, maybe just when HAProxy sends a request on it, and the client is dropped
+# without an answer. HAProxy gives back most idle connections within minutes; Serve's 90 s had clients dropped.
+KEEP_ALIVE_S = 3_600
 DASHBOARD_PORT = 8265  # where Ray's commands look by default
 
 
@@ -66,7 +69,8 @@ def start_ray() -> str:
 def start_proxies(settings: Settings) -> None:
     from ray import serve
 
-    serve.start(http_options={"host": settings.serving.host, "port": settings.serving.port})
+    serving = settings.serving
+    serve.start(http_options={"host": serving.host, "port": serving.port, "keep_alive_timeout_s": KEEP_ALIVE_S})
 
 
 def serve_controller_exists() -> bool:

@@ -25,7 +25,8 @@ def measure(them: Contenders) -> dict[str, Any]:
 
 def markdown(measured: dict[str, Any]) -> str:
     lines = [
-        f"Latency of hybrid search over offered load (open loop, Poisson arrivals, {measured['note']}; saturation "
+        f"Latency of hybrid search over offered load (open loop, Poisson arrivals, one run of "
+        f"{STEP_S:g} s for each row, {measured['note']}; saturation "
         f"{measured['saturation_per_s']:.0f} requests/s):",
         "",
         "| offered | p50 ms | p95 ms | p99 ms | refused (429) |",

@@ -88,7 +88,9 @@ async def run(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -
 
 
 def summarise(latencies_ms: Sequence[float], errors: int, elapsed_s: float) -> dict[str, float]:
-    cuts = statistics.quantiles(latencies_ms, n=100) if len(latencies_ms) > 1 else [float("nan")] * 99
+    cuts = (
+        statistics.quantiles(latencies_ms, n=100, method="inclusive") if len(latencies_ms) > 1 else [float("nan")] * 99
+    )
     return {
         "requests": len(latencies_ms),
         "errors": errors,

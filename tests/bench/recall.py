@@ -197,7 +197,7 @@ def threads_table(rates: dict[int, list[float]]) -> str:
 def queries_of(prepared: Prepared, engine: EmbeddingEngine) -> list[StoreQuery]:
     """As the default profile asks: excerpts of the documents that are stored."""
     profile, sparse = SearchProfile(), Bm25SparseEncoder()
-    texts = excerpts(prepared.documents()[: prepared.passages], QUERIES, WORDS)
+    texts = excerpts(prepared.documents()[: prepared.passages], QUERIES, WORDS)  # each of them is one passage
     return [
         StoreQuery(
             *(SCOPE, engine.space, vector, sparse.encode_query(text)),

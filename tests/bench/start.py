@@ -44,8 +44,10 @@ def seconds_of_ours(settings: Settings) -> float:
             )
             return time.perf_counter() - started_s
         finally:
-            process.wait(timeout=TIMEOUT_S)  # for its dashboard, after the answer
-            subprocess.run([*command, "stop"], env=environ, check=True, capture_output=True, timeout=TIMEOUT_S)
+            try:
+                process.wait(timeout=TIMEOUT_S)  # for its dashboard, after the answer
+            finally:
+                subprocess.run([*command, "stop"], env=environ, check=True, capture_output=True, timeout=TIMEOUT_S)
 
 
 def seconds_of_empty() -> float:

@@ -8,8 +8,10 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
+from serve_app.api.app import build_app
 from serve_app.api.direct import DirectRoute, Shortcut
 from serve_app.api.routes import documents, embeddings, search
+from serve_app.api.services import Services
 
 ROUTES = [*search.router.routes, *embeddings.router.routes, *documents.router.routes]
 
@@ -44,3 +46,14 @@ def test_the_busiest_routes_are_direct() -> None:
         "/v1/collections/{collection}/search",
         "/v1/collections/{collection}/search:batch",
     }
+
+
+async def test_an_app_takes_the_shortcut_behind_what_refuses_paths(services: Services) -> None:
+    """Its router is away: whatever is answered was answered before it."""
+    app = build_app(services)
+    app.router = PlainTextResponse("went on")  # type: ignore[assignment]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert (await client.post("/v1/collections/c/search", json={})).status_code == 422
+        assert (await client.post("/v1/embeddings", json={})).status_code == 422
+        assert (await client.post("/v1/collections/c/search%0a", json={})).status_code == 422
+        assert (await client.get("/v1/collections/c/search")).text == "went on"
