@@ -38,7 +38,7 @@ def build_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.limiters = make_limiters(services.settings)
     app.state.started_at_s = int(time.time())
-    for module in (search, embeddings, documents, collections, health):  # in the order of Serve's search for a name
+    for module in (search, embeddings, documents, collections, health):  # busiest first: Serve looks a route up so
         app.include_router(module.router)
     app.include_router(documents.uploads)
     app.include_router(embeddings.models)

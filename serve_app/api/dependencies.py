@@ -1,6 +1,6 @@
 """What every route asks for: the replica's services, who asks, and of which collection.
 
-One dependency a route: FastAPI resolves each for each request, which takes longer than an answer from the cache.
+One dependency a route, and all is in it: a DirectRoute (api/direct.py) takes no other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from serve_app.api.services import Services
+from serve_app.api.traffic import Limiters
 from serve_app.types import LOCAL_PRINCIPAL, NAME, Principal, Scope
 
 
@@ -22,6 +23,10 @@ class Call:
     @property
     def services(self) -> Services:
         return cast(Services, self.request.app.state.services)
+
+    @property
+    def limiters(self) -> Limiters:
+        return cast(Limiters, self.request.app.state.limiters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from serve_app.search.limit import Limiter
 from serve_app.settings import ApiSettings
 from serve_app.telemetry.catalogue import REQUESTS
 
-UNWATCHED_S = 0.005  # what the cache answers is gone before: watching it would take a tenth of its time
+UNWATCHED_S = 0.005  # what the cache answers is answered before, and needs no task that watches
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 Handler = Callable[[Request], Awaitable[Response]]
 OUTCOMES = {429: "overloaded", CLIENT_CLOSED_REQUEST: "gone", 503: "unavailable", 504: "timeout"}

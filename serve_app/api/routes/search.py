@@ -32,10 +32,10 @@ router = APIRouter(route_class=SearchRoute, tags=["search"])
 )
 async def search(call: InCollection, body: SearchBody) -> Response:
     """The passages that answer a question best."""
-    session, limiters = session_of(call.request), call.request.app.state.limiters
+    session, limiter = session_of(call.request), call.limiters[Traffic.SEARCHES]
     request = body.to_request(call.scope.collection, call.services.settings)
     answer = await call.services.searcher.search(call.principal, request)
-    call.services.prefetcher.observe(call.principal, session, request, answer, limiters[Traffic.SEARCHES].load)
+    call.services.prefetcher.observe(call.principal, session, request, answer, limiter.load)
     return json_bytes_response(described(body, answer))
 
 

@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 SERVER = os.environ.get("QDRANT_URL")
+on_a_real_server = pytest.mark.skipif(SERVER is None, reason="QDRANT_URL names no Qdrant server to test with")
 
 
 class TestQdrantStoreInMemory(VectorStoreContract):
@@ -36,7 +37,7 @@ class TestQdrantStoreInMemory(VectorStoreContract):
         await store.close()
 
 
-@pytest.mark.skipif(SERVER is None, reason="QDRANT_URL names no Qdrant server to test with")
+@on_a_real_server
 class TestQdrantStoreOnServer(VectorStoreContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[QdrantStore]:  # type: ignore[override]
@@ -44,7 +45,7 @@ class TestQdrantStoreOnServer(VectorStoreContract):
             yield store
 
 
-@pytest.mark.skipif(SERVER is None, reason="QDRANT_URL names no Qdrant server to test with")
+@on_a_real_server
 class TestQuantizedQdrantStoreOnServer(VectorQueryContract):
     @pytest.fixture(params=[Quantization.INT8, Quantization.BINARY, Quantization.TURBO])
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[QdrantStore]:  # type: ignore[override]
