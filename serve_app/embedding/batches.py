@@ -34,3 +34,9 @@ def compose_batches(lengths: Sequence[int], max_tokens: int, pass_overhead_token
         batches.append(order[last_start[end] : end])
         end = last_start[end]
     return batches[::-1]
+
+
+def share_tokens(lengths: Sequence[int], workers: int) -> int:
+    """Padded tokens of one pass, of which `workers` have enough to do with all texts: its part of them, by number,
+    were they all as long as the longest."""
+    return -(-len(lengths) // workers) * max(lengths, default=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tokenizers import Encoding
 
 from serve_app.embedding.artifacts import Kind, ensure_artifact
 from serve_app.embedding.backends.backend import Backend
-from serve_app.embedding.batches import compose_batches
+from serve_app.embedding.batches import compose_batches, share_tokens
 from serve_app.embedding.models import Model, resolve_model
 from serve_app.embedding.precision import Precision, choose_precision, cpu_flags
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
@@ -27,8 +28,10 @@ class EmbeddingEngine:
         self.model = model
         self.tokenizer = tokenizer
         self.precision = backend.precision
+        self.passes_at_once = backend.passes_at_once
         self._backend = backend
         self._max_batch_tokens = min(max_batch_tokens, backend.pass_tokens)
+        self._threads = ThreadPoolExecutor(self.passes_at_once, thread_name_prefix="embed")
 
     @classmethod
     def load(cls, settings: EmbeddingSettings, data_dir: Path) -> EmbeddingEngine:
@@ -48,16 +51,23 @@ class EmbeddingEngine:
         encodings = self.tokenizer.encode(texts)
         lengths = [len(encoding.ids) for encoding in encodings]
         vectors = np.empty((len(texts), self.model.dim), dtype=np.float32)
-        for batch in self.compose(lengths):
+
+        def embed_batch(batch: list[int]) -> None:
             vectors[batch] = self.infer([encodings[i] for i in batch])
+
+        for _ in self._threads.map(embed_batch, self.compose(lengths, self.passes_at_once)):
+            pass  # an error of one is raised here
         return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
 
-    def compose(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Which of the texts with so many tokens go together into a pass, for each pass."""
-        return compose_batches(lengths, self._max_batch_tokens, self._backend.pass_overhead_tokens)
+    def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:
+        """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
+        for one."""
+        max_tokens = min(self._max_batch_tokens, share_tokens(lengths, workers))
+        return compose_batches(lengths, max_tokens, self._backend.pass_overhead_tokens)
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
-        """One forward pass: (n, dim) float32 of unit length. Raises EngineUnavailable."""
+        """One forward pass: (n, dim) float32 of unit length. More than `passes_at_once` wait. Raises
+        EngineUnavailable."""
         return self._backend.infer(self.tokenizer.pad(encodings))
 
 

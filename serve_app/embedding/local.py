@@ -1,6 +1,6 @@
-"""The engine in this process, seen from async code: continuous batching, one forward pass at a time.
+"""The engine in this process, seen from async code: continuous batching.
 
-Texts of all calls wait in two lanes. Whenever the engine is free the next pass is composed of what waits then, so a
+Texts of all calls wait in two lanes. Whenever the engine is free for a pass, that is composed of what waits then, so a
 batch is as large as the load makes it, an idle service adds no wait, and a big upload delays a search by one pass.
 (Continuous batching as in Orca, OSDI 2022, at the granularity of an encoder's pass.)
 """
@@ -68,13 +68,14 @@ class Lanes:
         self.passes += 1
         return waits[-1] if self.passes % BULK_PASS_IN == 0 else waits[0]
 
-    def take(self, engine: EmbeddingEngine) -> list[Row]:
-        """The rows of the next pass, the oldest row of its lane among them; none if none wait."""
+    def take(self, engine: EmbeddingEngine, workers: int) -> list[Row]:
+        """The rows of the next pass, the oldest row of its lane among them, where so many workers are free; none if
+        none wait."""
         while (lane := self.next_lane()) is not None:
             waiting = self.rows[lane]
             head = [waiting.popleft() for _ in range(min(LOOK_TEXTS, len(waiting)))]
             head = [row for row in head if not row.call.future.done()]
-            for batch in engine.compose([len(row.encoding.ids) for row in head]):
+            for batch in engine.compose([len(row.encoding.ids) for row in head], workers):
                 if 0 in batch:
                     chosen = set(batch)
                     waiting.extendleft(reversed([row for place, row in enumerate(head) if place not in chosen]))
@@ -89,17 +90,18 @@ class Lanes:
 
 
 class LocalEmbedder:
-    """Implements `ports.Embedder`. The engine computes in one thread of its own, so the event loop stays free."""
+    """Implements `ports.Embedder`. The engine computes in threads of its own, so the event loop stays free."""
 
     def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096, meter: Meter | None = None) -> None:
         """max_waiting_texts: in each lane, so that a full one for bulk refuses no search."""
         self._engine = engine
         self._meter = meter or Meter()
         self._max_waiting_texts = max_waiting_texts
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
+        self._threads = ThreadPoolExecutor(engine.passes_at_once, thread_name_prefix="embed")
         self._lock = threading.Lock()  # guards the rest
         self._lanes = Lanes()
-        self._computing = False
+        self._computing = 0  # threads that look for passes
+        self._passes = 0  # under way
         self._closed = False
 
     @property
@@ -116,13 +118,13 @@ class LocalEmbedder:
         require_unit_length(await self._embed(["health"], Lane.INTERACTIVE, urgent=True), self.space.model)
 
     def close(self) -> None:
-        """Waits for the pass that is running; calls that wait get EngineUnavailable. Idempotent."""
+        """Waits for the passes that are running; calls that wait get EngineUnavailable. Idempotent."""
         with self._lock:
             self._closed = True
             abandoned = self._lanes.clear()
         for call in abandoned:
             settle(call, EngineUnavailable("the embedder is closed"))
-        self._thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
 
     async def _embed(self, texts: Sequence[str], lane: Lane, *, urgent: bool) -> Embeddings:
         with self._meter.time(STAGE_SECONDS, stage="tokenize", lane=lane):
@@ -152,24 +154,24 @@ class LocalEmbedder:
                 waiting.extendleft(rows)
             else:
                 waiting.extend(rows)
-            if not self._computing:
-                self._computing = True
-                self._thread.submit(self._compute)
+            for _ in range(min(self._engine.passes_at_once - self._computing, len(rows))):
+                self._computing += 1
+                self._threads.submit(self._compute)
 
-    # In the engine's thread.
+    # In the engine's threads.
 
     def _compute(self) -> None:
         """Pass after pass, until nothing waits."""
         while rows := self._next_pass():
+            error: Exception | None = None
             try:
                 for row, vector in zip(rows, self._infer(rows), strict=True):
                     row.call.answer.vectors[row.number] = vector
-                    row.call.missing -= 1
-                    if row.call.missing == 0:
-                        settle(row.call, None)
-            except Exception as error:  # whatever it was, nobody may wait for ever
-                for call in {row.call for row in rows}:
-                    settle(call, error)
+            except Exception as caught:  # whatever it was, nobody may wait for ever
+                error = caught
+            self._end_pass(rows)
+            for call in {row.call for row in rows if error or not row.call.missing}:
+                settle(call, error)
 
     def _infer(self, rows: Sequence[Row]) -> Vector:
         """One pass, whose rows are of one lane."""
@@ -184,9 +186,18 @@ class LocalEmbedder:
 
     def _next_pass(self) -> list[Row]:
         with self._lock:
-            rows = self._lanes.take(self._engine)
-            self._computing = bool(rows)
+            rows = self._lanes.take(self._engine, self._engine.passes_at_once - self._passes)
+            if rows:
+                self._passes += 1
+            else:
+                self._computing -= 1
             return rows
+
+    def _end_pass(self, rows: Sequence[Row]) -> None:
+        with self._lock:
+            self._passes -= 1
+            for row in rows:
+                row.call.missing -= 1
 
 
 def settle(call: Call, error: Exception | None) -> None:

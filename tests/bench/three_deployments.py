@@ -36,10 +36,10 @@ class Question(BaseModel):
 class Embedder:
     def __init__(self, settings: Settings) -> None:
         self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-        self._thread = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(self._engine.passes_at_once)
 
     async def embed(self, text: str) -> Vector:
-        answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.embed, [text])
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.embed, [text])
         return answer.vectors[0]
 
 

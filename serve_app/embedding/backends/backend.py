@@ -13,6 +13,7 @@ class Backend(Protocol):
     """One loaded model."""
 
     precision: Precision
+    passes_at_once: int  # that go on side by side, each with its part of the threads
     pass_tokens: int  # padded tokens in one forward pass beyond which nothing is gained but memory spent
     pass_overhead_tokens: int  # what a pass costs by itself, in tokens that could be computed in that time
 

@@ -25,6 +25,8 @@ GPU_PASS_OVERHEAD_TOKENS = 2_000  # a pass of few tokens waits for its kernels t
 class TorchBackend:
     """Implements `Backend`."""
 
+    passes_at_once = 1
+
     def __init__(
         self, model: Model, precision: Precision, threads: int, device: Literal["auto", "cpu", "cuda", "mps"]
     ) -> None:

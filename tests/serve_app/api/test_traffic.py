@@ -55,6 +55,8 @@ class GatedEmbedder:
 class GatedEngine:
     """The real one, whose passes wait at a gate; keeps the tokens of each text."""
 
+    passes_at_once = 1
+
     def __init__(self, engine: EmbeddingEngine) -> None:
         self._engine = engine
         self.gate = threading.Event()

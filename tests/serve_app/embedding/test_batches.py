@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.embedding.batches import compose_batches
+from serve_app.embedding.batches import compose_batches, share_tokens
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=100)
 TOKENS = st.integers(1, 2_000)
@@ -44,3 +44,19 @@ def test_short_texts_do_not_pay_for_a_long_one() -> None:
 
 def test_passes_that_cost_much_are_few() -> None:
     assert compose_batches([10, 256, 10, 10], 2_048, 10_000) == [[1, 0, 2, 3]]
+
+
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=100), OVERHEAD)
+def test_one_of_two_workers_never_takes_all(lengths: list[int], overhead: int) -> None:
+    assert len(compose_batches(lengths, share_tokens(lengths, 2), overhead)) >= 2
+
+
+@given(LENGTHS, st.integers(1, 8))
+def test_shares_suffice_for_all(lengths: list[int], workers: int) -> None:
+    assert workers * share_tokens(lengths, workers) >= len(lengths) * max(lengths, default=0)
+
+
+def test_a_single_worker_takes_all_and_two_the_half() -> None:
+    assert compose_batches([20] * 3, share_tokens([20] * 3, 1), 16) == [[0, 1, 2]]
+    assert sorted(map(len, compose_batches([20] * 3, share_tokens([20] * 3, 2), 16))) == [1, 2]
+    assert share_tokens([], 2) == 0

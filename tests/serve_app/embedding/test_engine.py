@@ -16,7 +16,7 @@ from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.settings import EmbeddingSettings
 from serve_app.types import Vector
 
-MAX_RESIDENT_BYTES = 300 * 1024 * 1024
+MAX_RESIDENT_BYTES = 350 * 1024 * 1024
 SERVE = """
 import json, sys
 from pathlib import Path
@@ -98,6 +98,7 @@ class BrokenBackend:
     """Answers NaN, as a GPU with damaged memory does."""
 
     precision: Precision = "fp32"
+    passes_at_once = 1
     pass_tokens = 100
     pass_overhead_tokens = 10
 

@@ -25,10 +25,11 @@ WORDS = ["one", "two words", "now three words", "and these are some more words t
 class CountingEngine(EmbeddingEngine):
     """The real tokenizer and composition; a pass answers each text's ids in a row, and waits where it is told to."""
 
-    def __init__(self, real: EmbeddingEngine) -> None:
+    def __init__(self, real: EmbeddingEngine, passes_at_once: int = 1) -> None:
         super().__init__(real.model, real.tokenizer, real._backend, 1_024)
+        self.passes_at_once = passes_at_once
         self.passes: list[list[int]] = []  # lengths of the texts in each
-        self.computes = threading.Event()
+        self.begun = threading.Semaphore(0)
         self.go_on = threading.Event()
         self.go_on.set()
         self.fails_on: set[int] = set()
@@ -39,7 +40,7 @@ class CountingEngine(EmbeddingEngine):
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
         self.passes.append([len(encoding.ids) for encoding in encodings])
-        self.computes.set()
+        self.begun.release()
         assert self.go_on.wait(SOON_S)
         if len(self.passes) in self.fails_on:
             raise EngineUnavailable("broken")
@@ -68,7 +69,7 @@ async def busy(counting: CountingEngine, embedder: LocalEmbedder) -> asyncio.Tas
     """A call whose pass runs until `go_on` is set."""
     counting.go_on.clear()
     call = asyncio.create_task(embedder.embed(["first"]))
-    assert await asyncio.to_thread(counting.computes.wait, SOON_S)
+    assert await asyncio.to_thread(counting.begun.acquire, timeout=SOON_S)
     return call
 
 
@@ -116,6 +117,35 @@ async def test_bulk_goes_on_under_a_full_load_of_searches(counting: CountingEngi
     async with asyncio.timeout(SOON_S):
         await asyncio.gather(upload, *(searches() for _ in range(4)))
     assert len(counting.passes) <= 10 * BULK_PASS_IN
+
+
+async def test_two_passes_share_a_call_and_a_third_waits(engine: EmbeddingEngine) -> None:
+    counting = CountingEngine(engine, passes_at_once=2)
+    embedder = LocalEmbedder(counting)
+    counting.go_on.clear()
+    call = asyncio.create_task(embedder.embed(WORDS))
+    for _ in range(2):
+        assert await asyncio.to_thread(counting.begun.acquire, timeout=SOON_S)
+    later = asyncio.create_task(embedder.embed(["a", "b"]))
+    await asyncio.sleep(0.05)  # time in which a third pass would begin
+    assert sorted(length for lengths in counting.passes for length in lengths) == sorted(
+        len(encoding.ids) for encoding in counting.tokenizer.encode(WORDS)
+    )
+    counting.go_on.set()
+    require_right(counting, WORDS, await call)
+    require_right(counting, ["a", "b"], await later)
+    await asyncio.to_thread(embedder.close)
+
+
+async def test_calls_of_many_texts_are_whole_after_passes_side_by_side(engine: EmbeddingEngine) -> None:
+    counting = CountingEngine(engine, passes_at_once=3)
+    embedder = LocalEmbedder(counting)
+    calls = [[f"{WORDS[(i + j) % len(WORDS)]} {i} {j}" for j in range(40)] for i in range(20)]
+    async with asyncio.timeout(SOON_S):
+        answers = await asyncio.gather(*(embedder.embed(texts, list(Lane)[i % 2]) for i, texts in enumerate(calls)))
+    for texts, answer in zip(calls, answers, strict=True):
+        require_right(counting, texts, answer)
+    await asyncio.to_thread(embedder.close)
 
 
 async def test_who_leaves_takes_his_texts_along(counting: CountingEngine, embedder: LocalEmbedder) -> None:
