@@ -1,8 +1,8 @@
 """Converted models on disk: made once per machine, in a child process, and never seen half-made.
 
     data_dir/models/all-MiniLM-L6-v2-<revision>/
-        openvino-2026.4.1-c1-fp32/   model.xml model.bin [tokenizer.json]
-        openvino-2026.4.1-c1-int8/   model.xml model.bin
+        openvino-2026.4.1-c2-fp32/   model.xml model.bin [tokenizer.json]
+        openvino-2026.4.1-c2-int8/   model.xml model.bin
         .partial-xxxxxxxx/           being made, or left by a process that died
         .lock
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["fp32", "int8"]
 
 CONVERTER = "serve_app.embedding.backends.convert"
-CONVERTER_VERSION = 1  # count up when the same model would be converted differently
+CONVERTER_VERSION = 2  # count up when the same model would be converted differently
 CONVERSION_TIMEOUT_S = 1_800.0
 POLL_S = 0.1
 
@@ -48,7 +48,7 @@ def find_artifact(model: Model, kind: Kind) -> Path | None:
 
 
 def ensure_artifact(model: Model, kind: Kind) -> Path:
-    """The folder with model.xml and model.bin, made now if need be (seconds for fp32, a minute for int8).
+    """The folder with model.xml and model.bin, made now if need be, which takes seconds.
 
     Raises ConfigurationError if the model cannot be converted or the folder not written, EngineUnavailable if that
     takes longer than CONVERSION_TIMEOUT_S.

@@ -12,7 +12,7 @@ from tokenizers import Encoding
 
 from serve_app.embedding.artifacts import Kind, ensure_artifact
 from serve_app.embedding.backends.backend import Backend
-from serve_app.embedding.batches import compose_batches, share_tokens
+from serve_app.embedding.batches import compose_batches, padded_width, share_tokens
 from serve_app.embedding.models import Model, resolve_model
 from serve_app.embedding.precision import Precision, choose_precision, cpu_flags
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
@@ -35,7 +35,7 @@ class EmbeddingEngine:
 
     @classmethod
     def load(cls, settings: EmbeddingSettings, data_dir: Path) -> EmbeddingEngine:
-        """The first start of a model on a machine converts it (seconds; int8 a minute), later ones load it in about
+        """The first start of a model on a machine converts it (seconds), later ones load it in about
         a second. Raises ConfigurationError for what cannot be, EngineUnavailable for what failed now."""
         model = resolve_model(settings, data_dir)
         backend = _load_backend(settings, model)
@@ -62,13 +62,21 @@ class EmbeddingEngine:
     def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:
         """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
         for one."""
-        max_tokens = min(self._max_batch_tokens, share_tokens(lengths, workers))
-        return compose_batches(lengths, max_tokens, self._backend.pass_overhead_tokens)
+        widths = [self._width(tokens) for tokens in lengths]
+        max_tokens = min(self._max_batch_tokens, share_tokens(widths, workers))
+        return compose_batches(widths, max_tokens, self._backend.pass_overhead_tokens)
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
         """One forward pass: (n, dim) float32 of unit length. More than `passes_at_once` wait. Raises
         EngineUnavailable."""
-        return self._backend.infer(self.tokenizer.pad(encodings))
+        return self._backend.infer(self.tokenizer.pad(encodings, self.width(encodings)))
+
+    def width(self, encodings: Sequence[Encoding]) -> int:
+        """Padded tokens of each text in a pass of these."""
+        return self._width(max(len(encoding.ids) for encoding in encodings))
+
+    def _width(self, tokens: int) -> int:
+        return padded_width(tokens, self.tokenizer.max_tokens)
 
 
 def require_unit_length(embeddings: Embeddings, model: str) -> None:

@@ -178,11 +178,11 @@ class LocalEmbedder:
         lane, now_s = rows[0].call.lane, time.perf_counter()
         for row in rows:
             self._meter.observe(STAGE_SECONDS, now_s - row.since_s, stage="queue", lane=lane)
-        lengths = [len(row.encoding.ids) for row in rows]
-        self._meter.observe(PASS_TOKENS, sum(lengths), counted="real")
-        self._meter.observe(PASS_TOKENS, max(lengths) * len(lengths), counted="padded")
+        encodings = [row.encoding for row in rows]
+        self._meter.observe(PASS_TOKENS, sum(len(encoding.ids) for encoding in encodings), counted="real")
+        self._meter.observe(PASS_TOKENS, self._engine.width(encodings) * len(rows), counted="padded")
         with self._meter.time(STAGE_SECONDS, stage="infer", lane=lane):
-            return self._engine.infer([row.encoding for row in rows])
+            return self._engine.infer(encodings)
 
     def _next_pass(self) -> list[Row]:
         with self._lock:

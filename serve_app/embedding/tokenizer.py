@@ -29,7 +29,7 @@ FIRST_LOOK_CHARS = 10  # per token of the limit; English has 4 to 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenBatch:
-    """Texts of one forward pass, padded to the longest. Each (n, width) int64; attention_mask is 1 on tokens."""
+    """Texts of one forward pass, padded to one width. Each (n, width) int64; attention_mask is 1 on tokens."""
 
     input_ids: Ids
     attention_mask: Ids
@@ -75,9 +75,10 @@ class ModelTokenizer:
             waiting, look_chars = short, look_chars * 4
         return [encodings[i] for i in range(len(texts))]
 
-    def pad(self, encodings: Sequence[Encoding]) -> TokenBatch:
-        """A text without any token (a tokenizer that adds none, an empty text) becomes one padding token."""
-        shape = (len(encodings), max(1, *(len(encoding.ids) for encoding in encodings)))
+    def pad(self, encodings: Sequence[Encoding], width: int) -> TokenBatch:
+        """width: tokens of each row, as many as the longest text has at least. A text without any token (a tokenizer
+        that adds none, an empty text) becomes one padding token."""
+        shape = (len(encodings), width)
         ids = np.full(shape, self._pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         types = np.zeros(shape, dtype=np.int64)

@@ -19,16 +19,19 @@ logger = logging.getLogger(__name__)
 PASSES_AT_ONCE = 2  # measured, see tests/bench/NOTES.md
 PASS_TOKENS_PER_THREAD = 512  # measured: throughput is flat from there, activations take 40 kB a token
 PASS_OVERHEAD_TOKENS = 16  # measured: each pass reads all weights from memory
-SHAPES_KEPT = 16  # of each kernel, by each stream; OpenVINO's 5,000 grow by 100 MB and are no faster
+SHAPES_KEPT = 512  # of a kernel, by each stream: more than passes have, see embedding.batches
+QUANTISED_TOGETHER = 128  # activations of one token that share a scale; a part of every hidden size in use
 
 
 class OpenVinoBackend:
     """Implements `Backend`. Two streams, each over half of the threads: threads of one pass wait for each other at
     every layer, and longest where another process has taken one's core. So its threads are bound to no core, either:
-    two replicas would be bound to the same ones. Shapes are dynamic; a new one costs about 2 %.
+    two replicas would be bound to the same ones. Shapes are dynamic; each new one costs milliseconds.
 
-    A CPU without bf16 arithmetic computes a bf16 request in fp32 (OpenVINO does so silently; it is logged here): the
-    answer is the better one, the speed that of fp32.
+    int8 multiplies the weights' int8 with activations that are quantised as they come, in groups of each token, so
+    that an outlier costs its own group's accuracy alone and nothing has to be calibrated; all else is computed in
+    bf16. A CPU without the arithmetic for int8 or bf16 computes in fp32 (OpenVINO does so silently; for bf16 it is
+    logged here): the answer is the better one, the speed that of fp32.
     """
 
     pass_overhead_tokens = PASS_OVERHEAD_TOKENS
@@ -38,7 +41,7 @@ class OpenVinoBackend:
         self.precision = precision
         self.passes_at_once = min(PASSES_AT_ONCE, threads)
         self.pass_tokens = PASS_TOKENS_PER_THREAD * (threads // self.passes_at_once)
-        hint = ov.Type.bf16 if precision == "bf16" else ov.Type.f32
+        hint = ov.Type.f32 if precision == "fp32" else ov.Type.bf16
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": self.passes_at_once,
@@ -46,6 +49,7 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
             "INFERENCE_PRECISION_HINT": hint,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISED_TOGETHER if precision == "int8" else 0,
         }
         try:
             compiled = ov.Core().compile_model(artifact / "model.xml", "CPU", options)
@@ -54,7 +58,7 @@ class OpenVinoBackend:
                 self._free.put(compiled.create_infer_request())
         except RuntimeError as error:
             raise EngineUnavailable(f"OpenVINO cannot load {artifact}; remove it to convert again: {error}") from error
-        if compiled.get_property("INFERENCE_PRECISION_HINT") != hint:
+        if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != hint:
             logger.warning("this CPU has no %s arithmetic: OpenVINO computes in fp32", precision)
         self._inputs = [tensor.any_name for tensor in compiled.inputs]
 

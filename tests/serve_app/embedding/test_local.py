@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Encoding
 
+from serve_app.embedding.batches import padded_width
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import BULK_PASS_IN, LOOK_TEXTS, LocalEmbedder
 from serve_app.errors import EngineUnavailable, Overloaded
@@ -225,7 +226,9 @@ async def test_waits_and_passes_are_metered_by_lane_also_if_they_fail(counting: 
     await asyncio.to_thread(embedder.close)
     lengths = counting.passes
     assert counted(meter, "aidocs_pass_tokens_sum", counted="real") == {"": sum(map(sum, lengths))}
-    assert counted(meter, "aidocs_pass_tokens_sum", counted="padded") == {"": sum(max(p) * len(p) for p in lengths)}
+    assert counted(meter, "aidocs_pass_tokens_sum", counted="padded") == {
+        "": sum(padded_width(max(p), 256) * len(p) for p in lengths)
+    }
     for lane, texts in ((Lane.INTERACTIVE, 2), (Lane.BULK, 1)):
         assert counted(meter, "aidocs_stage_seconds_count", stage="queue", lane=lane) == {"": texts}
         assert counted(meter, "aidocs_stage_seconds_count", stage="tokenize", lane=lane) == {"": 1}

@@ -79,7 +79,7 @@ def test_many_texts_of_which_some_need_a_longer_look(short: ModelTokenizer, plai
 def test_padding_and_truncation_follow_the_model(file: Path, layout: Layout, side: str) -> None:
     changed = replace(layout, max_tokens=4, truncation_side=side, padding_side=side)  # type: ignore[arg-type]
     tokenizer = ModelTokenizer(file, changed)
-    batch = tokenizer.pad(tokenizer.encode(["a b c d e " * 50, "z"]))
+    batch = tokenizer.pad(tokenizer.encode(["a b c d e " * 50, "z"]), 4)
     letters = [[tokenizer._complete.id_to_token(i) for i in row] for row in batch.input_ids.tolist()]
     assert letters[0] == (["[CLS]", "d", "e", "[SEP]"] if side == "left" else ["[CLS]", "a", "b", "[SEP]"])
     assert batch.attention_mask[1].tolist() == ([0, 1, 1, 1] if side == "left" else [1, 1, 1, 0])
@@ -90,7 +90,7 @@ def test_text_without_tokens_becomes_one_padding_token(file: Path, layout: Layou
     tokenizer = ModelTokenizer(file, layout)
     nothing = tokenizer._truncating.encode("", add_special_tokens=False)
     assert nothing.ids == []
-    np.testing.assert_array_equal(tokenizer.pad([nothing]).attention_mask, [[1]])
+    np.testing.assert_array_equal(tokenizer.pad([nothing], 4).attention_mask, [[1, 0, 0, 0]])
 
 
 def test_lower_casing_of_the_sentence_config(default_model: Model, layout: Layout, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Real texts on which engines are compared: prose of the standard library (modules that calibration does not see),
+"""Real texts on which engines are compared: prose of the standard library (modules that the converter does not see),
 Cranfield abstracts where the shared data is present, and what breaks tokenizers."""
 
 import json
 from functools import cache
 from pathlib import Path
 
-from serve_app.embedding.calibration import MODULES, module_docstrings
+from serve_app.embedding.sample_texts import MODULES, module_docstrings
 
 PROSE_MODULES = (
     "asyncio/base_events", "codecs", "concurrent/futures/_base", "copy", "decimal", "_pydecimal", "datetime",
@@ -30,7 +30,7 @@ ODD = (
 
 @cache  # parsing a part of the standard library takes a second
 def golden_texts() -> tuple[str, ...]:
-    """At least 200, of 1 to more than 256 tokens, the same order in each call; none is a calibration text."""
+    """At least 200, of 1 to more than 256 tokens, the same order in each call; none is a text of the converter's."""
     assert not set(PROSE_MODULES) & set(MODULES)
     prose = [text for module in PROSE_MODULES for text in module_docstrings(module)]
     return (*ODD, *prose[:: max(1, len(prose) // 160)][:160], *_abstracts(12))

@@ -1,4 +1,4 @@
-"""Texts on which int8 ranges are measured: docstrings of Python's standard library.
+"""Texts on which a converted model is compared with the original: docstrings of Python's standard library.
 
 They are real prose of all lengths, lie on every machine that can run us, need no download and no licence of their
 own, and are the same for every user of a Python version. Read with `ast`; nothing is imported or run.
@@ -19,7 +19,7 @@ MODULES = (
     "pickletools", "random", "shutil", "smtplib", "statistics", "subprocess", "tarfile", "textwrap",
     "threading", "turtle", "typing", "unittest/case", "unittest/mock", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
-ODD = (  # other scripts, the shortest texts and repetitive ones: their activations lie outside those of prose
+ODD = (  # other scripts, the shortest texts and repetitive ones: where an error shows first
     "数据库连接已关闭，请检查配置文件中的主机名和端口。",
     "検索結果が見つかりませんでした。別のキーワードをお試しください。",
     "검색 결과가 없습니다. 다른 키워드로 다시 시도해 주세요.", "Документ был удалён по просьбе пользователя.",
@@ -30,7 +30,7 @@ ODD = (  # other scripts, the shortest texts and repetitive ones: their activati
 MIN_CHARS = 20
 
 
-def calibration_texts(limit: int, modules: tuple[str, ...] = MODULES) -> list[str]:
+def sample_texts(limit: int, modules: tuple[str, ...] = MODULES) -> list[str]:
     """Up to `limit` texts, the same in each call: the odd ones, then docstrings taken evenly."""
     docstrings = [text for module in modules for text in module_docstrings(module)]
     step = max(1, len(docstrings) // max(1, limit - len(ODD)))
