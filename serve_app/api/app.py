@@ -40,15 +40,17 @@ def build_app(services: Services) -> FastAPI:
     app.state.started_at_s = int(time.time())
     for module in (search, embeddings, documents, collections, health):  # busiest first: Serve looks a route up so
         app.include_router(module.router)
+    app.include_router(search.batches)
     app.include_router(documents.uploads)
     app.include_router(embeddings.models)
-    app.add_middleware(Shortcut, routes=[*search.router.routes, *embeddings.router.routes])
-    app.add_middleware(RefuseControlCharacters)  # the last that is added is the first that sees a request
+    app.add_middleware(RefuseControlCharacters)
     docs.mount(app)
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(Exception, fail)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    busiest = [*search.router.routes, *embeddings.router.routes, *search.batches.routes]
+    app.middleware_stack = Shortcut(app.build_middleware_stack(), busiest)
     return app
 
 

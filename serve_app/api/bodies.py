@@ -29,9 +29,7 @@ class JsonRequest(Request):
         self._bytes = await read_body(self, limits.max_body_bytes)
         if self._bytes:
             require_json_type(self.headers.get("content-type", ""))
-            require_few_values(self._bytes, limits.max_body_values)
-            self._value = parse_json(self._bytes)
-            require_counts(self._value, limits)
+            self._value = parsed(self._bytes, limits)
         return self._value
 
     async def body(self) -> bytes:
@@ -39,6 +37,14 @@ class JsonRequest(Request):
 
     async def json(self) -> Any:
         return self._value
+
+
+def parsed(body: bytes, limits: ApiSettings) -> Any:
+    """The JSON value. Raises MalformedJson, InvalidInput."""
+    require_few_values(body, limits.max_body_values)
+    value = parse_json(body)
+    require_counts(value, limits)
+    return value
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

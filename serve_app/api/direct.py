@@ -1,4 +1,5 @@
-"""The busiest routes, past FastAPI's routing and dependency injection, which take longer than an answer from the cache.
+"""The busiest routes, past FastAPI's middleware, routing and dependency injection, which take longer than an answer
+from the cache.
 
 FastAPI describes them, and what they take is read from its own reading of their signatures.
 """
@@ -6,14 +7,18 @@ FastAPI describes them, and what they take is read from its own reading of their
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.api.route import ApiRoute, Handler
-from serve_app.api.traffic import Traffic
+from serve_app.api.bodies import parsed, read_body, require_json_type
+from serve_app.api.route import ApiRoute, Work
+from serve_app.api.traffic import slots_of
+from serve_app.settings import ApiSettings
 
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required"}
 
@@ -21,49 +26,51 @@ MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required"}
 class DirectRoute(ApiRoute):
     """Its endpoint takes what one dependency makes of the request and its path, and a body; nothing else."""
 
-    def endpoint_handler(self) -> Handler:
-        endpoint, body_field = self.endpoint, self.body_field
+    def prepare_handler(self) -> None:
         [dependency] = self.dependant.dependencies
-        make_call = dependency.call
         for each in (self.dependant, dependency):
             assert not (each.query_params or each.header_params or each.cookie_params), f"{self.path}: not direct"
-        assert make_call is not None
-        assert body_field is not None
+        assert dependency.call is not None
+        self._make_call = dependency.call
 
-        async def handle(request: Request) -> Response:
-            call = await make_call(request, **request.path_params)
-            if not await request.body():
-                raise RequestValidationError([MISSING])
-            body, errors = body_field.validate(await request.json(), {}, loc=("body",))
-            if errors:
-                raise RequestValidationError(errors)
-            response: Response = await endpoint(call, body)
-            return response
+    async def prepare(self, request: Request, settings: ApiSettings) -> Work | Response:
+        content = await read_body(request, settings.max_body_bytes)
+        call = await self._make_call(request, **request.path_params)
+        if not content:
+            raise RequestValidationError([MISSING])
+        require_json_type(request.headers.get("content-type", ""))
+        return await self.work(call, content)
 
-        return handle
+    async def work(self, call: Any, content: bytes) -> Work | Response:
+        """content: the body, some JSON if anything."""
+        value = parsed(content, call.services.settings)
+        slots = slots_of(value, call.services.settings)
+        return Work(partial(self.endpoint, call, self.validated(value)), slots)
 
-
-class SearchRoute(DirectRoute):
-    traffic = Traffic.SEARCHES
-
-
-class EmbeddingRoute(DirectRoute):
-    traffic = Traffic.EMBEDDINGS
+    def validated(self, value: Any) -> Any:
+        """The JSON value as the endpoint's body."""
+        assert self.body_field is not None
+        body, errors = self.body_field.validate(value, {}, loc=("body",))
+        if errors:
+            raise RequestValidationError(errors)
+        return body
 
 
 class Shortcut:
-    """Middleware that answers the direct ones of `routes`; all else goes on."""
+    """Around an application: answers the direct ones of `routes`; all else goes on to it."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
-        self._routes = [(route, route.get_route_handler()) for route in routes if isinstance(route, DirectRoute)]
+        self._routes = [
+            (route.path_regex, route.get_route_handler()) for route in routes if isinstance(route, DirectRoute)
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            for route, handle in self._routes:
-                match, found = route.matches(scope)
-                if match is Match.FULL:
-                    scope.update(found)
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path = scope["path"]
+            for pattern, handle in self._routes:
+                if (match := pattern.fullmatch(path)) is not None:  # no control character: a line break is no end here
+                    scope["path_params"] = match.groupdict()
                     response = await handle(Request(scope, receive, send))
                     await response(scope, receive, send)
                     return

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, cast
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,7 +26,7 @@ from serve_app.api.problems import (
 )
 from serve_app.api.services import Services
 from serve_app.api.timeouts import timeout_of
-from serve_app.api.traffic import Limiters, Traffic, slots_of
+from serve_app.api.traffic import Limiters, Traffic
 from serve_app.errors import DeadlineExceeded, PlatformError
 from serve_app.search.deadline import deadline
 from serve_app.search.limit import Limiter
@@ -37,6 +39,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 OUTCOMES = {429: "overloaded", CLIENT_CLOSED_REQUEST: "gone", 503: "unavailable", 504: "timeout"}
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What answers a request that has been read. slots: what it weighs in the limit of its kind."""
+
+    run: Callable[[], Awaitable[Response]]
+    slots: int = 1
+
+
 class ApiRoute(APIRoute):
     """Every error of a handler becomes an answer here, so that nothing reaches the server's own error page.
 
@@ -46,28 +56,34 @@ class ApiRoute(APIRoute):
     traffic: ClassVar[Traffic | None] = None
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]  # a Coroutine is an Awaitable
-        handle = self.endpoint_handler()
-        reads_body = self.body_field is not None
+        self.prepare_handler()
         route = self.traffic.name.lower() if self.traffic else "other"
 
         async def handle_within_limits(request: Request) -> Response:
             services = cast(Services, request.app.state.services)
-            response = await self._respond(request, handle, services.settings, reads_body)
+            response = await self._respond(request, services.settings)
             services.meter.count(REQUESTS, route=route, outcome=outcome_of(response.status_code))
             return response
 
         return handle_within_limits
 
-    def endpoint_handler(self) -> Handler:
-        """The request's arguments, and the endpoint's answer to them."""
-        return super().get_route_handler()
+    def prepare_handler(self) -> None:
+        """Once, before the first request."""
+        self._handle = super().get_route_handler()
+
+    async def prepare(self, request: Request, settings: ApiSettings) -> Work | Response:
+        """Reads the request. The answer, if that is at hand; else what remains to be done for it."""
+        if self.body_field is not None:
+            request = JsonRequest(request.scope, request.receive)
+            await request.load(settings)
+        return Work(partial(self._handle, request))
 
     def longest_s(self, settings: ApiSettings) -> float:
         return settings.request_timeout_s
 
-    async def _respond(self, request: Request, handle: Handler, settings: ApiSettings, reads_body: bool) -> Response:
+    async def _respond(self, request: Request, settings: ApiSettings) -> Response:
         try:
-            return await self._answer(request, handle, settings, reads_body)
+            return await self._answer(request, settings)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except PlatformError as error:
@@ -79,22 +95,21 @@ class ApiRoute(APIRoute):
         except Exception as error:
             return problem_response(request, internal_error(error))
 
-    async def _answer(self, request: Request, handle: Handler, settings: ApiSettings, reads_body: bool) -> Response:
+    async def _answer(self, request: Request, settings: ApiSettings) -> Response:
         longest_s = self.longest_s(settings)
         timeout_s = longest_s if self.traffic is None else timeout_of(request, longest_s)
         ends_at_s = asyncio.get_running_loop().time() + timeout_s
-        body: Any = None
         try:
             async with asyncio.timeout_at(ends_at_s) as clock:
                 limiter = self._limiter(request)
-                if reads_body:  # before it is admitted: who sends slowly takes no slot
-                    if limiter is not None:  # and before it is read: to parse what is then refused is for nothing
-                        limiter.require_room()
-                    request = JsonRequest(request.scope, request.receive)
-                    body = await request.load(settings)
-                admitted = nullcontext() if limiter is None else limiter.admit(slots_of(body, settings))
+                if limiter is not None:  # before the body is read: to parse what is then refused is for nothing
+                    limiter.require_room()
+                work = await self.prepare(request, settings)  # before it is admitted: who sends slowly takes no slot
+                if isinstance(work, Response):
+                    return work
+                admitted = nullcontext() if limiter is None else limiter.admit(work.slots)
                 with admitted, deadline(ends_at_s):
-                    return await until_disconnect(request, handle, clock)
+                    return await until_disconnect(request, work, clock)
         except TimeoutError:
             if clock.expired():
                 raise DeadlineExceeded(f"not finished within {timeout_s:g} s; ask for less at once") from None
@@ -122,9 +137,9 @@ def outcome_of(status: int) -> str:
     return "ok" if status < 400 else "rejected" if status < 500 else "failed"
 
 
-async def until_disconnect(request: Request, handle: Handler, clock: asyncio.Timeout) -> Response:
-    """The handler's answer. A client that goes brings the deadline forward to now, which cancels the handler where it
-    waits. Raises ClientDisconnect then."""
+async def until_disconnect(request: Request, work: Work, clock: asyncio.Timeout) -> Response:
+    """The work's answer. A client that goes brings the deadline forward to now, which cancels the work where it waits.
+    Raises ClientDisconnect then."""
     loop = asyncio.get_running_loop()
     watcher: asyncio.Task[None] | None = None
     gone = False
@@ -143,7 +158,7 @@ async def until_disconnect(request: Request, handle: Handler, clock: asyncio.Tim
 
     beginning = loop.call_later(UNWATCHED_S, begin)
     try:
-        return await handle(request)
+        return await work.run()
     except asyncio.CancelledError:
         if gone:
             raise ClientDisconnect from None

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch import Prefetcher
+from serve_app.search.recent import Recent
 from serve_app.search.release import Release
+from serve_app.search.request import SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import ApiSettings, Settings
 from serve_app.telemetry.meter import Meter
+from serve_app.types import Scope
 
+REMEMBERED_BODIES = 4_096
 Check = Callable[[], Awaitable[None]]
 
 
@@ -22,7 +27,7 @@ Check = Callable[[], Awaitable[None]]
 class Services:
     """embedder: batches what is asked at once. models: ids that `/v1/embeddings` accepts, the answer's own one first;
     the part behind an id's last slash is accepted too. checks: by name, for `/health/ready`; each raises if its part
-    cannot work, and is given up after `settings.health_timeout_s`."""
+    cannot work, and is given up after `settings.health_timeout_s`. asked: bodies of searches, as they were read."""
 
     embedder: Embedder
     sparse: SparseEncoder
@@ -35,6 +40,9 @@ class Services:
     models: tuple[str, ...]
     checks: Mapping[str, Check] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
+    asked: Recent[tuple[Scope, bytes], tuple[SearchBody, SearchRequest]] = field(
+        default_factory=lambda: Recent(REMEMBERED_BODIES)
+    )
 
 
 def wire(

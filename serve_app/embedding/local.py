@@ -25,7 +25,7 @@ from serve_app.telemetry.catalogue import PASS_TOKENS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Vector, VectorSpace
 
-LOOK_TEXTS = 64  # at the head of a lane, from which a pass is composed
+LOOK_TEXTS = 256  # at the head of a lane, from which a pass is composed: more of them pad less
 BULK_PASS_IN = 8  # one pass in so many is for bulk while both lanes wait: it slows down and does not starve
 CHARS_ON_THE_LOOP = 4_000  # are tokenised at once (about 1 ms); more of them in a thread
 

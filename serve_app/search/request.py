@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from serve_app.search.content import decode_result
@@ -18,7 +18,8 @@ class SearchMode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """filter: canonical JSON from `store.filters.parse_filter`; group_by and facets: payload paths from
-    `store.filters.field_path`; diversity: 0 to 1; profile: a name in the settings, None for the default one."""
+    `store.filters.field_path`; diversity: 0 to 1; profile: a name in the settings, None for the default one.
+    canonical: all that it asks for; the same bytes for equal requests, other bytes for others."""
 
     collection: str
     query: str
@@ -30,10 +31,10 @@ class SearchRequest:
     facets: tuple[str, ...] = ()
     diversity: float | None = None
     profile: str | None = None
+    canonical: bytes = field(init=False, repr=False, compare=False)
 
-    def canonical(self) -> bytes:
-        """All that it asks for; the same bytes for equal requests, other bytes for others."""
-        return repr(self).encode("utf-8", "surrogatepass")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "canonical", repr(self).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,15 +65,29 @@ class Searcher:
         if version is None:  # nor may it join a search under way, which may have begun before an acknowledged write
             found = Found(await self._compute(scope, request, lane), MISS)
         else:
-            key = result_key(scope, request.canonical(), self._release, version)
+            key = result_key(scope, request.canonical, self._release, version)
             found = await self._cache.get_or_compute(Kind.RESULT, key, partial(self._compute, scope, request, lane))
+        return self._answer(found, started_at, is_cacheable=version is not None)
+
+    async def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
+        """The answer that is in this process already, or the error that is remembered. Waits for nothing but the
+        collection's version."""
+        started_at = time.perf_counter()
+        scope = principal.scope(request.collection)
+        version = await self._store.version(scope)
+        if version is None:
+            return None
+        found = self._cache.get_now(Kind.RESULT, result_key(scope, request.canonical, self._release, version))
+        return None if found is None else self._answer(found, started_at)
+
+    def _answer(self, found: Found, started_at: float, *, is_cacheable: bool = True) -> SearchAnswer:
         took_ms = (time.perf_counter() - started_at) * 1e3
-        return SearchAnswer(found.payload, self._release, took_ms, found.tier, is_cacheable=version is not None)
+        return SearchAnswer(found.payload, self._release, took_ms, found.tier, is_cacheable)
 
     async def _compute(self, scope: Scope, request: SearchRequest, lane: Lane) -> bytes:
         query = await self._to_store_query(scope, request, lane)
         with self._stage("search", lane):
-            result = await self._queries.submit(((scope, request.canonical()), query))
+            result = await self._queries.submit(((scope, request.canonical), query))
         with self._stage("serialise", lane):
             return encode_result(result)
 

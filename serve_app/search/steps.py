@@ -19,7 +19,7 @@ class SearchStep:
 
     @classmethod
     def of(cls, tenant: str, request: SearchRequest) -> SearchStep:
-        return cls(tenant, request.canonical(), request)
+        return cls(tenant, request.canonical, request)
 
     def next_page(self) -> SearchStep:
         return self.of(self.tenant, replace(self.request, offset=self.request.offset + self.request.limit))

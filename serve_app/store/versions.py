@@ -11,6 +11,7 @@ import mmap
 import os
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from serve_app.types import Scope
@@ -70,6 +71,7 @@ def version(words: memoryview, scope: Scope) -> bytes:
     return int(words[0]).to_bytes(WORD_BYTES) + int(words[slot(scope)]).to_bytes(WORD_BYTES)
 
 
+@lru_cache(SLOTS)
 def slot(scope: Scope) -> int:
     digest = hashlib.blake2b(f"{scope.tenant}/{scope.collection}".encode(), digest_size=WORD_BYTES).digest()
     return 1 + int.from_bytes(digest) % SLOTS

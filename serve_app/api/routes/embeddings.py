@@ -8,17 +8,23 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serve_app.api.dependencies import Called
-from serve_app.api.direct import EmbeddingRoute
+from serve_app.api.direct import DirectRoute
 from serve_app.api.openapi import READ, WRITE, openai_errors
 from serve_app.api.responses import json_response
 from serve_app.api.route import ApiRoute
 from serve_app.api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsRequest, ModelAnswer, ModelsAnswer
 from serve_app.api.services import Services
+from serve_app.api.traffic import Traffic
 from serve_app.api.vectors import quantize, to_base64, truncate
 from serve_app.errors import InvalidInput, NotFound
 from serve_app.settings import ApiSettings
 from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.types import Lane
+
+
+class EmbeddingRoute(DirectRoute):
+    traffic = Traffic.EMBEDDINGS
+
 
 router = APIRouter(route_class=EmbeddingRoute, tags=["embeddings"])
 INTERACTIVE_TEXTS = 16  # of one call: somebody waits for these; more are bulk, and let searches pass

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
 
-from serve_app.api.dependencies import InCollection
-from serve_app.api.direct import SearchRoute
+from serve_app.api.bodies import parsed
+from serve_app.api.dependencies import CollectionCall, InCollection
+from serve_app.api.direct import DirectRoute
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_bytes_response
+from serve_app.api.route import Work
 from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
 from serve_app.api.sessions import SESSION_PARAMETER, session_of
 from serve_app.api.traffic import Traffic
@@ -21,7 +24,36 @@ from serve_app.settings import ApiSettings
 
 SEARCH = "/v1/collections/{collection}/search"
 
+MAX_REMEMBERED_BYTES = 4_096  # of a body; longer ones are seldom sent again
+
+
+class BatchSearchRoute(DirectRoute):
+    traffic = Traffic.SEARCHES
+
+
+class SearchRoute(DirectRoute):
+    """A body that was sent before is not read again, and what this process has kept is answered at once: such a request
+    waits for nothing, so it takes no slot, no deadline and nobody who watches its client."""
+
+    traffic = Traffic.SEARCHES
+
+    async def work(self, call: CollectionCall, content: bytes) -> Work | Response:
+        services, session = call.services, session_of(call.request)
+        asked = services.asked.get((call.scope, content))
+        if asked is None:
+            body: SearchBody = self.validated(parsed(content, services.settings))
+            asked = body, body.to_request(call.scope.collection, services.settings)
+            if len(content) <= MAX_REMEMBERED_BYTES:
+                services.asked.put((call.scope, content), asked)
+        body, request = asked
+        answer = await services.searcher.kept(call.principal, request)
+        return (
+            Work(partial(self.endpoint, call, body)) if answer is None else told(call, session, body, request, answer)
+        )
+
+
 router = APIRouter(route_class=SearchRoute, tags=["search"])
+batches = APIRouter(route_class=BatchSearchRoute, tags=["search"])
 
 
 @router.post(
@@ -32,14 +64,20 @@ router = APIRouter(route_class=SearchRoute, tags=["search"])
 )
 async def search(call: InCollection, body: SearchBody) -> Response:
     """The passages that answer a question best."""
-    session, limiter = session_of(call.request), call.limiters[Traffic.SEARCHES]
+    session = session_of(call.request)
     request = body.to_request(call.scope.collection, call.services.settings)
-    answer = await call.services.searcher.search(call.principal, request)
-    call.services.prefetcher.observe(call.principal, session, request, answer, limiter.load)
+    return told(call, session, body, request, await call.services.searcher.search(call.principal, request))
+
+
+def told(
+    call: CollectionCall, session: str | None, body: SearchBody, request: SearchRequest, answer: SearchAnswer
+) -> Response:
+    load = call.limiters[Traffic.SEARCHES].load
+    call.services.prefetcher.observe(call.principal, session, request, answer, load)
     return json_bytes_response(described(body, answer))
 
 
-@router.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
+@batches.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
 async def search_batch(call: InCollection, body: BatchSearchBody) -> Response:
     """Many searches in one call; each gets its answer, or `{"error": problem}`, in order."""
     limits = call.services.settings
