@@ -29,6 +29,6 @@ def app(arguments: AppArguments) -> Application:
     pool = None
     if settings.embedding.placement == "pooled":
         embedder = serve.deployment(**options.embedder(settings.serving))(EmbedderDeployment)
-        pool = embedder.bind(settings.embedding, settings.data_dir, settings.batching.max_waiting)
+        pool = embedder.bind(options.embedder_threads(settings), settings.data_dir, settings.batching.max_waiting)
     gateway = serve.deployment(**options.gateway(settings.serving))(serve.ingress()(GatewayDeployment))
     return gateway.bind(settings, pool, arguments.version)

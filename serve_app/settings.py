@@ -46,7 +46,7 @@ class EmbeddingSettings(Section):
     placement: Literal["local", "pooled"] = "local"  # in the gateway replica, or in a deployment of its own
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # torch engine only
     max_batch_tokens: PositiveInt = 16_384  # padded tokens in one forward pass
-    threads: PositiveInt | None = None  # None = the CPUs that this process may use
+    threads: PositiveInt | None = None  # None = the CPUs that this process may use; in a pool, those it reserves
 
 
 class ChunkingSettings(Section):

@@ -12,11 +12,11 @@ import psutil
 from serve_app.cache.breaker import guard
 from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
 from serve_app.cache.memory import MemoryTier
-from serve_app.cache.memory_limit import memory_limit_bytes
 from serve_app.cache.segments import Segments
 from serve_app.cache.shared_folder import in_shared_memory, size_bytes
 from serve_app.cache.tier import Tier
 from serve_app.cache.tiered import Tiered
+from serve_app.control_groups import memory_limit_bytes
 from serve_app.errors import ConfigurationError
 from serve_app.settings import MIB, CacheSettings, RedisSettings
 

@@ -7,7 +7,7 @@ from typing import Any
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from serve_app.settings import ServingSettings
+from serve_app.settings import EmbeddingSettings, ServingSettings, Settings
 
 
 def shared(settings: ServingSettings) -> dict[str, Any]:
@@ -45,6 +45,12 @@ def gateway(settings: ServingSettings) -> dict[str, Any]:
         ),
         **shared(settings),
     }
+
+
+def embedder_threads(settings: Settings) -> EmbeddingSettings:
+    """The engine of a pool's replica with a thread for each CPU that it reserves, for others may be on its machine."""
+    threads = settings.embedding.threads or max(1, int(settings.serving.embedder_cpus))
+    return settings.embedding.model_copy(update={"threads": threads})
 
 
 def embedder(settings: ServingSettings) -> dict[str, Any]:

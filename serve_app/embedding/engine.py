@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding
 
+from serve_app.control_groups import usable_cpus
 from serve_app.embedding.artifacts import Kind, ensure_artifact
 from serve_app.embedding.backends.backend import Backend
 from serve_app.embedding.batches import compose_batches, padded_width, share_tokens
@@ -99,7 +99,7 @@ def _kind(precision: Precision) -> Kind:
 
 def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
     """Imports the chosen library only."""
-    threads = settings.threads or _usable_cpus()
+    threads = settings.threads or usable_cpus()
     if settings.engine == "torch":
         from serve_app.embedding.backends.torch import TorchBackend
 
@@ -109,8 +109,3 @@ def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
 
     precision = choose_precision(settings.precision, cpu_flags())
     return OpenVinoBackend(ensure_artifact(model, _kind(precision)), precision, threads)
-
-
-def _usable_cpus() -> int:
-    """Not OMP_NUM_THREADS: Ray sets that to 1 for a replica that reserves less than one CPU."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,9 @@ PASSES_AT_ONCE = 2  # measured, see tests/bench/NOTES.md
 PASS_TOKENS_PER_THREAD = 512  # measured: throughput is flat from there, activations take 40 kB a token
 PASS_OVERHEAD_TOKENS = 16  # measured: each pass reads all weights from memory
 SHAPES_KEPT = 512  # of a kernel, by each stream: more than passes have, see embedding.batches
-QUANTISED_TOGETHER = 128  # activations of one token that share a scale; a part of every hidden size in use
+# Activations of one token that share a scale, the best first that is a part of the model's width: 192 is 5 % faster
+# than 128 and as near to the original (worst cosine 0.987); 384 is 8 % faster, and 0.980.
+QUANTISED_TOGETHER = (192, 128, 64)
 
 
 class OpenVinoBackend:
@@ -49,10 +51,13 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
             "INFERENCE_PRECISION_HINT": hint,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISED_TOGETHER if precision == "int8" else 0,
         }
         try:
-            compiled = ov.Core().compile_model(artifact / "model.xml", "CPU", options)
+            core = ov.Core()
+            graph = core.read_model(artifact / "model.xml")
+            if precision == "int8":
+                options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantised_together(graph)
+            compiled = core.compile_model(graph, "CPU", options)
             self._free: LifoQueue[ov.InferRequest] = LifoQueue()
             for _ in range(self.passes_at_once):
                 self._free.put(compiled.create_infer_request())
@@ -72,3 +77,9 @@ class OpenVinoBackend:
         finally:
             self._free.put(request)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def quantised_together(graph: ov.Model) -> int:
+    """By the width of the vector that the graph answers, which is the model's own or a part of it."""
+    width = graph.output(0).partial_shape[1]
+    return next((size for size in QUANTISED_TOGETHER if width.is_static and width.get_length() % size == 0), 128)

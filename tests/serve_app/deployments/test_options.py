@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from serve_app.deployments import options
-from serve_app.settings import ServingSettings
+from serve_app.settings import EmbeddingSettings, ServingSettings, Settings
 
 ELSEWHERE = {"host", "port"}  # of the proxy, not of a deployment
 FOR_ONE = {  # all others are for both
@@ -77,3 +77,10 @@ def test_more_may_be_at_work_than_the_autoscaler_aims_at(of: Any) -> None:
     """Else a full replica never looks too full, and none is added (RAY_NOTES, Autoscaling)."""
     chosen = of(ServingSettings())
     assert chosen["autoscaling_config"].target_ongoing_requests <= chosen["max_ongoing_requests"] / 2
+
+
+def test_an_embedder_of_the_pool_computes_on_the_cpus_that_it_reserves() -> None:
+    two = Settings(serving=ServingSettings(embedder_cpus=2.5))
+    assert options.embedder_threads(two).threads == 2
+    assert options.embedder_threads(Settings(serving=ServingSettings(embedder_cpus=0.1))).threads == 1
+    assert options.embedder_threads(two.model_copy(update={"embedding": EmbeddingSettings(threads=7)})).threads == 7
