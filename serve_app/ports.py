@@ -103,6 +103,10 @@ class VectorStore(Protocol):
         short hop."""
         ...
 
+    def version_now(self, scope: Scope) -> bytes | None:
+        """The version, where that can be told without waiting; else None, which says nothing: ask `version`."""
+        ...
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         """Documents and passages that match."""
         ...

@@ -67,7 +67,7 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            path = scope["path"]
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
             for pattern, handle in self._routes:
                 if (match := pattern.fullmatch(path)) is not None:  # no control character: a line break is no end here
                     scope["path_params"] = match.groupdict()

@@ -68,7 +68,7 @@ class ApiRoute(APIRoute):
         return handle_within_limits
 
     def prepare_handler(self) -> None:
-        """Once, before the first request."""
+        """Before the first request."""
         self._handle = super().get_route_handler()
 
     async def prepare(self, request: Request, settings: ApiSettings) -> Work | Response:

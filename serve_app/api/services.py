@@ -19,7 +19,7 @@ from serve_app.settings import ApiSettings, Settings
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Scope
 
-REMEMBERED_BODIES = 4_096
+REMEMBERED_BODIES = 2_048
 Check = Callable[[], Awaitable[None]]
 
 

@@ -11,8 +11,8 @@ import hashlib
 from serve_app.types import Scope, VectorSpace
 
 KEY_BYTES = 32
-EMBEDDING = b"aidocs-embed-1"  # at most 16 bytes; count up when a payload's format changes
-RESULT = b"aidocs-result-1"
+EMBEDDING = b"aidocs-embed-2"  # at most 16 bytes; count up when a payload's format or the engine's arithmetic changes
+RESULT = b"aidocs-result-2"
 VERSION = b"aidocs-version1"
 
 

@@ -112,6 +112,27 @@ def readiness_fault(settings: Settings) -> str | None:
     return fault(f"{url(settings)}/health/ready")
 
 
+def proxy_fault(settings: Settings) -> str | None:
+    """None if HAProxy listens where the API is, or was not asked for. Else something slower may have answered."""
+    run = read_run(settings)
+    if run is None or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        return None
+    port = settings.serving.port
+    if any(listens(process, port) for process in marked(run["mark"]) if process.name() == "haproxy"):
+        return None
+    return (
+        f"it does not listen on port {port}; RAY_SERVE_ENABLE_HA_PROXY=0 starts with Serve's own proxy, which is slower"
+    )
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.Error):  # it ended meanwhile: a newer one has taken its place
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                return True
+    return False
+
+
 def end(settings: Settings, mark: str) -> None:
     """From inside the run: the app and Ray in order, then whatever still bears the mark."""
     import ray

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from serve_app.deployments.local import OBJECT_STORE_BYTES, START_TIMEOUT_S, fault, readiness_fault, url
+from serve_app.deployments.local import OBJECT_STORE_BYTES, START_TIMEOUT_S, fault, proxy_fault, readiness_fault, url
 from serve_app.deployments.local_ports import free_port, is_free
 from serve_app.deployments.store import NAMESPACE, connect_store
 from serve_app.errors import Unavailable
@@ -89,6 +89,7 @@ def deploy(application: Application) -> None:
 def wait_until_ready(settings: Settings, dashboard: str, stopped: threading.Event) -> None:
     """Or until `stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
     wait_until_none(lambda: readiness_fault(settings), url(settings), stopped)
+    wait_until_none(lambda: proxy_fault(settings), "HAProxy", stopped)
     wait_until_none(lambda: fault(f"{dashboard}/api/version"), "Ray's dashboard", stopped)
 
 

@@ -115,7 +115,7 @@ class EmbeddedStoreClient:
                 num_cpus=0,
                 resources=ON_HEAD_NODE,
                 max_restarts=-1,
-                max_concurrency=1_000,  # calls in flight; the threads that work are settings.search_threads
+                max_concurrency=1_000,  # calls in flight
             )
             .remote(self._data_dir, self._settings)
         )
@@ -172,6 +172,9 @@ class EmbeddedStoreClient:
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
         return await self._call("listing", scope, filter=filter, limit=limit, cursor=cursor)
+
+    def version_now(self, scope: Scope) -> bytes | None:
+        return self._versions.current(scope) if self._is_here else None
 
     async def version(self, scope: Scope) -> bytes | None:
         if self._is_here is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # texts of one pass
+COUNTS = (1, 2, *(part << power for power in range(11) for part in (3, 4)))  # texts of one pass: 1, 2, 3, 4, 6, 8, 12 …
 LEAST_STEP = 4
 
 

@@ -55,8 +55,11 @@ class EmbeddingEngine:
         def embed_batch(batch: list[int]) -> None:
             vectors[batch] = self.infer([encodings[i] for i in batch])
 
-        for _ in self._threads.map(embed_batch, self.compose(lengths, self.passes_at_once)):
-            pass  # an error of one is raised here
+        batches = self.compose(lengths, self.passes_at_once)
+        if len(batches) == 1:
+            embed_batch(batches[0])
+        else:
+            list(self._threads.map(embed_batch, batches))  # an error of one is raised here
         return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
 
     def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:

@@ -32,12 +32,14 @@ CHARS_ON_THE_LOOP = 4_000  # are tokenised at once (about 1 ms); more of them in
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One `embed`: its rows are filled pass by pass."""
+    """One `embed`: its rows are filled pass by pass. missing: rows that no pass has ended for yet. error: of the first
+    pass that failed."""
 
     future: asyncio.Future[Embeddings]
     answer: Embeddings
     missing: int
     lane: Lane
+    error: Exception | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -169,9 +171,8 @@ class LocalEmbedder:
                     row.call.answer.vectors[row.number] = vector
             except Exception as caught:  # whatever it was, nobody may wait for ever
                 error = caught
-            self._end_pass(rows)
-            for call in {row.call for row in rows if error or not row.call.missing}:
-                settle(call, error)
+            for call in self._end_pass(rows, error):
+                settle(call, call.error)
 
     def _infer(self, rows: Sequence[Row]) -> Vector:
         """One pass, whose rows are of one lane."""
@@ -193,11 +194,14 @@ class LocalEmbedder:
                 self._computing -= 1
             return rows
 
-    def _end_pass(self, rows: Sequence[Row]) -> None:
+    def _end_pass(self, rows: Sequence[Row], error: Exception | None) -> set[Call]:
+        """The calls that nothing is missing of any more, or that have failed."""
         with self._lock:
             self._passes -= 1
             for row in rows:
                 row.call.missing -= 1
+                row.call.error = row.call.error or error
+            return {row.call for row in rows if row.call.error or not row.call.missing}
 
 
 def settle(call: Call, error: Exception | None) -> None:

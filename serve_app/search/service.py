@@ -69,12 +69,12 @@ class Searcher:
             found = await self._cache.get_or_compute(Kind.RESULT, key, partial(self._compute, scope, request, lane))
         return self._answer(found, started_at, is_cacheable=version is not None)
 
-    async def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
-        """The answer that is in this process already, or the error that is remembered. Waits for nothing but the
-        collection's version."""
+    def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
+        """The answer that is in this process already, or the error that is remembered. Waits for nothing; None says
+        nothing, not even that `search` will not find it at once."""
         started_at = time.perf_counter()
         scope = principal.scope(request.collection)
-        version = await self._store.version(scope)
+        version = self._store.version_now(scope)
         if version is None:
             return None
         found = self._cache.get_now(Kind.RESULT, result_key(scope, request.canonical, self._release, version))

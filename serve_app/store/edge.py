@@ -37,6 +37,7 @@ from serve_app.types import (
 )
 
 LOG = logging.getLogger(__name__)
+READERS = 4  # a call into a shard holds the GIL, so more search no faster; but none waits for one slow read
 ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class EdgeStore:
         self._ending: dict[Scope, Future[None]] = {}  # dropped, while somebody still uses them
         self._opener = ThreadPoolExecutor(1, "store-opener")
         self._enders = ThreadPoolExecutor(ENDINGS_AT_ONCE, "store-ender")
-        self._readers = ThreadPoolExecutor(settings.search_threads, "store-reader")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._optimizer = Optimizer(settings)
         self._closed = False
 
@@ -165,6 +166,9 @@ class EdgeStore:
         return await self._read(read)
 
     async def version(self, scope: Scope) -> bytes:
+        return self._versions.current(scope)
+
+    def version_now(self, scope: Scope) -> bytes:
         return self._versions.current(scope)
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:

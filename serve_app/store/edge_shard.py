@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
+from serve_app.control_groups import usable_cpus
 from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
@@ -84,7 +85,8 @@ def load_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShar
 
 def _config(settings: StoreSettings, dim: int) -> edge.EdgeConfig:
     """Edge optimises only when told to, and then everything is to be indexed: so the thresholds are the lowest. What
-    an existing shard has otherwise (a graph's m, quantisation) stays until then."""
+    an existing shard has otherwise (a graph's m, quantisation) stays until then. By itself Edge takes several threads
+    for each CPU, which hand each other a search some hundred times."""
     hnsw = edge.HnswIndexConfig(
         m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct, full_scan_threshold=10_000, memory=MMAP
     )
@@ -96,6 +98,7 @@ def _config(settings: StoreSettings, dim: int) -> edge.EdgeConfig:
         sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=MMAP)},
         hnsw_config=hnsw,
         optimizers=optimizers,
+        max_search_threads=settings.search_threads or max(1, usable_cpus() // 2),
     )
 
 

@@ -136,6 +136,9 @@ class QdrantStore:
         records, following = await self._scrolled(scope, LISTED_FIELDS, filter, limit, cursor)
         return ListingPage(tuple(map(to_listed, records)), following)
 
+    def version_now(self, scope: Scope) -> None:
+        """Another process has it, if anyone."""
+
     async def version(self, scope: Scope) -> bytes | None:
         """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
 

@@ -98,7 +98,8 @@ STAGE_SECONDS = Histogram(
 )
 PASS_TOKENS = Histogram(
     "aidocs_pass_tokens",
-    "Tokens of one forward pass. real: the texts' own. padded: what is computed, each text as long as the longest",
+    "Tokens of one forward pass. real: the texts' own. padded: what is computed, each text as long as the longest or a "
+    "little longer",
     labels=("counted",),
     series=combined(("real", "padded")),
     buckets=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384),

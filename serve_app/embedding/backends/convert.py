@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import openvino as ov
@@ -17,15 +18,18 @@ from sentence_transformers import SentenceTransformer
 
 from serve_app.embedding.backends.openvino import OpenVinoBackend
 from serve_app.embedding.backends.torch import load_pipeline
+from serve_app.embedding.batches import padded_width
 from serve_app.embedding.layout import read_layout
 from serve_app.embedding.models import Model
 from serve_app.embedding.sample_texts import sample_texts
-from serve_app.embedding.tokenizer import INPUTS, open_tokenizer
+from serve_app.embedding.tokenizer import INPUTS, ModelTokenizer, TokenBatch, load_tokenizer, open_tokenizer
 from serve_app.errors import ConfigurationError, PlatformError
+from serve_app.types import Vector
 
 CHECKED_TEXTS = 64
 CHECKED_BATCH = 8
 MIN_COSINE = 0.9999  # of the converted model to the original
+MIN_INT8_COSINE = 0.95
 
 
 def main(order_json: str) -> None:
@@ -34,7 +38,7 @@ def main(order_json: str) -> None:
     fields = order["model"]
     model = Model(**{**fields, "path": Path(fields["path"]), "cache_dir": Path(fields["cache_dir"])})
     if order["kind"] == "int8":
-        quantise(Path(order["source"]), Path(order["target"]))
+        quantise(Path(order["source"]), Path(order["target"]), load_tokenizer(model))
     else:
         convert(model, Path(order["target"]))
 
@@ -53,27 +57,47 @@ def convert(model: Model, target: Path) -> None:
     _keep_tokenizer(model, pipeline, texts, target)
     tokenizer = open_tokenizer(model, target)
     backend = OpenVinoBackend(target, "fp32", threads=max(1, torch.get_num_threads()))
-    for start in range(0, len(texts), CHECKED_BATCH):
-        some = texts[start : start + CHECKED_BATCH]
-        encodings = tokenizer.encode(some)
-        ours = backend.infer(tokenizer.pad(encodings, max(len(encoding.ids) for encoding in encodings)))
+    for number, batch in enumerate(checked_batches(tokenizer)):
+        ours = backend.infer(batch)
         if ours.shape[1] != model.dim:
             raise ConfigurationError(f"the model gives {ours.shape[1]} dimensions, its configuration says {model.dim}")
+        some = texts[number * CHECKED_BATCH :][:CHECKED_BATCH]
         theirs = pipeline.encode(some, normalize_embeddings=True, show_progress_bar=False)
-        if (worst := float((ours * theirs).sum(axis=1).min())) < MIN_COSINE:
+        if (worst := worst_cosine(ours, theirs)) < MIN_COSINE:
             raise ConfigurationError(
                 f"converted to OpenVINO the model answers differently (cosine {worst:.5f}); use "
                 "AIDOCS_EMBEDDING__ENGINE=torch"
             )
 
 
-def quantise(source: Path, target: Path) -> None:
-    """int8 weights, a scale for each output channel; OpenVINO quantises the activations while it computes."""
+def quantise(source: Path, target: Path, tokenizer: ModelTokenizer) -> None:
+    """int8 weights, a scale for each output channel; OpenVINO quantises the activations while it computes. Checked
+    against the original, as this CPU computes it. Raises ConfigurationError."""
     import nncf  # slow to import, and for int8 only
 
     graph = ov.Core().read_model(source / "model.xml")
     compressed = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_SYM)
     ov.save_model(compressed, target / "model.xml", compress_to_fp16=False)
+    threads = max(1, torch.get_num_threads())
+    original, quantised = OpenVinoBackend(source, "fp32", threads), OpenVinoBackend(target, "int8", threads)
+    for batch in checked_batches(tokenizer):
+        if (worst := worst_cosine(original.infer(batch), quantised.infer(batch))) < MIN_INT8_COSINE:
+            raise ConfigurationError(
+                f"in int8 the model answers differently (cosine {worst:.3f}); use AIDOCS_EMBEDDING__PRECISION=bf16 or "
+                "fp32"
+            )
+
+
+def checked_batches(tokenizer: ModelTokenizer) -> Iterator[TokenBatch]:
+    texts = sample_texts(CHECKED_TEXTS)
+    for start in range(0, len(texts), CHECKED_BATCH):
+        encodings = tokenizer.encode(texts[start : start + CHECKED_BATCH])
+        longest = max(len(encoding.ids) for encoding in encodings)
+        yield tokenizer.pad(encodings, padded_width(longest, tokenizer.max_tokens))
+
+
+def worst_cosine(ours: Vector, theirs: Vector) -> float:
+    return float((ours * theirs).sum(axis=1).min())
 
 
 def _graph(pipeline: SentenceTransformer) -> torch.nn.Module:

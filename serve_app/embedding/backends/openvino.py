@@ -9,7 +9,7 @@ from queue import LifoQueue
 import numpy as np
 import openvino as ov
 
-from serve_app.embedding.precision import Precision
+from serve_app.embedding.precision import BF16_FLAGS, Precision, cpu_flags
 from serve_app.embedding.tokenizer import TokenBatch
 from serve_app.errors import EngineUnavailable
 from serve_app.types import Vector
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 PASSES_AT_ONCE = 2  # measured, see tests/bench/NOTES.md
 PASS_TOKENS_PER_THREAD = 512  # measured: throughput is flat from there, activations take 40 kB a token
 PASS_OVERHEAD_TOKENS = 16  # measured: each pass reads all weights from memory
-SHAPES_KEPT = 512  # of a kernel, by each stream: more than passes have, see embedding.batches
-# Activations of one token that share a scale, the best first that is a part of the model's width: 192 is 5 % faster
+SHAPES_KEPT = 512  # of a kind of kernel, by each stream, those used last; passes have few, see embedding.batches
+# Activations of one token that share a scale, the best first that is a part of every layer's width: 192 is 5 % faster
 # than 128 and as near to the original (worst cosine 0.987); 384 is 8 % faster, and 0.980.
 QUANTISED_TOGETHER = (192, 128, 64)
 
@@ -32,8 +32,8 @@ class OpenVinoBackend:
 
     int8 multiplies the weights' int8 with activations that are quantised as they come, in groups of each token, so
     that an outlier costs its own group's accuracy alone and nothing has to be calibrated; all else is computed in
-    bf16. A CPU without the arithmetic for int8 or bf16 computes in fp32 (OpenVINO does so silently; for bf16 it is
-    logged here): the answer is the better one, the speed that of fp32.
+    bf16. A CPU without the arithmetic for int8 or bf16 computes in fp32 (told of bf16 here, for OpenVINO would emulate
+    it; silently of int8): the answer is the better one, the speed that of fp32.
     """
 
     pass_overhead_tokens = PASS_OVERHEAD_TOKENS
@@ -41,9 +41,12 @@ class OpenVinoBackend:
     def __init__(self, artifact: Path, precision: Precision, threads: int) -> None:
         """artifact: folder of `ensure_artifact`. Raises EngineUnavailable if OpenVINO cannot load it."""
         self.precision = precision
-        self.passes_at_once = min(PASSES_AT_ONCE, threads)
+        self.passes_at_once = PASSES_AT_ONCE if threads % PASSES_AT_ONCE == 0 else 1  # each has as many threads
         self.pass_tokens = PASS_TOKENS_PER_THREAD * (threads // self.passes_at_once)
-        hint = ov.Type.f32 if precision == "fp32" else ov.Type.bf16
+        has_bf16 = bool(cpu_flags() & BF16_FLAGS)
+        if precision == "bf16" and not has_bf16:
+            logger.warning("this CPU has no bf16 arithmetic: OpenVINO computes in fp32")
+        hint = ov.Type.bf16 if has_bf16 and precision != "fp32" else ov.Type.f32
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": self.passes_at_once,
@@ -63,8 +66,6 @@ class OpenVinoBackend:
                 self._free.put(compiled.create_infer_request())
         except RuntimeError as error:
             raise EngineUnavailable(f"OpenVINO cannot load {artifact}; remove it to convert again: {error}") from error
-        if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != hint:
-            logger.warning("this CPU has no %s arithmetic: OpenVINO computes in fp32", precision)
         self._inputs = [tensor.any_name for tensor in compiled.inputs]
 
     def infer(self, batch: TokenBatch) -> Vector:
@@ -80,6 +81,13 @@ class OpenVinoBackend:
 
 
 def quantised_together(graph: ov.Model) -> int:
-    """By the width of the vector that the graph answers, which is the model's own or a part of it."""
-    width = graph.output(0).partial_shape[1]
-    return next((size for size in QUANTISED_TOGETHER if width.is_static and width.get_length() % size == 0), 128)
+    """The size of a group for this graph."""
+    widths = {width for node in graph.get_ordered_ops() if (width := summed_over(node)) is not None}
+    return next((size for size in QUANTISED_TOGETHER if not any(width % size for width in widths)), 128)
+
+
+def summed_over(node: ov.Node) -> int | None:
+    """Of a product with weights, which have a shape: how many activations one sum takes."""
+    if node.get_type_name() != "MatMul" or not (shape := node.input_value(1).get_partial_shape()).is_static:
+        return None
+    return int(shape.to_shape()[-1 if node.get_attributes()["transpose_b"] else -2])

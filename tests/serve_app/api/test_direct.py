@@ -53,6 +53,14 @@ def test_the_busiest_routes_are_direct() -> None:
     }
 
 
+async def test_a_path_below_another_one_takes_the_shortcut_too() -> None:
+    below = httpx.ASGITransport(
+        Shortcut(PlainTextResponse("went on"), ROUTES), root_path="/search-service", raise_app_exceptions=False
+    )
+    async with httpx.AsyncClient(transport=below, base_url="http://test") as client:
+        assert (await client.post("/search-service/v1/embeddings", json={})).text != "went on"
+
+
 async def test_an_app_takes_the_shortcut_first(services: Services) -> None:
     """All behind it is away: whatever is answered was answered before it."""
     app = build_app(services)

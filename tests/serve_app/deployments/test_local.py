@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -68,3 +69,23 @@ def test_a_store_that_another_process_has_is_told_before_anything_starts(tmp_pat
     with edge_folders.lock(tmp_path / edge_folders.FOLDER), pytest.raises(StoreLocked, match="AIDOCS_DATA_DIR"):
         require_own_store(settings)
     require_own_store(settings)
+
+
+def test_a_run_without_the_proxy_that_was_asked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here has the run's mark, least of all HAProxy. A real start has it: tests/integration."""
+    settings = Settings(data_dir=tmp_path)
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    assert local.proxy_fault(settings) is None  # there is no run
+    local.note_run(settings, "a-mark-that-nobody-has")
+    assert "RAY_SERVE_ENABLE_HA_PROXY=0" in str(local.proxy_fault(settings))
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    assert local.proxy_fault(settings) is None
+
+
+def test_who_listens_is_known_by_the_port() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        assert not local.listens(psutil.Process(), port)
+        listener.listen()
+        assert local.listens(psutil.Process(), port)

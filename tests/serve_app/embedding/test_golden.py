@@ -38,7 +38,7 @@ def test_same_vectors_as_sentence_transformers(
     assert together.tokens.max() == engine.model.max_tokens
     assert cosines(together.vectors, reference).min() >= least
 
-    alone = range(0, len(texts), 11 if name == "openvino" else 31)  # each in a pass of its own, without any padding
+    alone = range(0, len(texts), 11 if name == "openvino" else 31)  # each in a pass of its own, with the least padding
     vectors = np.concatenate([engine.embed([texts[i]]).vectors for i in alone])
     assert cosines(vectors, reference[list(alone)]).min() >= least
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Encoding
 
+from serve_app.embedding import local
 from serve_app.embedding.batches import padded_width
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import BULK_PASS_IN, LOOK_TEXTS, LocalEmbedder
@@ -172,6 +173,38 @@ async def test_a_pass_that_fails_fails_its_calls_only(counting: CountingEngine, 
     with pytest.raises(EngineUnavailable, match="broken"):
         await first
     require_right(counting, ["second"], await second)
+
+
+async def test_a_call_of_which_one_pass_failed_has_failed_whichever_pass_tells_it_first(
+    engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that failed loses its core before it tells the call, and the other one ends meanwhile."""
+    counting = CountingEngine(engine, passes_at_once=2)
+    told, tell = threading.Event(), local.settle
+    first = threading.Lock()
+
+    def late(call: local.Call, error: Exception | None) -> None:
+        if first.acquire(blocking=False):
+            assert told.wait(SOON_S)
+        else:
+            tell(call, error)
+            told.set()
+
+    infer, order = counting.infer, iter([True, False])
+
+    def one_fails(encodings: Sequence[Encoding]) -> Vector:
+        if next(order):
+            raise EngineUnavailable("broken")
+        return infer(encodings)
+
+    monkeypatch.setattr(local, "settle", late)
+    monkeypatch.setattr(counting, "infer", one_fails)
+    embedder = LocalEmbedder(counting)
+    try:
+        with pytest.raises(EngineUnavailable, match="broken"):
+            await asyncio.wait_for(embedder.embed(["one", "and some more words"]), SOON_S)
+    finally:
+        await asyncio.to_thread(embedder.close)
 
 
 async def test_beyond_the_limit_is_refused_and_health_is_not(counting: CountingEngine, embedder: LocalEmbedder) -> None:

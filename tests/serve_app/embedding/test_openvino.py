@@ -7,9 +7,12 @@ from serve_app.embedding.backends.openvino import quantised_together
 
 
 @pytest.mark.parametrize(
-    ("width", "together"), [(384, 192), (768, 192), (512, 128), (1_024, 128), (320, 64), (50, 128)]
+    ("widths", "together"),
+    [((384, 1_536), 192), ((768, 3_072), 192), ((512, 2_048), 128), ((1_024, 768), 128), ((320,), 64), ((50,), 128)],
 )
-def test_activations_are_quantised_in_equal_parts_of_the_width(width: int, together: int) -> None:
-    tokens = operations.parameter([-1, 8], np.float32)
-    graph = ov.Model([operations.matmul(tokens, np.zeros((8, width), np.float32), False, False)], [tokens])
-    assert quantised_together(graph) == together
+def test_activations_are_quantised_in_equal_parts_of_every_layer(widths: tuple[int, ...], together: int) -> None:
+    layer = tokens = operations.parameter([-1, widths[0]], np.float32)
+    for width, following in zip(widths, [*widths[1:], 7], strict=True):
+        layer = operations.matmul(layer, np.zeros((following, width), np.float32), False, True)
+    scores = operations.matmul(layer, layer, False, True)  # of activations, which have no width to share
+    assert quantised_together(ov.Model([scores], [tokens])) == together

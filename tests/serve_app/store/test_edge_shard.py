@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from qdrant_edge import EdgeShard, FacetRequest, Fusion, Query, QueryRequest
@@ -148,3 +150,21 @@ async def test_a_closed_store_says_so(folder: Path) -> None:
             continue
         with pytest.raises(StoreUnavailable, match="closed"):
             await call
+
+
+def search_threads() -> int:
+    return sum(1 for thread in psutil.Process().threads() if name_of(thread.id).startswith("edge-search"))
+
+
+def name_of(thread: int) -> str:
+    with suppress(FileNotFoundError):  # ended meanwhile
+        return Path(f"/proc/self/task/{thread}/comm").read_text()
+    return ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux shows the names of threads")
+def test_a_shard_searches_with_as_many_threads_as_the_setting_says(folder: Path) -> None:
+    before = search_threads()
+    shard = create_shard(folder, StoreSettings(search_threads=3), 8)
+    assert search_threads() - before == 3
+    shard.close()

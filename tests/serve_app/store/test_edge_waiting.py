@@ -12,6 +12,7 @@ import pytest
 
 from serve_app.errors import NotFound
 from serve_app.settings import StoreSettings
+from serve_app.store import edge
 from serve_app.store.edge import EdgeStore
 from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query, where
@@ -21,8 +22,9 @@ SOON_S = 5.0  # half of the time that a drop waits for those who use a shard
 
 
 @pytest.fixture
-async def store(folder: Path) -> AsyncIterator[EdgeStore]:
-    store = EdgeStore.open(folder, StoreSettings(search_threads=1, timeout_s=2 * SOON_S))
+async def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EdgeStore]:
+    monkeypatch.setattr(edge, "READERS", 1)
+    store = EdgeStore.open(folder, StoreSettings(timeout_s=2 * SOON_S))
     for scope in (SCOPE, OTHER):
         await store.write(scope, SPACE, [document("d", "text", metadata={"lang": "en"})])
     yield store
