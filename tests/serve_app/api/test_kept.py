@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 
 from serve_app.api import dependencies
-from serve_app.api.app import build_app
 from serve_app.api.routes.search import MAX_REMEMBERED_BYTES
 from serve_app.api.services import Services
 from serve_app.api.traffic import Traffic
 from serve_app.types import Principal
-from tests.serve_app.api.replica import client_of
 
 QUERY = {"query": "how often are keys rotated"}
-
-
-@pytest.fixture
-def app(services: Services) -> FastAPI:
-    return build_app(services)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as client:
-        yield client
 
 
 async def put(client: httpx.AsyncClient, collection: str, id: str, text: str, tenant: str = "local") -> None:
