@@ -100,7 +100,10 @@ def contenders(settings: Settings, prepared: Prepared) -> Iterator[Contenders]:
         texts = iter(excerpts(source, BATCHES * BATCH, TEXT_WORDS))
         batches = [list(itertools.islice(texts, BATCH)) for _ in range(BATCHES)]
         distinct = write(folder / "queries.jsonl", [{"query": text} for text in queries])
-        ours = settings.model_copy(update={"data_dir": folder / "ours", "serving": ServingSettings(port=free_port())})
+        # One replica, as each contender has: another would only share the cores, and the proxy that learns of it in the
+        # middle of a round drops connections.
+        serving = ServingSettings(port=free_port(), max_replicas=1)
+        ours = settings.model_copy(update={"data_dir": folder / "ours", "serving": serving})
         with (
             applications(ours, folder / "peer", SCOPE, prepared.space) as address,
             plain_fastapi.running(settings) as plain_address,

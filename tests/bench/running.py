@@ -22,6 +22,7 @@ from serve_app.types import Scope, VectorSpace
 def applications(settings: Settings, peer_dir: Path, scope: Scope, space: VectorSpace) -> Iterator[str]:
     """Gives the address of all. peer_dir: a copy of the store, for the peer's own."""
     os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # from where the application takes its settings
+    os.environ["AIDOCS_SERVING__MAX_REPLICAS"] = str(settings.serving.max_replicas)
     mark = local.mark_this_run(settings)
     try:
         from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
