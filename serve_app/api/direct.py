@@ -39,9 +39,9 @@ class DirectRoute(ApiRoute):
         if not content:
             raise RequestValidationError([MISSING])
         require_json_type(request.headers.get("content-type", ""))
-        return await self.work(call, content)
+        return self.work(call, content)
 
-    async def work(self, call: Any, content: bytes) -> Work | Response:
+    def work(self, call: Any, content: bytes) -> Work | Response:
         """content: the body, some JSON if anything."""
         value = parsed(content, call.services.settings)
         slots = slots_of(value, call.services.settings)

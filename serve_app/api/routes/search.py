@@ -37,7 +37,7 @@ class SearchRoute(DirectRoute):
 
     traffic = Traffic.SEARCHES
 
-    async def work(self, call: CollectionCall, content: bytes) -> Work | Response:
+    def work(self, call: CollectionCall, content: bytes) -> Work | Response:
         services, session = call.services, session_of(call.request)
         asked = services.asked.get((call.scope, content))
         if asked is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import openvino as ov
@@ -57,11 +57,10 @@ def convert(model: Model, target: Path) -> None:
     _keep_tokenizer(model, pipeline, texts, target)
     tokenizer = open_tokenizer(model, target)
     backend = OpenVinoBackend(target, "fp32", threads=max(1, torch.get_num_threads()))
-    for number, batch in enumerate(checked_batches(tokenizer)):
+    for some, batch in checked_batches(texts, tokenizer):
         ours = backend.infer(batch)
         if ours.shape[1] != model.dim:
             raise ConfigurationError(f"the model gives {ours.shape[1]} dimensions, its configuration says {model.dim}")
-        some = texts[number * CHECKED_BATCH :][:CHECKED_BATCH]
         theirs = pipeline.encode(some, normalize_embeddings=True, show_progress_bar=False)
         if (worst := worst_cosine(ours, theirs)) < MIN_COSINE:
             raise ConfigurationError(
@@ -80,7 +79,7 @@ def quantise(source: Path, target: Path, tokenizer: ModelTokenizer) -> None:
     ov.save_model(compressed, target / "model.xml", compress_to_fp16=False)
     threads = max(1, torch.get_num_threads())
     original, quantised = OpenVinoBackend(source, "fp32", threads), OpenVinoBackend(target, "int8", threads)
-    for batch in checked_batches(tokenizer):
+    for _, batch in checked_batches(sample_texts(CHECKED_TEXTS), tokenizer):
         if (worst := worst_cosine(original.infer(batch), quantised.infer(batch))) < MIN_INT8_COSINE:
             raise ConfigurationError(
                 f"in int8 the model answers differently (cosine {worst:.3f}); use AIDOCS_EMBEDDING__PRECISION=bf16 or "
@@ -88,12 +87,12 @@ def quantise(source: Path, target: Path, tokenizer: ModelTokenizer) -> None:
             )
 
 
-def checked_batches(tokenizer: ModelTokenizer) -> Iterator[TokenBatch]:
-    texts = sample_texts(CHECKED_TEXTS)
+def checked_batches(texts: Sequence[str], tokenizer: ModelTokenizer) -> Iterator[tuple[Sequence[str], TokenBatch]]:
     for start in range(0, len(texts), CHECKED_BATCH):
-        encodings = tokenizer.encode(texts[start : start + CHECKED_BATCH])
+        some = texts[start : start + CHECKED_BATCH]
+        encodings = tokenizer.encode(some)
         longest = max(len(encoding.ids) for encoding in encodings)
-        yield tokenizer.pad(encodings, padded_width(longest, tokenizer.max_tokens))
+        yield some, tokenizer.pad(encodings, padded_width(longest, tokenizer.max_tokens))
 
 
 def worst_cosine(ours: Vector, theirs: Vector) -> float:
