@@ -51,7 +51,7 @@ async def test_a_file_that_kills_its_reader_is_a_dead_letter(settings: Settings,
     source, letters, scope = tmp_path / "source", tmp_path / "letters.jsonl", Scope("local", "killed-reader")
     source.mkdir()
     (source / "1.md").write_text("# Before\n\nA page.")
-    (source / "2.pdf").write_bytes(pdf(*("A page of many words. " * 20 for _ in range(1_500))))  # many seconds
+    (source / "2.pdf").write_bytes(pdf(*("A page of many words. " * 20 for _ in range(8_000))))  # many seconds
     (source / "3.html").write_text("<p>After")
     run = asyncio.create_task(index(source, scope, settings, letters))
     assert await kill(parses, run, at_most=1) == 1

@@ -67,6 +67,10 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise EngineUnavailable(f"OpenVINO cannot load {artifact}; remove it to convert again: {error}") from error
         self._inputs = [tensor.any_name for tensor in compiled.inputs]
+        token = np.ones((1, 1), np.int64)
+        # Two first passes at once may never end: in the first, OpenVINO's binding sets up what it needs of Python, and
+        # waits for the GIL holding a C++ guard; the second waits for the guard holding the GIL.
+        self.infer(TokenBatch(token, token, np.zeros_like(token)))
 
     def infer(self, batch: TokenBatch) -> Vector:
         inputs = {name: getattr(batch, name) for name in self._inputs}

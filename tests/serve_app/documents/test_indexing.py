@@ -189,7 +189,7 @@ async def test_one_document_of_many_passages_is_written_once(
 
 async def test_the_event_loop_stays_free(indexer: Indexer) -> None:
     """Longest silence of a task that only wants to tick, while a big document is cut."""
-    task = asyncio.create_task(indexer.index(SCOPE, [Document("big", "A line of words.\n\n" * 10_000)]))
+    task = asyncio.create_task(indexer.index(SCOPE, [Document("big", "A line of words.\n\n" * 40_000)]))
     gaps_s, last = [], time.perf_counter()
     while not task.done():
         await asyncio.sleep(0.001)
