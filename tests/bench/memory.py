@@ -60,9 +60,10 @@ def compare(settings: Settings, prepared: Prepared) -> Comparison:
 
 
 def gateway_mib(settings: Settings) -> float:
-    """Its proportional share, of all gateway replicas of the run."""
+    """Anonymous memory of all gateway replicas of the run. Pages of files, libraries above all, are shared with
+    whatever else runs, so that a replica's share of them grows when another process ends."""
     run = local.read_run(settings)
     assert run is not None
     gateways = [p for p in local.marked(run["mark"]) if "gateway" in " ".join(p.cmdline())]
     assert gateways, "no gateway replica runs"
-    return sum(float(p.memory_full_info().pss) for p in gateways) / 2**20
+    return sum(float(region.anonymous) for p in gateways for region in p.memory_maps()) / 2**20
