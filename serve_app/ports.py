@@ -57,15 +57,23 @@ class VectorStore(Protocol):
     """Documents and their passages, kept per scope.
 
     Any method raises StoreUnavailable if the backend cannot be reached in time. A method that takes the scope of a
-    collection which does not exist raises NotFound, except `write`, which makes it, and `fingerprints`.
+    collection which does not exist raises NotFound, except `write`, which makes it, `fingerprints` and
+    `indexed_documents`.
     """
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         """The stored fingerprint of each of these documents that is completely stored; empty for a new collection."""
         ...
 
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        """Those of these documents that are completely stored, as they were written, but that `Passage.tokens` is 0
+        and a dense vector of unit length. One that is written meanwhile may be missing, or have passages of either
+        version, each with its own digest. Empty for a new collection."""
+        ...
+
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
-        """Put these documents in, each replacing all passages of its former version. On return all of it is durable
+        """Put these documents in, each replacing all passages of its former version; a passage that is stored just so
+        is not written again. On return all of it is durable
         and is seen by every later query. If it fails or is cut off half-way, a document's fingerprint is absent until
         it is written again, so that repeating the call heals it. Raises Conflict if the collection has another space.
         """

@@ -129,11 +129,13 @@ class VectorSpace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexedPassage:
-    """A passage with its vectors. dense: (dim,) float32."""
+    """A passage with its vectors. dense: (dim,) float32; digest: of the text that it was made of
+    (`documents.reuse.digest`), "" where that is not known."""
 
     passage: Passage
     dense: Vector
     sparse: SparseVector
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -148,6 +148,9 @@ class EmbeddedStoreClient:
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         return await self._call("fingerprints", scope, document_ids)
 
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        return await self._call("indexed_documents", scope, document_ids)
+
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
         await self._call("write", scope, space, documents)
 

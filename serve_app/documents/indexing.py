@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from serve_app.documents.chunking import CHUNKER_VERSION, chunk, embedding_title
+from serve_app.documents.reuse import digest, known_vectors
 from serve_app.documents.validation import storable, validate
 from serve_app.errors import InvalidInput, Overloaded, UnreadableDocument
 from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
@@ -42,11 +41,12 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class CutDocument:
-    """passages and texts go together: texts[i] is what the engine and BM25 see of passages[i]."""
+    """passages, texts and digests go together: texts[i] is what the engine and BM25 see of passages[i]."""
 
     document: Document
     passages: tuple[Passage, ...]
     texts: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
 def fingerprint(document: Document, space: VectorSpace, chunking: ChunkingSettings) -> str:
@@ -63,7 +63,8 @@ def cut(document: Document, *, tokenizer: Tokenizer, chunking: ChunkingSettings)
     passages = chunk(document.text, title=title, tokenizer=tokenizer, settings=chunking)
     if not passages:
         raise UnreadableDocument("neither its text nor its title has anything to search for")
-    return CutDocument(document, tuple(passages), tuple(passage.embedded_text(title) for passage in passages))
+    texts = tuple(passage.embedded_text(title) for passage in passages)
+    return CutDocument(document, tuple(passages), texts, tuple(map(digest, texts)))
 
 
 class Indexer:
@@ -105,7 +106,10 @@ class Indexer:
             failed.extend(broken)
             if not batch:
                 break
-            vectorised = await self._vectorised(batch, prints, patient=indexed > 0)
+            former = await self._store.indexed_documents(
+                scope, [id for one in batch if (id := one.document.id) in stored]
+            )
+            vectorised = await self._vectorised(batch, former, prints, patient=indexed > 0)
             await self._store.write(scope, space, vectorised)
             indexed += len(batch)
             passages += sum(len(document.passages) for document in batch)
@@ -131,18 +135,30 @@ class Indexer:
         return batch, failed
 
     async def _vectorised(
-        self, batch: Sequence[CutDocument], prints: dict[str, str], *, patient: bool
+        self,
+        batch: Sequence[CutDocument],
+        former: Mapping[str, IndexedDocument],
+        prints: Mapping[str, str],
+        *,
+        patient: bool,
     ) -> list[IndexedDocument]:
-        texts = [text for document in batch for text in document.texts]
-        slices = [texts[start : start + SLICE_PASSAGES] for start in range(0, len(texts), SLICE_PASSAGES)]
-        dense = np.concatenate([await self._embedded(some, patient=patient) for some in slices])
+        """former: the stored versions, whose vectors of the same texts are taken."""
+        texts = [text for one in batch for text in one.texts]
+        known = [vector for one in batch for vector in known_vectors(one.digests, former.get(one.document.id))]
+        unknown = [text for text, vector in zip(texts, known, strict=True) if vector is None]
+        embedded: list[Vector] = []
+        for start in range(0, len(unknown), SLICE_PASSAGES):
+            embedded.extend(await self._embedded(unknown[start : start + SLICE_PASSAGES], patient=patient))
         sparse = await asyncio.to_thread(self._sparse.encode_passages, texts)
-        vectors = zip(dense, sparse, strict=True)
+        vectors = iter(embedded)
+        dense = (next(vectors) if vector is None else vector for vector in known)
+        digests = (digest for one in batch for digest in one.digests)
+        rest = zip(dense, sparse, digests, strict=True)
         return [
             IndexedDocument(
                 one.document,
                 prints[one.document.id],
-                tuple(IndexedPassage(passage, *next(vectors)) for passage in one.passages),
+                tuple(IndexedPassage(passage, *next(rest)) for passage in one.passages),
             )
             for one in batch
         ]

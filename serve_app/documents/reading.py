@@ -37,6 +37,9 @@ READERS: dict[str, Reader] = {
 }
 
 
+ROW_READERS: frozenset[Reader] = frozenset({read_json, read_json_lines, read_csv, read_parquet})
+
+
 def reader_of(path: Path) -> Reader | None:
     """By the last two suffixes if they are known together (`.jsonl.gz`), else by the last; case does not matter."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
@@ -46,6 +49,11 @@ def reader_of(path: Path) -> Reader | None:
 def document_id(path: Path, root: Path) -> str:
     """The file's POSIX path below `root`: the same on every machine that has the same folder."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def only_document(path: Path, root: Path) -> str:
+    """The id of the one document that this file may have; "" where it may have several, or is a folder."""
+    return "" if reader_of(path) in ROW_READERS or path.is_dir() else mend(document_id(path, root))
 
 
 def read_file(path: Path, root: Path) -> Iterator[ReadResult]:

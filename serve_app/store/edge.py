@@ -18,7 +18,7 @@ from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
 from serve_app.store.edge_indexes import MAX_INDEXES, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
-from serve_app.store.edge_reads import counted, retrieve, scrolled
+from serve_app.store.edge_reads import counted, indexed_documents, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.optimize import Optimizer
 from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, require_storable, to_document, to_listed
@@ -82,6 +82,13 @@ class EdgeStore:
             return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
 
         return await self._read(read)
+
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        try:
+            collection = await self._collection(scope)
+        except NotFound:
+            return {}
+        return await self._read(lambda: indexed_documents(collection, document_ids))
 
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
         documents = list({indexed.document.id: indexed for indexed in documents}.values())

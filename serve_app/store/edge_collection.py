@@ -33,11 +33,13 @@ from serve_app.store.edge_shard import (
     create_index,
     create_shard,
     edge_errors,
+    from_record,
     load_shard,
 )
 from serve_app.store.payload import require_storable
+from serve_app.store.points import StoredPoint
 from serve_app.store.write_plan import Step, parts, plan_removal, plan_write
-from serve_app.types import IndexedDocument, Scope, VectorSpace, document_point_id
+from serve_app.types import IndexedDocument, Scope, VectorSpace, document_point_id, passage_point_id
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -159,7 +161,8 @@ class Collection:
         require_storable(documents, self.space.dim)
         for batch in parts(documents, MAX_STEP_POINTS):
             stored = self._passages_of([indexed.document.id for indexed in batch])
-            self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS))
+            present = self._present(batch, stored)
+            self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS, present))
             self._absent.forget(batch)
 
     def delete(self, document_ids: Sequence[str]) -> int:
@@ -182,6 +185,19 @@ class Collection:
                         create_index(shard, path, schema)
                     else:
                         self._absent.add(path)
+
+    def _present(self, documents: Sequence[IndexedDocument], stored: Mapping[str, int]) -> dict[str, StoredPoint]:
+        """By id, the stored passages that the documents' own would replace."""
+        ids = [
+            passage_point_id(self.scope, indexed.document.id, number)
+            for indexed in documents
+            for number in range(min(len(indexed.passages), stored.get(indexed.document.id, 0)))
+        ]
+        points: dict[str, StoredPoint] = {}
+        with self.shard() as shard:
+            for some in parts(ids, MAX_STEP_POINTS):
+                points |= {point.id: point for point in map(from_record, shard.retrieve([*some], True, True))}
+        return points
 
     def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
         """`passages` of each of these documents that has a record."""

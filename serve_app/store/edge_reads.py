@@ -12,9 +12,11 @@ import qdrant_edge as edge
 from serve_app.errors import InvalidInput
 from serve_app.store.edge_collection import Collection
 from serve_app.store.edge_indexes import edge_filter
-from serve_app.store.payload import DOCUMENT, PASSAGE
+from serve_app.store.edge_shard import from_record
+from serve_app.store.payload import DOCUMENT, PASSAGE, RECORD_FIELDS
+from serve_app.store.points import StoredPoint, to_indexed
 from serve_app.store.write_plan import parts
-from serve_app.types import CollectionInfo, JsonObject, document_point_id
+from serve_app.types import CollectionInfo, IndexedDocument, JsonObject, document_point_id, passage_point_id
 
 MAX_RETRIEVED = 256  # points in one call
 
@@ -26,6 +28,21 @@ def retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterab
         ids: list[int | UUID | str] = [document_point_id(collection.scope, document_id) for document_id in batch]
         with collection.shard() as shard:
             found += [record.payload for record in shard.retrieve(ids, [*fields], False) if record.payload]
+    return found
+
+
+def indexed_documents(collection: Collection, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+    """Those of these documents that are completely stored."""
+    found: dict[str, IndexedDocument] = {}
+    for record in retrieve(collection, document_ids, RECORD_FIELDS):
+        id = record["document_id"]
+        ids = [passage_point_id(collection.scope, id, number) for number in range(record["passages"])]
+        points: list[StoredPoint] = []
+        for some in parts(ids, MAX_RETRIEVED):
+            with collection.shard() as shard:
+                points += map(from_record, shard.retrieve([*some], True, True))
+        if (indexed := to_indexed(record, points)) is not None:
+            found[id] = indexed
     return found
 
 

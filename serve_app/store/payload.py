@@ -1,7 +1,7 @@
 """What a stored point carries beside its vectors; the same in Qdrant Edge and in a Qdrant cluster.
 
     passage   vectors dense (cosine) and sparse (IDF), id = passage_point_id
-              kind="passage" document_id number text headings title url metadata subject facets dates
+              kind="passage" document_id number text headings digest title url metadata subject facets dates
     document  no vectors, so that no search finds it, id = document_point_id
               kind="document" document_id title url metadata subject dates text fingerprint passages
 
@@ -28,10 +28,10 @@ from serve_app.types import (
     FacetCounts,
     Hit,
     IndexedDocument,
+    IndexedPassage,
     JsonObject,
     JsonValue,
     ListedDocument,
-    Passage,
     SparseVector,
     StoreQuery,
 )
@@ -45,10 +45,12 @@ INTEGER_FIELDS = ("number",)
 HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
 LISTED_FIELDS = ("document_id", "title", "url", "metadata", "subject")  # what a ListedDocument is made of
 DOCUMENT_FIELDS = (*LISTED_FIELDS, "text")  # what a Document is made of
+RECORD_FIELDS = (*DOCUMENT_FIELDS, "fingerprint", "passages")  # what an IndexedDocument is made of, beside passages
 DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
 LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
 MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
+
 
 OF_KIND: Mapping[str, JsonObject] = {
     kind: {"key": KIND, "match": {"value": kind}} for kind in (PASSAGE, DOCUMENT)
@@ -63,13 +65,15 @@ def restrict(filter: JsonObject | None, kind: str) -> JsonObject:
     return {"must": conditions}
 
 
-def passage_payload(document: Document, passage: Passage) -> Payload:
+def passage_payload(document: Document, item: IndexedPassage) -> Payload:
+    passage = item.passage
     return {
         KIND: PASSAGE,
         "document_id": document.id,
         "number": passage.number,
         "text": passage.text,
         "headings": list(passage.headings),
+        "digest": item.digest,
         "facets": facet_texts(dict(document.metadata)),
         **_described(document),
     }

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -20,14 +20,16 @@ from serve_app.store.payload import (
     KIND,
     LISTED_FIELDS,
     PASSAGE,
+    RECORD_FIELDS,
     Payload,
     require_storable,
     to_document,
     to_listed,
 )
+from serve_app.store.points import StoredPoint, is_same, passage_points, record_point, to_indexed
 from serve_app.store.qdrant_calls import QdrantCalls, connect
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
-from serve_app.store.qdrant_requests import in_requests, passage_points, record_points, to_filter
+from serve_app.store.qdrant_requests import from_record, in_requests, to_filter, to_point
 from serve_app.store.qdrant_search import QdrantSearch
 from serve_app.types import (
     CollectionInfo,
@@ -47,6 +49,7 @@ from serve_app.types import (
 T = TypeVar("T")
 
 MAX_IDS = 1_000  # in one request
+MAX_VECTORS = 256  # in one answer
 COLLECTIONS_AT_ONCE = 8  # that are counted for a list
 MAX_SEEN = 10_000  # collections whose last version is remembered; there is no end to names that may be asked for
 
@@ -83,6 +86,18 @@ class QdrantStore:
             return {}
         return {r["document_id"]: r["fingerprint"] for r in records if "fingerprint" in r}
 
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        try:
+            records = await self._records(scope, document_ids, list(RECORD_FIELDS))
+        except NotFound:
+            return {}
+        found: dict[str, IndexedDocument] = {}
+        for payload in records:
+            id = payload["document_id"]
+            if (indexed := to_indexed(payload, await self._passages(scope, {id: payload["passages"]}))) is not None:
+                found[id] = indexed
+        return found
+
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
         """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
         acknowledged before the next: records without fingerprints, passages, removal of what is stale, records with
@@ -93,11 +108,18 @@ class QdrantStore:
         require_storable(documents, space.dim)  # before a collection is made for it
         async with self._changing(scope):
             await self._collections.ensure(scope, space)
-            await self._upsert(scope, record_points(scope, documents, complete=False))
-            await self._upsert(scope, passage_points(scope, documents))
+            present = await self._present(scope, documents)
+            changed = (
+                point
+                for indexed in documents
+                for point in passage_points(scope, indexed)
+                if not is_same(point, present.get(point.id))
+            )
+            await self._upsert(scope, (record(scope, indexed, None) for indexed in documents))
+            await self._upsert(scope, changed)
             for part in parts(documents):
                 await self._delete(scope, stale_passages(scope, part))
-            await self._upsert(scope, record_points(scope, documents, complete=True))
+            await self._upsert(scope, (record(scope, indexed, indexed.fingerprint) for indexed in documents))
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
@@ -197,6 +219,28 @@ class QdrantStore:
                 async with self._versions.changing(scope):
                     yield
 
+    async def _present(self, scope: Scope, documents: Sequence[IndexedDocument]) -> dict[str, StoredPoint]:
+        """By id, the stored passages that the documents' own would replace."""
+        records = await self._records(scope, [one.document.id for one in documents], ["document_id", "passages"])
+        sizes = {payload["document_id"]: payload["passages"] for payload in records}
+        return {point.id: point for point in await self._passages(scope, sizes)}
+
+    async def _passages(self, scope: Scope, sizes: Mapping[str, int]) -> list[StoredPoint]:
+        """With their vectors. sizes: document id → how many it may have."""
+        ids = [passage_point_id(scope, id, number) for id, passages in sizes.items() for number in range(passages)]
+        points: list[StoredPoint] = []
+        for some in parts(ids, MAX_VECTORS):
+            records = await self._ask(
+                self._client.retrieve,
+                collection_name=physical_name(scope),
+                ids=some,
+                with_payload=True,
+                with_vectors=True,
+                consistency=self._consistency,
+            )
+            points += map(from_record, records)
+        return points
+
     async def _records(self, scope: Scope, document_ids: Sequence[str], fields: list[str]) -> list[Payload]:
         """Payloads of the documents that are there."""
         payloads: list[Payload] = []
@@ -226,8 +270,8 @@ class QdrantStore:
         )
         return [record.payload or {} for record in records], None if following is None else str(following)
 
-    async def _upsert(self, scope: Scope, points: Iterable[models.PointStruct]) -> None:
-        for request in in_requests(points):
+    async def _upsert(self, scope: Scope, points: Iterable[StoredPoint]) -> None:
+        for request in in_requests(map(to_point, points)):
             await self._ask(
                 self._client.upsert,
                 collection_name=physical_name(scope),
@@ -242,6 +286,10 @@ class QdrantStore:
             points_selector=models.FilterSelector(filter=where),
             ordering=self._ordering,
         )
+
+
+def record(scope: Scope, indexed: IndexedDocument, fingerprint: str | None) -> StoredPoint:
+    return record_point(scope, indexed, len(indexed.passages), fingerprint)
 
 
 def parts(items: Sequence[T], size: int = MAX_IDS) -> Iterator[Sequence[T]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 from qdrant_client import models
 
@@ -15,20 +16,15 @@ from serve_app.store.payload import (
     PASSAGE,
     SPARSE,
     Payload,
-    document_payload,
-    passage_payload,
     query_fault,
     restrict,
 )
+from serve_app.store.points import StoredPoint
 from serve_app.types import (
     FusionMethod,
-    IndexedDocument,
     JsonObject,
-    Scope,
     SparseVector,
     StoreQuery,
-    document_point_id,
-    passage_point_id,
 )
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024  # a server takes 32 MiB over HTTP; sizes here are estimates
@@ -100,27 +96,26 @@ def _fusion(query: StoreQuery) -> models.Query:
     return models.FusionQuery(fusion=models.Fusion.DBSF)
 
 
-def record_points(
-    scope: Scope, documents: Iterable[IndexedDocument], *, complete: bool
-) -> Iterator[models.PointStruct]:
-    """The documents' own points, with their fingerprints only if complete."""
-    for indexed in documents:
-        fingerprint = indexed.fingerprint if complete else None
-        payload = document_payload(indexed.document, len(indexed.passages), fingerprint)
-        yield models.PointStruct(id=document_point_id(scope, indexed.document.id), vector={}, payload=payload)
+def to_point(point: StoredPoint) -> models.PointStruct:
+    vectors: dict[str, Any] = {}
+    if point.dense is not None:
+        vectors[DENSE] = point.dense.tolist()
+    if point.sparse is not None and point.sparse.indices.size:  # a passage without words is not among the sparse ones
+        vectors[SPARSE] = to_sparse(point.sparse)
+    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
 
-def passage_points(scope: Scope, documents: Iterable[IndexedDocument]) -> Iterator[models.PointStruct]:
-    for indexed in documents:
-        for item in indexed.passages:
-            vectors: dict[str, Any] = {DENSE: item.dense.tolist()}
-            if item.sparse.indices.size:  # a passage without words is not among the sparse ones
-                vectors[SPARSE] = to_sparse(item.sparse)
-            yield models.PointStruct(
-                id=passage_point_id(scope, indexed.document.id, item.passage.number),
-                vector=vectors,
-                payload=passage_payload(indexed.document, item.passage),
-            )
+def from_record(record: models.Record) -> StoredPoint:
+    vectors: dict[str, Any] = record.vector or {}  # type: ignore[assignment]  # always named vectors here
+    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
+    return StoredPoint(
+        str(record.id),
+        record.payload or {},
+        None if dense is None else np.asarray(dense, np.float32),
+        None
+        if sparse is None
+        else SparseVector(np.asarray(sparse.indices, np.uint32), np.asarray(sparse.values, "f4")),
+    )
 
 
 def to_sparse(vector: SparseVector) -> models.SparseVector:

@@ -11,18 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from serve_app.store.payload import Payload, document_payload, passage_payload
-from serve_app.types import IndexedDocument, Scope, SparseVector, Vector, document_point_id, passage_point_id
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredPoint:
-    """A point as both stores know it; a document's record has no vectors."""
-
-    id: str
-    payload: Payload
-    dense: Vector | None = None
-    sparse: SparseVector | None = None
+from serve_app.store.points import StoredPoint, is_same, passage_points, record_point
+from serve_app.types import IndexedDocument, Scope, document_point_id, passage_point_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +34,14 @@ T = TypeVar("T")
 
 
 def plan_write(
-    scope: Scope, documents: Sequence[IndexedDocument], stored: Mapping[str, int], max_points: int
+    scope: Scope,
+    documents: Sequence[IndexedDocument],
+    stored: Mapping[str, int],
+    max_points: int,
+    present: Mapping[str, StoredPoint],
 ) -> Iterator[Step]:
-    """Steps of at most `max_points` points. documents: ids unique; stored: `passages` of each that has a record.
+    """Steps of at most `max_points` points. documents: ids unique; stored: `passages` of each that has a record;
+    present: by id, points that need not be put again if they are the same.
 
     A small document that does not shrink is put in one step together with others; the rest takes the long way:
     its record without fingerprint, its passages, what is stale, its record with fingerprint.
@@ -54,16 +49,16 @@ def plan_write(
     together: list[StoredPoint] = []
     for indexed in documents:
         before, now = stored.get(indexed.document.id, 0), len(indexed.passages)
-        passages = [_passage(scope, indexed, number) for number in range(now)]
-        record = _record(scope, indexed, now, indexed.fingerprint)
-        if before > now or now >= max_points:
-            yield Put((_record(scope, indexed, max(before, now), None),))
+        passages = [point for point in passage_points(scope, indexed) if not is_same(point, present.get(point.id))]
+        record = record_point(scope, indexed, now, indexed.fingerprint)
+        if before > now or len(passages) >= max_points:
+            yield Put((record_point(scope, indexed, max(before, now), None),))
             yield from (Put(part) for part in parts(passages, max_points))
             stale = [passage_point_id(scope, indexed.document.id, number) for number in range(now, before)]
             yield from (Remove(part) for part in parts(stale, max_points))
             yield Put((record,))
             continue
-        if len(together) + now + 1 > max_points:
+        if len(together) + len(passages) + 1 > max_points:
             yield Put(tuple(together))
             together = []
         together += [*passages, record]
@@ -83,17 +78,6 @@ def plan_removal(scope: Scope, stored: Mapping[str, int], max_points: int) -> It
         together += (passage_point_id(scope, document_id, number) for number in range(passages))
     if together:
         yield Remove(tuple(together))
-
-
-def _passage(scope: Scope, indexed: IndexedDocument, number: int) -> StoredPoint:
-    item = indexed.passages[number]
-    id = passage_point_id(scope, indexed.document.id, number)
-    return StoredPoint(id, passage_payload(indexed.document, item.passage), item.dense, item.sparse)
-
-
-def _record(scope: Scope, indexed: IndexedDocument, passages: int, fingerprint: str | None) -> StoredPoint:
-    payload = document_payload(indexed.document, passages, fingerprint)
-    return StoredPoint(document_point_id(scope, indexed.document.id), payload)
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -46,7 +46,7 @@ class VectorQueryContract(ABC):
 
     async def test_a_hit_carries_what_was_stored(self, library: VectorStore) -> None:
         [hit] = (await ask(library, query("cats chase mice", limit=1))).hits
-        expected = passage_payload(LIBRARY[0].document, LIBRARY[0].passages[1].passage)
+        expected = passage_payload(LIBRARY[0].document, LIBRARY[0].passages[1])
         assert (hit.document_id, hit.title, hit.text, hit.url, hit.metadata) == (
             *("cats", "Title of cats", "cats chase mice", "https://x.org/cats"),
             expected["metadata"],

@@ -48,6 +48,35 @@ class VectorStoreContract(VectorQueryContract):
         assert await store.fingerprints(SCOPE, [*wanted, "absent"]) == wanted
         assert await store.fingerprints(SCOPE, []) == {}
 
+    async def test_indexed_documents_come_back_as_they_were_written(self, store: VectorStore) -> None:
+        assert await store.indexed_documents(SCOPE, ["d"]) == {}
+        written = document("d", "cats purr", "", *[f"part{n}" for n in range(300)], metadata={"n": 1}, subject="s")
+        digests = [dataclasses.replace(one, digest=f"digest{n}") for n, one in enumerate(written.passages)]
+        written = dataclasses.replace(written, passages=tuple(digests))
+        await store.write(SCOPE, SPACE, [written, document("empty")])
+        found = await store.indexed_documents(SCOPE, ["d", "empty", "absent"])
+        assert set(found) == {"d", "empty"}
+        again = found["d"]
+        assert (again.document, again.fingerprint) == (written.document, written.fingerprint)
+        for one, before in zip(again.passages, written.passages, strict=True):
+            assert (one.passage, one.digest) == (before.passage, before.digest)
+            np.testing.assert_allclose(one.dense, before.dense, atol=1e-6)
+            assert one.dense.dtype == np.float32
+            terms, terms_before = (
+                dict(zip(v.indices.tolist(), v.values.tolist(), strict=True)) for v in (one.sparse, before.sparse)
+            )
+            assert terms == terms_before
+
+    async def test_a_document_of_which_a_part_changed_is_stored_whole(self, store: VectorStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", *[f"word{n}" for n in range(9)], fingerprint="1")])
+        now = document("d", "word0", "another1", *[f"word{n}" for n in range(2, 7)], "another7", fingerprint="2")
+        await store.write(SCOPE, SPACE, [now])
+        again = (await store.indexed_documents(SCOPE, ["d"]))["d"]
+        assert again.fingerprint == "2" and again.document == now.document
+        assert [one.passage for one in again.passages] == [one.passage for one in now.passages]
+        assert await found(store, query("word1", "sparse")) == await found(store, query("word8", "sparse")) == []
+        assert await found(store, query("another7", "sparse")) == ["d"]
+
     @pytest.mark.parametrize("parts", [0, 1, 2, 3, 5])
     async def test_a_replaced_document_leaves_no_stale_passage(self, store: VectorStore, parts: int) -> None:
         await store.write(SCOPE, SPACE, [document("d", *[f"old part{i}" for i in range(3)]), document("e", "old")])

@@ -15,10 +15,12 @@ MAX_FILE_BYTES = 64 * 1024 * 1024  # of a format that is read as a whole
 
 @dataclass(frozen=True, slots=True)
 class ReadFailure:
-    """source: the file, with `#row` where it is one row of it. error: says what to do."""
+    """source: the file, with `#row` where it is one row of it. error: says what to do. document_id: of the document
+    that it would have been, "" where that is not known."""
 
     source: str
     error: str
+    document_id: str = ""
 
 
 ReadResult = Document | ReadFailure
@@ -28,11 +30,12 @@ Reader = Callable[[Path, str], Iterator[ReadResult]]
 def result_of(source: str, build: Callable[[], Document]) -> ReadResult:
     """The document if it can be built and is valid. The libraries that parse may raise anything on bad input; here
     it all becomes a failure that names its source."""
+    document: Document | None = None
     try:
         document = build()
         validate(document)
     except InvalidInput as error:
-        return ReadFailure(source, str(error))
+        return ReadFailure(source, str(error), document.id if document else "")
     except Exception as error:
         return failure_of(source, error)
     return document

@@ -60,6 +60,9 @@ class MemoryStore:
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         return {id: self.kept[id].fingerprint for id in document_ids if id in self.kept}
 
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        return {id: self.kept[id] for id in document_ids if id in self.kept}
+
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
         if len(self.writes) >= self.fail_from_write:
             raise StoreUnavailable("the store went away")
@@ -97,6 +100,23 @@ async def test_new_documents_are_written_with_their_own_vectors(indexer: Indexer
             assert indexed.passage.number == number
             assert indexed.dense.tolist() == [len(text), text.count("a"), text.count("e"), 1.0]
             assert indexed.sparse.indices.size > 0
+
+
+async def test_of_a_changed_document_only_new_texts_are_embedded(
+    indexer: Indexer, store: MemoryStore, embedder: LengthEmbedder
+) -> None:
+    parts = [f"Part {number} has its own words. " * 20 for number in range(6)]
+    await indexer.index(SCOPE, [Document("a", "\n\n".join(parts)), Document("b", "b")])
+    before = {item.digest: item.dense for item in store.kept["a"].passages}
+    calls = len(embedder.calls)
+    await indexer.index(SCOPE, [Document("a", "\n\n".join(["A new beginning. " * 40, *parts])), Document("c", "c")])
+    items = store.kept["a"].passages
+    new = [item for item in items if item.digest not in before]
+    assert 0 < len(new) < len(items) - 3
+    assert embedder.calls[calls:] == [len(new) + 1]
+    assert all(item.dense is before[item.digest] for item in items if item not in new)
+    for item in items:
+        assert item.dense[0] == len(item.passage.embedded_text(""))
 
 
 async def test_unchanged_documents_are_left_alone(

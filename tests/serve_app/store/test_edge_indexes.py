@@ -25,9 +25,10 @@ from serve_app.store.edge_indexes import (
 from serve_app.store.edge_shard import apply, create_index, create_shard
 from serve_app.store.filters import parse_filter, to_edge
 from serve_app.store.payload import DOCUMENT, PASSAGE, document_payload, passage_payload, restrict
-from serve_app.store.write_plan import Put, StoredPoint
-from serve_app.types import Document, Passage
-from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, where
+from serve_app.store.points import StoredPoint
+from serve_app.store.write_plan import Put
+from serve_app.types import Document
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, where
 
 KINDS = PayloadSchemaType
 VALUES = ["a", "b", "2024-01-01", "2024-06-01T10:00:00Z", "1", 0, 1, 2, 1.0, 1.5, -3, True, False, None, 2**40]
@@ -64,7 +65,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[EdgeShard, EdgeSha
     """The same points without indexes on metadata, and with all that may ever be made."""
     plain, indexed = (create_shard(tmp_path_factory.mktemp("shard"), StoreSettings(), 4) for _ in range(2))
     documents = [Document("d", "", metadata=metadata(n)) for n in range(60)]
-    payloads = [passage_payload(document, Passage(0, "text")) for document in documents]
+    payloads = [passage_payload(document, passage(0, "text")) for document in documents]
     payloads += [document_payload(document, 1, "f") for document in documents]
     points = [StoredPoint(f"00000000-0000-0000-0000-{n:012}", payload) for n, payload in enumerate(payloads)]
     for shard in (plain, indexed):

@@ -19,7 +19,8 @@ from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.edge_shard import StoreBroken, apply, create_shard, edge_errors, load_shard
 from serve_app.store.payload import MAX_METADATA_DEPTH
-from serve_app.store.write_plan import Put, StoredPoint
+from serve_app.store.points import StoredPoint
+from serve_app.store.write_plan import Put
 from serve_app.types import JsonValue, Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, query
 from tests.serve_app.store.conftest import MEMORY

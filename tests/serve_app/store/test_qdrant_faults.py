@@ -89,6 +89,7 @@ def store(cut_off: CutOff) -> QdrantStore:
 
 CALLS: dict[str, Callable[[QdrantStore], Awaitable[Any]]] = {
     "fingerprints": lambda store: store.fingerprints(SCOPE, ["a"]),
+    "indexed_documents": lambda store: store.indexed_documents(SCOPE, ["a"]),
     "write": lambda store: store.write(SCOPE, SPACE, NEW),
     "delete_documents": lambda store: store.delete_documents(SCOPE, ["a"]),
     "query_batch": lambda store: store.query_batch(

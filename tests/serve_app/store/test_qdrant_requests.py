@@ -14,13 +14,13 @@ from serve_app.errors import InvalidInput
 from serve_app.store.facet_terms import FacetTerms, facet_terms
 from serve_app.store.filters import parse_filter
 from serve_app.store.payload import DOCUMENT, HIT_FIELDS, PASSAGE, facet_texts
+from serve_app.store.points import passage_points, record_point
 from serve_app.store.qdrant_requests import (
     in_requests,
-    passage_points,
     point_bytes,
-    record_points,
     require_answerable,
     to_filter,
+    to_point,
     to_request,
 )
 from serve_app.types import Fusion, FusionMethod, JsonObject, SparseVector
@@ -104,8 +104,8 @@ def test_dense_search_alone_is_told_how() -> None:
 
 
 def test_points_have_a_form_on_the_wire() -> None:
-    indexed = [document("d", "cats purr", metadata={"year": 2024, "tags": ["a", None]})]
-    for point in (*record_points(SCOPE, indexed, complete=True), *passage_points(SCOPE, indexed)):
+    indexed = document("d", "cats purr", metadata={"year": 2024, "tags": ["a", None]})
+    for point in map(to_point, [record_point(SCOPE, indexed, 1, "print"), *passage_points(SCOPE, indexed)]):
         back = GrpcToRest.convert_point_struct(RestToGrpc.convert_point_struct(point))
         assert (back.id, back.payload) == (point.id, point.payload)
 
@@ -113,7 +113,7 @@ def test_points_have_a_form_on_the_wire() -> None:
 def test_a_passage_without_words_has_no_sparse_vector() -> None:
     whole = document("d", "cats purr")
     wordless = dataclasses.replace(whole, passages=(dataclasses.replace(whole.passages[0], sparse=EMPTY),))
-    [point] = passage_points(SCOPE, [wordless])
+    [point] = map(to_point, passage_points(SCOPE, wordless))
     assert isinstance(point.vector, dict)
     assert point.vector.keys() == {"dense"}
 
@@ -133,7 +133,8 @@ def test_diversity_has_bounds(diversity: float) -> None:
 
 
 def test_requests_are_bounded_in_bytes() -> None:
-    points = list(passage_points(SCOPE, [document("d", *[f"text {'x' * (n % 7) * 100}" for n in range(50)])]))
+    whole = document("d", *[f"text {'x' * (n % 7) * 100}" for n in range(50)])
+    points = [to_point(point) for point in passage_points(SCOPE, whole)]
     requests = list(in_requests(points, max_bytes=5_000))
     assert [point for request in requests for point in request] == points
     assert len(requests) > 1
@@ -142,12 +143,13 @@ def test_requests_are_bounded_in_bytes() -> None:
 
 
 def test_a_point_larger_than_a_request_goes_alone() -> None:
-    points = list(passage_points(SCOPE, [document("d", "small", "x" * 10_000, "small")]))
+    points = [to_point(point) for point in passage_points(SCOPE, document("d", "small", "x" * 10_000, "small"))]
     assert [len(request) for request in in_requests(points, max_bytes=5_000)] == [1, 1, 1]
     assert list(in_requests([])) == []
 
 
 def test_estimated_bytes_are_not_less_than_those_sent() -> None:
-    for point in passage_points(SCOPE, [document("d", "cats purr", "é" * 1_000, metadata={"deep": {"list": [1, 2]}})]):
+    whole = document("d", "cats purr", "é" * 1_000, metadata={"deep": {"list": [1, 2]}})
+    for point in map(to_point, passage_points(SCOPE, whole)):
         sent = models.PointsList(points=[point]).model_dump_json(exclude_unset=True)
         assert point_bytes(point) >= 0.8 * len(sent.encode())

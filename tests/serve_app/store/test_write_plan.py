@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.store.payload import DOCUMENT, KIND, PASSAGE, Payload
+from serve_app.store.points import is_same, passage_points
 from serve_app.store.write_plan import Put, Remove, Step, plan_removal, plan_write
 from serve_app.types import (
     Document,
@@ -69,7 +73,7 @@ def require_invariants(points: Points) -> None:
 
 
 def plan(points: Points, passages: dict[str, int], version: int, limit: int) -> list[Step]:
-    return list(plan_write(SCOPE, documents(passages, version), stored_passages(points, passages), limit))
+    return list(plan_write(SCOPE, documents(passages, version), stored_passages(points, passages), limit, {}))
 
 
 @given(sizes, sizes, st.integers(0, 40), limits)
@@ -121,3 +125,40 @@ def test_a_removal_is_one_step_for_a_document() -> None:
     assert isinstance(step, Remove)
     assert len(step.ids) == 51
     assert step.ids[0] == document_point_id(SCOPE, "a")
+
+
+@given(st.lists(st.booleans(), max_size=9), st.integers(0, 9), limits)
+def test_only_passages_that_differ_are_put_again(is_changed: list[bool], before: int, limit: int) -> None:
+    [old] = documents({"a": before}, 1)
+    [new] = documents({"a": len(is_changed)}, 1)
+    items = [
+        replace(item, passage=replace(item.passage, text="new")) if changed else item
+        for item, changed in zip(new.passages, is_changed, strict=True)
+    ]
+    stored = {point.id: point for point in passage_points(SCOPE, old)}
+    steps = plan_write(SCOPE, [replace(new, passages=tuple(items))], {"a": before}, limit, stored)
+    put = [point.payload["number"] for step in steps if isinstance(step, Put) for point in step.points if point.sparse]
+    assert put == [number for number, changed in enumerate(is_changed) if changed or number >= before]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"passage": Passage(0, "text", ("A heading",))},
+        {"dense": np.asarray([0.6, 0.80001], np.float32)},
+        {"sparse": SparseVector(np.array([2, 1], np.uint32), np.array([1, 1], np.float32))},
+        {"sparse": SparseVector(np.array([], np.uint32), np.array([], np.float32))},
+        {"digest": "another"},
+    ],
+)
+def test_what_makes_a_passage_another(change: dict[str, Any]) -> None:
+    terms = SparseVector(np.array([2, 1], np.uint32), np.array([1, 3], np.float32))
+    item = IndexedPassage(Passage(0, "text"), np.asarray([0.6, 0.8], np.float32), terms, "digest")
+    in_store = SparseVector(terms.indices[::-1], terms.values[::-1])  # in the order of its indices
+    whole = IndexedDocument(Document("a", "text"), "print", (item,))
+    [point] = passage_points(SCOPE, whole)
+    [stored] = passage_points(SCOPE, replace(whole, passages=(replace(item, sparse=in_store),)))
+    [changed] = passage_points(SCOPE, replace(whole, passages=(replace(item, **change),)))
+    [titled] = passage_points(SCOPE, replace(whole, document=replace(whole.document, title="T")))
+    assert is_same(point, stored)
+    assert not is_same(changed, stored) and not is_same(titled, stored) and not is_same(point, None)

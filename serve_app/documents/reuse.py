@@ -1,0 +1,22 @@
+"""A passage whose text was embedded before keeps its vector, wherever in its document it is now. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from serve_app.types import IndexedDocument, Vector
+
+DIGEST_BYTES = 8  # the passages of one document are told apart by it, not those of a collection
+
+
+def digest(text: str) -> str:
+    """16 hex digits (BLAKE2b) of a text that is embedded."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def known_vectors(digests: Sequence[str], stored: IndexedDocument | None) -> list[Vector | None]:
+    """For each digest the vector that the document's stored version has of this text, which is of the collection's
+    one model; None where it must be embedded."""
+    known = {item.digest: item.dense for item in stored.passages} if stored else {}
+    return [known.get(one) if one else None for one in digests]
