@@ -1,10 +1,10 @@
-"""The file of what could not be indexed: a JSON object a line, `at source document_id error`."""
+"""The file of what could not be indexed: a JSON object a line, `at source document_id error input`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,22 @@ from serve_app.errors import InvalidInput, Unavailable
 
 def default_path(data_dir: Path, collection: str, now: datetime) -> Path:
     return data_dir / "dead-letters" / f"{collection}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+
+
+def read_letters(path: Path) -> list[DeadLetter]:
+    """Raises InvalidInput, which names the line, if it is no file of dead letters."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidInput(f"dead letters cannot be read from {path}: {error.strerror}") from error
+    letters = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = orjson.loads(line)
+            letters.append(DeadLetter(*(str(row[each.name]) for each in fields(DeadLetter))))
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{path}:{number} is no dead letter of jobs.index: {error}") from error
+    return letters
 
 
 class DeadLetterFile:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,9 @@ from ray.exceptions import RayError
 from rich.console import Console
 from rich.text import Text
 
-from jobs.dead_letters import DeadLetterFile, default_path
+from jobs.dead_letters import DeadLetterFile, default_path, read_letters
 from jobs.index_run import Tally, index_source
-from jobs.inputs import Input, inputs_of, total_bytes
+from jobs.inputs import inputs_of, to_retry, total_bytes
 from jobs.ledger import Report
 from jobs.progress import ProgressDisplay, clock, summary
 from jobs.ray_session import ray_session
@@ -32,13 +34,18 @@ Examples:
   python -m jobs.index --source 'reports/**/*.pdf' --collection reports
   python -m jobs.index --source corpus.jsonl --collection papers --dead-letters failed.jsonl
   python -m jobs.index --source python-packages --collection demo
+  python -m jobs.index --source docs/ --collection handbook --prune --dry-run
+  python -m jobs.index --source docs/ --collection handbook --retry failed.jsonl
   ray job submit --working-dir . -- python -m jobs.index --source /data --collection handbook
 
-Run it again at any time: what is stored and unchanged is passed over, what changed is replaced. A document that
-cannot be indexed goes to the dead letters and ends nothing.
+Run it again at any time: what is stored and unchanged is passed over; of what changed, only the passages that are new
+are embedded and written. With --prune, documents that the source no longer has are deleted at the end, so that the
+collection is exactly the source. A document that cannot be indexed goes to the dead letters and ends nothing; its
+stored version stays.
 
-The last line of stdout is JSON: documents and passages (written), unchanged, deleted, failed, seconds (without the
-start of Ray), passages_per_s. Exit code: 0 done, 1 failed or every document failed, 2 wrong use, 130 interrupted."""
+The last line of stdout is JSON: documents and passages (indexed), unchanged, deleted, failed, seconds (without the
+start of Ray), passages_per_s, replaced (documents), embedded (passages), dry_run. Exit code: 0 done, 1 failed or every
+document failed, 2 wrong use, 130 interrupted."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -53,6 +60,13 @@ def index(
     dead_letters: Annotated[
         Path | None, typer.Option(help="What failed, and why, as JSON lines.", show_default="in the data folder")
     ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete what the source no longer has.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; embed, write and delete nothing.")
+    ] = False,
+    retry: Annotated[
+        Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Documents in one call of the engine.")] = 64,
     address: Annotated[
@@ -63,30 +77,34 @@ def index(
     try:
         settings = load_settings()
         scope = Scope(tenant, collection)
+        if prune and retry:
+            raise InvalidInput("--prune needs the whole source: --retry leaves out most of it")
         inputs = inputs_of(source)
+        if retry:
+            inputs = to_retry(inputs, read_letters(retry))
         letters = DeadLetterFile(dead_letters or default_path(settings.data_dir, collection, datetime.now(UTC)))
     except (InvalidInput, ConfigurationError) as error:
         errors.print(Text(f"error: {error}"))
         raise typer.Exit(USAGE) from error
     with letters:
-        code, total, seconds = run(
-            inputs, scope, settings, letters, address=address, embedders=concurrency, batch_documents=batch_size
-        )
+        index_inputs = partial(
+            index_source, inputs, scope, settings,
+            embedders=concurrency, batch_documents=batch_size, prunes=prune, dry_run=dry_run,
+        )  # fmt: skip
+        display = ProgressDisplay(f"{'Comparing' if dry_run else 'Indexing'} {collection}", total_bytes(inputs), errors)
+        code, total, seconds = run(index_inputs, display, settings, letters, address)
     if total.failed and letters.path.exists():
         errors.print(Text(f"{total.failed:,} failed; what and why: {letters.path}"))
-    print(json.dumps(result(total, seconds)), flush=True)
+    print(json.dumps(result(total, seconds, dry_run=dry_run)), flush=True)
     raise typer.Exit(code)
 
 
 def run(
-    inputs: list[Input],
-    scope: Scope,
+    index_inputs: Callable[[Tally], None],
+    display: ProgressDisplay,
     settings: Settings,
     letters: DeadLetterFile,
-    *,
     address: str | None,
-    embedders: int,
-    batch_documents: int,
 ) -> tuple[int, Report, float]:
     """Exit code, what was done (also where it failed), and seconds without the start of Ray."""
     tally = Tally(letters)
@@ -95,9 +113,9 @@ def run(
         with ray_session(address, settings):
             started_s = time.monotonic()
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
-            with ProgressDisplay(f"Indexing {scope.collection}", total_bytes(inputs), errors) as display:
+            with display:
                 tally.show = display.show
-                index_source(inputs, scope, settings, tally, embedders=embedders, batch_documents=batch_documents)
+                index_inputs(tally)
             seconds = time.monotonic() - started_s
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from here: what is stored is passed over")
@@ -105,7 +123,7 @@ def run(
     except (PlatformError, RayError) as error:
         errors.print(Text(f"error: {error}"))
         return FAILED, tally.total, time.monotonic() - started_s
-    errors.print(Text(f"{scope.collection}: {summary(tally.total, seconds)} in {clock(seconds)}"))
+    errors.print(Text(f"{display.title}: {summary(tally.total, seconds)} in {clock(seconds)}"))
     return exit_code(tally.total), tally.total, seconds
 
 
@@ -113,16 +131,19 @@ def exit_code(total: Report) -> int:
     return FAILED if total.failed and total.failed == total.documents else OK
 
 
-def result(total: Report, seconds: float) -> dict[str, int | float]:
-    """The last line. Nothing is deleted yet: a run adds and replaces."""
+def result(total: Report, seconds: float, *, dry_run: bool) -> dict[str, int | float]:
+    """The last line; of a dry run, what would be done."""
     return {
         "documents": total.indexed,
         "passages": total.passages,
         "unchanged": total.unchanged,
-        "deleted": 0,
+        "deleted": total.deleted,
         "failed": total.failed,
         "seconds": round(seconds, 3),
         "passages_per_s": round(total.passages / seconds, 1) if seconds else 0.0,
+        "replaced": total.replaced,
+        "embedded": total.embedded,
+        "dry_run": dry_run,
     }
 
 

@@ -15,6 +15,7 @@ from jobs.dead_letters import DeadLetterFile
 from jobs.inputs import Input, total_bytes
 from jobs.ledger import Ledger, Report
 from jobs.pipeline import run_pipeline
+from jobs.prune import prune, require_prunable
 from jobs.stages import Plan
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
@@ -51,36 +52,45 @@ def index_source(
     *,
     embedders: int = 1,
     batch_documents: int = 64,
+    prunes: bool = False,
+    dry_run: bool = False,
 ) -> None:
-    """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter.
+    """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter, and if it
+    prunes, no other document is in the store. A dry run only counts what would be done.
 
-    Raises ConfigurationError, Conflict (the collection was made with another model), StoreUnavailable,
-    EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was written stays.
+    Raises ConfigurationError, Conflict (the collection was made with another model, or cannot be pruned after this
+    run), StoreUnavailable, EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was
+    written stays.
     """
     space = resolve_model(settings.embedding, settings.data_dir).space
-    asyncio.run(require_writable(settings, scope, space))
+    exists = asyncio.run(require_writable(settings, scope, space))
     ledger = ray.remote(Ledger).options(num_cpus=0).remote()
-    plan = Plan(scope, space, settings.without_secrets())
+    plan = Plan(scope, space, settings.without_secrets(), dry_run)
     with Watch(ledger, tally):
         run_pipeline(inputs, plan, ledger, embedders=embedders, batch_documents=batch_documents)
     require_complete(tally.total, total_bytes(inputs))
+    if prunes and exists:
+        require_prunable(tally.total)
+        asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
 
 
-async def require_writable(settings: Settings, scope: Scope, space: VectorSpace) -> None:
-    """Before anything is read. Raises StoreUnavailable, Conflict."""
+async def require_writable(settings: Settings, scope: Scope, space: VectorSpace) -> bool:
+    """Before anything is read. Whether the collection has any document yet. Raises StoreUnavailable, Conflict."""
     store = connect_store(settings)
     try:
         await store.check()
-        made_with = (await store.count(scope)).space
+        info = await store.count(scope)
     except NotFound:
-        return
+        return False
     finally:
         await store.close()
+    made_with = info.space
     if made_with != space:
         raise Conflict(
             f"{scope.collection} was made with {made_with.model} ({made_with.revision}, {made_with.dim} dimensions), "
             f"this run has {space.model} ({space.revision}, {space.dim}): index into a new collection"
         )
+    return info.documents > 0
 
 
 def require_complete(total: Report, size_bytes: int) -> None:

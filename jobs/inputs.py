@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from jobs.ledger import DeadLetter
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
+from serve_app.documents.reading import only_document
 from serve_app.documents.reading_process import ReadingProcess
 from serve_app.documents.sources import find_files, source_root
+from serve_app.errors import InvalidInput
 
 PYTHON_PACKAGES = "python-packages"
 PACKAGE_BYTES = 9_000  # of documentation; the mean of 162 packages. It is known only when all is read
@@ -21,13 +24,17 @@ PACKAGE_BYTES = 9_000  # of documentation; the mean of 162 packages. It is known
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file of a source, read as one. size_bytes: its weight in the progress."""
+    """A file of a source, read as one. size_bytes: its weight in the progress. only: ids of the documents to take of
+    it; all if there is none."""
 
     path: Path
     root: Path
     size_bytes: int
+    only: frozenset[str] = frozenset()
 
-    SCHEMA: ClassVar = pa.schema([("path", pa.binary()), ("root", pa.binary()), ("size_bytes", pa.int64())])
+    SCHEMA: ClassVar = pa.schema(
+        [("path", pa.binary()), ("root", pa.binary()), ("size_bytes", pa.int64()), ("only", pa.list_(pa.string()))]
+    )
 
     @property
     def name(self) -> str:
@@ -35,12 +42,22 @@ class Input:
         return os.fsencode(self.path).decode(errors="backslashreplace")
 
     def to_columns(self) -> dict[str, Any]:
-        return {"path": os.fsencode(self.path), "root": os.fsencode(self.root), "size_bytes": self.size_bytes}
+        return {
+            "path": os.fsencode(self.path),
+            "root": os.fsencode(self.root),
+            "size_bytes": self.size_bytes,
+            "only": sorted(self.only),
+        }
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> Input:
         path, root = (Path(os.fsdecode(columns[name])) for name in ("path", "root"))
-        return cls(path, root, columns["size_bytes"])
+        return cls(path, root, columns["size_bytes"], frozenset(columns["only"]))
+
+    @property
+    def only_document(self) -> str:
+        """The id of the one document that it may have, "" where it may have several."""
+        return "" if self.path == Path(PYTHON_PACKAGES) else only_document(self.path, self.root)
 
 
 def inputs_of(source: str) -> list[Input]:
@@ -50,6 +67,25 @@ def inputs_of(source: str) -> list[Input]:
         return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(packages))]
     root = source_root(source).absolute()  # the stages run in other folders, or on other machines that share this one
     return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
+
+
+def to_retry(inputs: Sequence[Input], letters: Iterable[DeadLetter]) -> list[Input]:
+    """Those of the inputs that have a letter, each with the documents that failed; with all where a letter names
+    none. Raises InvalidInput if there is none."""
+    failed: dict[str, set[str]] = {}
+    for letter in letters:
+        failed.setdefault(letter.input, set()).add(letter.document_id)
+    chosen = [
+        replace(each, only=frozenset() if "" in ids else frozenset(ids))
+        for each in inputs
+        if (ids := failed.get(each.name))
+    ]
+    if not chosen:
+        some = next(iter(failed), "nothing at all")
+        raise InvalidInput(
+            f"no dead letter is of this source; they are of {some} and such: name the source they came of"
+        )
+    return chosen
 
 
 def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:

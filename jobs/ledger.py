@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from jobs.rows import Outcome, Row
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A document or a file which could not be indexed, and why. document_id is "" where there is no document yet."""
+    """A document or a file which could not be indexed, and why. source: where, for people; input: the whole file's
+    name. document_id is "" where there is no document yet, and it cannot be told which there would be."""
 
     source: str
     document_id: str
     error: str
+    input: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """Every document read is counted in exactly one of indexed, unchanged and failed.
 
-    passages: of those indexed. dead_letters: of the failed, where they have not been put elsewhere. source_bytes: of
-    the input, gone through. announced: documents which the inputs that were read to their ends said they had.
+    replaced: of those indexed, had another version in the store. passages: of those indexed; embedded: those of them
+    whose text no stored version had. unnamed: of the failed, have no document id. deleted: were in the store and not in
+    the source. dead_letters: of the failed, where they have not been put elsewhere. source_bytes: of the input, gone
+    through. announced: documents which the inputs that were read to their ends said they had.
     """
 
     indexed: int = 0
+    replaced: int = 0
     passages: int = 0
+    embedded: int = 0
     unchanged: int = 0
     failed: int = 0
+    unnamed: int = 0
+    deleted: int = 0
     source_bytes: int = 0
     announced: int = 0
     dead_letters: tuple[DeadLetter, ...] = ()
@@ -38,33 +46,26 @@ class Report:
         return self.indexed + self.unchanged + self.failed
 
     def __add__(self, other: Report) -> Report:
-        return Report(
-            self.indexed + other.indexed,
-            self.passages + other.passages,
-            self.unchanged + other.unchanged,
-            self.failed + other.failed,
-            self.source_bytes + other.source_bytes,
-            self.announced + other.announced,
-            self.dead_letters + other.dead_letters,
-        )
+        return Report(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 def report_of(rows: Iterable[Row]) -> Report:
     """Rows at the end of the pipeline; those to INDEX have been written."""
-    indexed = passages = unchanged = source_bytes = announced = 0
-    letters = []
-    for row in rows:
-        source_bytes += row.source_bytes
-        announced += row.source_documents
-        match row.outcome:
-            case Outcome.INDEX:
-                indexed += 1
-                passages += len(row.passages)
-            case Outcome.UNCHANGED:
-                unchanged += 1
-            case Outcome.FAILED:
-                letters.append(DeadLetter(row.source, row.document_id, row.error))
-    return Report(indexed, passages, unchanged, len(letters), source_bytes, announced, tuple(letters))
+    rows = list(rows)
+    by_outcome = {outcome: [row for row in rows if row.outcome is outcome] for outcome in Outcome}
+    indexed, failed = by_outcome[Outcome.INDEX], by_outcome[Outcome.FAILED]
+    return Report(
+        indexed=len(indexed),
+        replaced=sum(row.replaces for row in indexed),
+        passages=sum(len(row.passages) for row in indexed),
+        embedded=sum(row.embedded for row in indexed),
+        unchanged=len(by_outcome[Outcome.UNCHANGED]),
+        failed=len(failed),
+        unnamed=sum(not row.document_id for row in failed),
+        source_bytes=sum(row.source_bytes for row in rows),
+        announced=sum(row.source_documents for row in rows),
+        dead_letters=tuple(DeadLetter(row.source, row.document_id, row.error, row.input) for row in failed),
+    )
 
 
 @dataclass
@@ -73,17 +74,23 @@ class Ledger:
 
     _news: Report = Report()
     _tasks: set[int] = field(default_factory=set)  # seen
-    _owners: dict[str, str] = field(default_factory=dict)  # document id → source; some 200 bytes each
+    _owners: dict[str, str] = field(default_factory=dict)  # document id → input; some 200 bytes each
+    _failed: set[str] = field(default_factory=set)  # document ids
 
     def written(self, task: int, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report
+            self._failed |= {letter.document_id for letter in report.dead_letters} - {""}
 
-    def claim(self, source: str, ids: Sequence[str]) -> list[str]:
-        """Those of the ids that another source had first. A source may claim again what is its own: its read task
+    def claim(self, input: str, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that another input had first. An input may claim again what is its own: its read task
         may be repeated."""
-        return [id for id in ids if self._owners.setdefault(id, source) != source]
+        return [id for id in ids if self._owners.setdefault(id, input) != input]
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that the inputs did not have, not even one that failed."""
+        return [id for id in ids if id not in self._owners and id not in self._failed]
 
     def take(self) -> Report:
         """What came since the last call."""

@@ -66,20 +66,19 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     cpus = cpu_shares(free_cpus, embedders, threads)
     quiet(DataContext.get_current())
     try:
-        (
-            ray.data.from_arrow(
-                [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
-            )
-            .map_batches(
-                ReadStage,
-                fn_constructor_args=(plan, ledger),
-                batch_size=INPUTS_PER_READ,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=embedders),
-                num_cpus=cpus.read,
-                **RETRIES,
-            )
-            .map_batches(
+        rows = ray.data.from_arrow(
+            [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
+        ).map_batches(
+            ReadStage,
+            fn_constructor_args=(plan, ledger),
+            batch_size=INPUTS_PER_READ,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=embedders),
+            num_cpus=cpus.read,
+            **RETRIES,
+        )
+        if not plan.dry_run:
+            rows = rows.map_batches(
                 EmbedStage,
                 fn_constructor_args=(engine_settings(plan.settings, embedders),),
                 batch_size=batch_documents,
@@ -89,8 +88,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                 num_gpus=1 if plan.settings.embedding.device == "cuda" else 0,
                 **RETRIES,
             )
-            .write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
-        )
+        rows.write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error

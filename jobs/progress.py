@@ -29,10 +29,9 @@ def summary(report: Report, elapsed_s: float) -> str:
     parts = [f"{report.documents:,} documents", f"{report.passages:,} passages"]
     if report.passages and elapsed_s > 0:
         parts.append(f"{report.passages / elapsed_s:,.0f}/s")
-    if report.unchanged:
-        parts.append(f"{report.unchanged:,} unchanged")
-    if report.failed:
-        parts.append(f"{report.failed:,} failed")
+    for name in ("replaced", "unchanged", "deleted", "failed"):
+        if count := getattr(report, name):
+            parts.append(f"{count:,} {name}")
     return " · ".join(parts)
 
 
@@ -50,7 +49,7 @@ class ProgressDisplay:
     def __init__(
         self, title: str, total_bytes: int, console: Console, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._title = title
+        self.title = title
         self._total_bytes = total_bytes
         self._console = console
         self._now = now
@@ -67,6 +66,7 @@ class ProgressDisplay:
         self._bar = self._progress.add_task(title, total=1.0, text="starting")
 
     def __enter__(self) -> Self:
+        self._started_at = self._line_at = self._now()
         self._progress.start()
         return self
 
@@ -80,4 +80,4 @@ class ProgressDisplay:
         self._progress.update(self._bar, completed=ratio, text=text)
         if not self._console.is_terminal and self._now() - self._line_at >= LINE_PERIOD_S:
             self._line_at = self._now()
-            self._console.print(f"{self._title}: {ratio:.0%} · {text}", highlight=False, soft_wrap=True)
+            self._console.print(f"{self.title}: {ratio:.0%} · {text}", highlight=False, soft_wrap=True)

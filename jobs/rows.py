@@ -5,8 +5,9 @@ All stages use the one SCHEMA; what a stage has not filled in yet is empty. Byte
 ```text
 document        orjson of title, text, url, metadata, subject
 passages        list of (number, text, headings, tokens)
-texts           what the engine and BM25 see of each passage; empty again once embedded
-dense           float32 [passages][dim], row after row
+texts           what the engine sees of each passage, null where its vector is known; empty again once embedded
+digests         of what the engine sees of each passage
+dense           float32 [passages][dim], row after row; zero where not embedded yet, or empty
 sparse_sizes    terms of each passage, in order
 sparse_indices  uint32, the passages' terms one after the other
 sparse_values   float32, as many
@@ -33,15 +34,19 @@ PASSAGE = pa.struct(
 SCHEMA = pa.schema(
     [
         ("outcome", pa.string()),
+        ("input", pa.string()),
         ("document_id", pa.string()),
         ("source", pa.string()),
         ("source_bytes", pa.int64()),
         ("source_documents", pa.int64()),
         ("error", pa.string()),
+        ("replaces", pa.bool_()),
+        ("embedded", pa.int32()),
         ("fingerprint", pa.string()),
         ("document", pa.binary()),
         ("passages", pa.list_(PASSAGE)),
         ("texts", pa.list_(pa.string())),
+        ("digests", pa.list_(pa.string())),
         ("dense", pa.binary()),
         ("sparse_sizes", pa.list_(pa.int32())),
         ("sparse_indices", pa.binary()),
@@ -59,30 +64,36 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of SCHEMA in Python. source: where it was read, for people. source_bytes: the part of the input that it
-    stands for; those of one input add up to its size. source_documents: on an END row, how many rows it follows, so
-    that the end of the run can tell that none was lost on the way."""
+    """A row of SCHEMA in Python. input: its name. source_bytes: the part of the input that it stands for; those of one
+    input add up to its size. source_documents: on an END row, how many rows it follows, so that the end of the run can
+    tell that none was lost on the way. source: where a failure is, for people. replaces: another version is stored.
+    embedded: how many of its passages the engine had to see."""
 
     outcome: Outcome
-    source: str
+    input: str
     document_id: str = ""
     source_bytes: int = 0
     source_documents: int = 0
+    source: str = ""
     error: str = ""
+    replaces: bool = False
+    embedded: int = 0
     fingerprint: str = ""
     document: bytes = b""
     passages: tuple[Passage, ...] = ()
-    texts: tuple[str, ...] = ()
+    texts: tuple[str | None, ...] = ()
+    digests: tuple[str, ...] = ()
     dense: bytes = b""
     sparse: tuple[SparseVector, ...] = ()
 
 
-def failed_row(source: str, document_id: str, error: str, source_bytes: int = 0) -> Row:
-    """Names and messages may quote what is no text, such as half of a surrogate pair: it is spelt out."""
+def failed_row(input: str, document_id: str, error: str, source_bytes: int = 0, source: str = "") -> Row:
+    """source: the input if it is not given. Names and messages may quote what is no text, such as half of a surrogate
+    pair: it is spelt out."""
     source, document_id, error = (
-        part.encode(errors="backslashreplace").decode() for part in (source, document_id, error)
+        part.encode(errors="backslashreplace").decode() for part in (source or input, document_id, error)
     )
-    return Row(Outcome.FAILED, source, document_id, source_bytes, error=error)
+    return Row(Outcome.FAILED, input, document_id, source_bytes, source=source, error=error)
 
 
 def encode_document(document: Document) -> bytes:
@@ -102,9 +113,8 @@ def indexed_document(row: Row) -> IndexedDocument:
     """A row to INDEX which all stages have been through, so it has passages, as the store takes it."""
     document = Document(id=row.document_id, **orjson.loads(row.document))
     dense = np.frombuffer(row.dense, np.float32).reshape(len(row.passages), -1)
-    return IndexedDocument(
-        document, row.fingerprint, tuple(starmap(IndexedPassage, zip(row.passages, dense, row.sparse, strict=True)))
-    )
+    items = zip(row.passages, dense, row.sparse, row.digests, strict=True)
+    return IndexedDocument(document, row.fingerprint, tuple(starmap(IndexedPassage, items)))
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
@@ -118,17 +128,21 @@ def from_table(table: pa.Table) -> list[Row]:
 def _encoded(row: Row) -> dict[str, Any]:
     return {
         "outcome": row.outcome.value,
+        "input": row.input,
         "document_id": row.document_id,
         "source": row.source,
         "source_bytes": row.source_bytes,
         "source_documents": row.source_documents,
         "error": row.error,
+        "replaces": row.replaces,
+        "embedded": row.embedded,
         "fingerprint": row.fingerprint,
         "document": row.document,
         "passages": [
             {"number": p.number, "text": p.text, "headings": list(p.headings), "tokens": p.tokens} for p in row.passages
         ],
         "texts": list(row.texts),
+        "digests": list(row.digests),
         "dense": row.dense,
         "sparse_sizes": [len(vector.indices) for vector in row.sparse],
         "sparse_indices": b"".join(vector.indices.astype("<u4").tobytes() for vector in row.sparse),
@@ -144,6 +158,7 @@ def _decoded(columns: dict[str, Any]) -> Row:
             "outcome": Outcome(columns["outcome"]),
             "passages": tuple(_passage(**passage) for passage in columns["passages"]),
             "texts": tuple(columns["texts"]),
+            "digests": tuple(columns["digests"]),
             "sparse": tuple(_sparse_vectors(sizes, indices, values)),
         }
     )

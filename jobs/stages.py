@@ -7,7 +7,7 @@ engine that is gone, a collection of another model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,39 +18,40 @@ from ray.data import Datasink
 
 from jobs.inputs import Input, read_input
 from jobs.ledger import Report, report_of
+from jobs.patience import patiently
 from jobs.rows import Outcome, Row, encode_document, failed_row, from_table, indexed_document, to_table
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut, fingerprint
 from serve_app.documents.readers.result import ReadFailure, ReadResult
 from serve_app.documents.reading_process import ReadingProcess
+from serve_app.documents.reuse import known_vectors
 from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
+from serve_app.errors import InvalidInput, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.settings import Settings
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, Scope, VectorSpace
+from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
 
 T = TypeVar("T")
 
 SLICE_DOCUMENTS = 64  # the store is asked about, or given, so many at once
 SLICE_CHARS = 256 * 1024  # read, before they are cut
 SLICE_PASSAGES = 1_024  # written
-STORE_PATIENCE_S = 120.0  # a store that restarts is waited for; each call has its own, shorter timeout
-STORE_PAUSE_S = 1.0
 LEDGER_TIMEOUT_S = 60.0
 DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every stage knows of the run."""
+    """What every stage knows of the run. dry_run: all is read, compared and cut, nothing embedded or written."""
 
     scope: Scope
     space: VectorSpace
     settings: Settings  # without secrets
+    dry_run: bool = False
 
 
 class ReadStage:
@@ -73,7 +74,8 @@ class ReadStage:
             seen: set[str] = set()
             documents, rest_bytes = 0, source.size_bytes
             for items in slices(read_input(source, self._reader), SLICE_DOCUMENTS, SLICE_CHARS, chars):
-                rows = self._rows(source, items, seen)
+                if not (rows := self._rows(source, items, seen)):
+                    continue
                 documents += len(rows)
                 share_bytes = min(rest_bytes, sum(map(chars, items)))
                 rest_bytes -= share_bytes
@@ -81,12 +83,16 @@ class ReadStage:
             yield to_table([Row(Outcome.END, source.name, source_bytes=rest_bytes, source_documents=documents)])
 
     def _rows(self, source: Input, items: Sequence[ReadResult], seen: set[str]) -> list[Row]:
-        """One row per item."""
+        """One row per item; none for one that is not asked for."""
         rows: list[Row] = []
         documents: dict[str, Document] = {}
         for item in items:
             if isinstance(item, ReadFailure):
-                rows.append(failed_row(item.source, "", item.error))
+                rows.append(
+                    failed_row(source.name, item.document_id or source.only_document, item.error, source=item.source)
+                )
+                continue
+            if source.only and item.id not in source.only:
                 continue
             try:
                 documents[item.id] = accepted(item, seen)
@@ -98,11 +104,16 @@ class ReadStage:
         plan = self._plan
         prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, each in documents.items()}
         stored = self._loop.run(patiently(lambda: self._store.fingerprints(plan.scope, list(documents))))
+        changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
+        former = (
+            self._loop.run(patiently(lambda: self._store.indexed_documents(plan.scope, changed))) if changed else {}
+        )
         for id, document in documents.items():
             if stored.get(id) == prints[id]:
                 rows.append(Row(Outcome.UNCHANGED, source.name, id))
-            else:
-                rows.append(self._to_embed(source, document, prints[id]))
+                continue
+            row = self._to_embed(source, document, prints[id], former.get(id))
+            rows.append(replace(row, replaces=id in stored))
         return rows
 
     def _taken(self, source: Input, ids: list[str]) -> list[str]:
@@ -110,9 +121,13 @@ class ReadStage:
         taken: list[str] = ray.get(self._ledger.claim.remote(source.name, ids), timeout=LEDGER_TIMEOUT_S) if ids else []
         return taken
 
-    def _to_embed(self, source: Input, document: Document, print_: str) -> Row:
+    def _to_embed(self, source: Input, document: Document, print_: str, former: IndexedDocument | None) -> Row:
         try:
             pieces = cut(document, tokenizer=self._tokenizer, chunking=self._plan.settings.chunking)
+            known = known_vectors(pieces.digests, former)
+            unknown = tuple(
+                None if vector is not None else text for text, vector in zip(pieces.texts, known, strict=True)
+            )
             return Row(
                 Outcome.INDEX,
                 source.name,
@@ -120,7 +135,10 @@ class ReadStage:
                 fingerprint=print_,
                 document=encode_document(document),
                 passages=pieces.passages,
-                texts=pieces.texts,
+                texts=unknown,
+                digests=pieces.digests,
+                embedded=len(unknown) - unknown.count(None),
+                dense=to_bytes(known, self._plan.space.dim),
                 sparse=tuple(self._sparse.encode_passages(pieces.texts)),
             )
         except Exception as error:
@@ -128,7 +146,7 @@ class ReadStage:
 
 
 class EmbedStage:
-    """Adds `dense`, by one call of the engine for all passages of a batch, and drops `texts`."""
+    """Fills in `dense`, by one call of the engine for all texts of a batch, and drops `texts`."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
@@ -142,17 +160,22 @@ class EmbedStage:
             return to_table([self._embedded_alone(row) for row in rows])
 
     def _embedded(self, rows: Sequence[Row]) -> list[Row]:
-        texts = [text for row in rows for text in row.texts]
-        vectors = self._engine.embed(texts).vectors.astype("<f4") if texts else np.empty((0, 1), "<f4")
-        ends = np.cumsum([len(row.texts) for row in rows])
-        parts = zip(rows, np.split(vectors, ends[:-1]), strict=True)
-        return [replace(row, texts=(), dense=part.tobytes()) for row, part in parts]
+        texts = [text for row in rows for text in row.texts if text is not None]
+        vectors = iter(self._engine.embed(texts).vectors if texts else ())
+        return [self._filled_in(row, vectors) for row in rows]
+
+    def _filled_in(self, row: Row, vectors: Iterator[Vector]) -> Row:
+        """Takes as many of the vectors as the row has texts."""
+        dim = self._engine.space.dim
+        dense = np.frombuffer(row.dense, "<f4").reshape(-1, dim)
+        known = [dense[place] if text is None else next(vectors) for place, text in enumerate(row.texts)]
+        return replace(row, texts=(), dense=to_bytes(known, dim))
 
     def _embedded_alone(self, row: Row) -> Row:
         try:
             return self._embedded([row])[0]
         except Exception as error:
-            return failed_row(row.source, row.document_id, own_fault(error), row.source_bytes)
+            return failed_row(row.input, row.document_id, own_fault(error), row.source_bytes)
 
 
 class StoreDatasink(Datasink[None]):
@@ -183,16 +206,24 @@ class StoreDatasink(Datasink[None]):
         rest = [row for row in rows if row.outcome is not Outcome.INDEX]
         try:
             documents = [indexed_document(row) for row in good]
-            if documents:
+            if documents and not self._plan.dry_run:
                 await patiently(lambda: store.write(self._plan.scope, self._plan.space, documents))
         except Exception as error:
             reason = own_fault(error)
             if len(good) == 1:
                 row = good[0]
-                return [*rest, failed_row(row.source, row.document_id, reason, row.source_bytes)]
+                return [*rest, failed_row(row.input, row.document_id, reason, row.source_bytes)]
             alone = [await self._written(store, [row]) for row in good]
             return [*rest, *(row for one in alone for row in one)]
         return [*rest, *good]
+
+
+def to_bytes(vectors: Sequence[Vector | None], dim: int) -> bytes:
+    """Row after row, zero where there is none; empty if there is none at all."""
+    if all(vector is None for vector in vectors):
+        return b""
+    zero = np.zeros(dim, "<f4")
+    return b"".join((zero if vector is None else vector.astype("<f4")).tobytes() for vector in vectors)
 
 
 def chars(item: ReadResult) -> int:
@@ -215,19 +246,6 @@ def own_fault(error: Exception) -> str:
     if isinstance(error, PlatformError | MemoryError):
         raise error
     return f"{type(error).__name__}: {error}"
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The answer of an idempotent call to the store, which is repeated while the store is away.
-    Raises StoreUnavailable after STORE_PATIENCE_S."""
-    deadline_s = asyncio.get_running_loop().time() + STORE_PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except StoreUnavailable:
-            if asyncio.get_running_loop().time() > deadline_s:
-                raise
-            await asyncio.sleep(STORE_PAUSE_S)
 
 
 def slices(items: Iterable[T], max_items: int, max_weight: int, weigh: Callable[[T], int]) -> Iterator[list[T]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from jobs.dead_letters import DeadLetterFile
+from jobs.dead_letters import DeadLetterFile, read_letters
 from jobs.index_run import Tally
 from jobs.ledger import DeadLetter, Report
 from serve_app.errors import Unavailable
@@ -24,6 +24,13 @@ def test_letters_are_appended_and_no_empty_file_is_left(tmp_path: Path) -> None:
         with DeadLetterFile(path) as file:
             file.append([LETTER])
     assert [orjson.loads(line)["source"] for line in path.read_bytes().splitlines()] == ["a.pdf", "a.pdf"]
+
+
+def test_letters_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "letters.jsonl"
+    with DeadLetterFile(path) as file:
+        file.append([LETTER, DeadLetter("b.jsonl#2", "2", "is no JSON", "/data/b.jsonl")])
+    assert read_letters(path) == [LETTER, DeadLetter("b.jsonl#2", "2", "is no JSON", "/data/b.jsonl")]
 
 
 def test_what_was_there_before_stays(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from serve_app.deployments.store import connect_store
 from serve_app.settings import Settings
 from serve_app.types import Scope
 
-FIELDS = ["documents", "passages", "unchanged", "deleted", "failed", "seconds", "passages_per_s"]
+FIELDS = [
+    *("documents", "passages", "unchanged", "deleted", "failed", "seconds", "passages_per_s"),
+    *("replaced", "embedded", "dry_run"),
+]
 
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +86,10 @@ def test_a_stopped_run_says_how_to_go_on(
         (["--source", "a.md", "--collection", "a/b"], "'a/b' is not a collection name"),
         (["--source", "a.md", "--collection", "c", "--dead-letters", "/dev/null/x"], "cannot be written"),
         (["--source", "a.md"], "Missing option '--collection'"),
+        (["--source", "a.md", "--collection", "c", "--retry", "none.jsonl"], "none.jsonl: No such file"),
+        (["--source", "a.md", "--collection", "c", "--retry", "a.md"], "a.md:1 is no dead letter"),
+        (["--source", "a.md", "--collection", "c", "--retry", "a.md", "--prune"], "--prune needs the whole source"),
+        (["--source", "a.md", "--collection", "c", "--retry", "letters"], "no dead letter is of this source"),
     ],
 )
 def test_wrong_use_says_what_to_do(
@@ -92,6 +99,7 @@ def test_wrong_use_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.md").write_text("text")
     (tmp_path / "b.py").write_text("code")
+    (tmp_path / "letters").write_text('{"source": "x", "document_id": "", "error": "?", "input": "/elsewhere/x"}')
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
@@ -116,6 +124,7 @@ def test_exit_code_and_last_line() -> None:
     assert exit_code(Report()) == 0
     assert exit_code(Report(unchanged=1, failed=5)) == 0
     assert exit_code(Report(failed=5)) == 1
-    last = result(Report(indexed=3, passages=12, unchanged=1, failed=2), 4.0)
+    total = Report(indexed=3, replaced=2, passages=12, embedded=5, unchanged=1, failed=2, deleted=7)
+    last = result(total, 4.0, dry_run=True)
     assert list(last) == FIELDS
-    assert list(last.values()) == [3, 12, 1, 0, 2, 4.0, 3.0]
+    assert list(last.values()) == [3, 12, 1, 7, 2, 4.0, 3.0, 2, 5, True]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.inputs import Input, inputs_of, read_input, total_bytes
+from jobs.inputs import Input, inputs_of, read_input, to_retry, total_bytes
+from jobs.ledger import DeadLetter
 from jobs.pipeline import to_block
 from serve_app.documents.reading_process import ReadingProcess
 from serve_app.errors import InvalidInput
@@ -24,6 +25,24 @@ def test_files_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = [Input.from_columns(columns) for columns in to_block(inputs).to_pylist()]
     assert again == inputs
     assert [item.id for item in read_input(again[0], ReadingProcess()) if isinstance(item, Document)] == ["a.md"]
+
+
+def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
+    for name in ("a.md", "b.jsonl", "c.jsonl"):
+        (tmp_path / name).write_text("x")
+    inputs = inputs_of(str(tmp_path))
+    letters = [
+        DeadLetter("a.md", "a.md", "empty", f"{tmp_path}/a.md"),
+        *(DeadLetter("b.jsonl", id, "empty", f"{tmp_path}/b.jsonl") for id in ("1", "2", "1")),
+        DeadLetter("c.jsonl#2", "", "is no JSON", f"{tmp_path}/c.jsonl"),
+        DeadLetter("c.jsonl", "3", "empty", f"{tmp_path}/c.jsonl"),
+    ]
+    chosen = to_retry(inputs, letters)
+    assert [(each.path.name, set(each.only)) for each in chosen] == [
+        ("a.md", {"a.md"}), ("b.jsonl", {"1", "2"}), ("c.jsonl", set()),
+    ]  # fmt: skip
+    assert [Input.from_columns(columns) for columns in to_block(chosen).to_pylist()] == chosen
+    assert [each.only_document for each in inputs] == ["a.md", "", ""]
 
 
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])

@@ -5,7 +5,15 @@ from jobs.rows import Outcome, Row, failed_row
 from serve_app.types import Passage
 
 ROWS = [
-    Row(Outcome.INDEX, "a.md", "a", source_bytes=10, passages=(Passage(0, "x"), Passage(1, "y"))),
+    Row(
+        Outcome.INDEX,
+        "a.md",
+        "a",
+        source_bytes=10,
+        replaces=True,
+        embedded=1,
+        passages=(Passage(0, "x"), Passage(1, "y")),
+    ),
     Row(Outcome.UNCHANGED, "b.md", "b"),
     failed_row("c.md", "c", "empty", 5),
     Row(Outcome.END, "c.md", source_bytes=2, source_documents=3),
@@ -15,10 +23,20 @@ ROWS = [
 def test_each_document_counts_once() -> None:
     report = report_of(ROWS)
     assert report == Report(
-        indexed=1, passages=2, unchanged=1, failed=1, source_bytes=17, announced=3,
-        dead_letters=(DeadLetter("c.md", "c", "empty"),),
+        indexed=1, replaced=1, passages=2, embedded=1, unchanged=1, failed=1, source_bytes=17, announced=3,
+        dead_letters=(DeadLetter("c.md", "c", "empty", "c.md"),),
     )  # fmt: skip
     assert report.documents == report.announced == 3
+
+
+def test_failures_that_name_no_document_are_told_apart() -> None:
+    rows = [failed_row("c.jsonl", "", "is no JSON", source="c.jsonl#2"), failed_row("c.jsonl", "7", "empty")]
+    report = report_of(rows)
+    assert (report.failed, report.unnamed) == (2, 1)
+    assert report.dead_letters == (
+        DeadLetter("c.jsonl#2", "", "is no JSON", "c.jsonl"),
+        DeadLetter("c.jsonl", "7", "empty", "c.jsonl"),
+    )
 
 
 def test_reports_add_up() -> None:
@@ -42,3 +60,10 @@ def test_an_id_is_its_first_sources() -> None:
     assert ledger.claim("a", ["1", "2"]) == []
     assert ledger.claim("b", ["2", "3"]) == ["2"]
     assert ledger.claim("a", ["1", "2", "3"]) == ["3"]  # a repeated task keeps what it had
+
+
+def test_absent_is_what_no_input_had_not_even_a_broken_one() -> None:
+    ledger = Ledger()
+    ledger.claim("a", ["1", "2"])
+    ledger.written(0, report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
+    assert ledger.absent(["1", "b.md", "gone", "2", ""]) == ["gone", ""]

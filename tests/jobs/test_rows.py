@@ -36,14 +36,19 @@ def test_a_document_survives_the_way_through_arrow(
         fingerprint="print",
         document=encode_document(document),
         passages=tuple(passage for passage, _ in pieces),
+        texts=tuple(passage.text if number % 2 else None for number, (passage, _) in enumerate(pieces)),
+        digests=tuple(f"digest{number}" for number in range(len(pieces))),
+        replaces=True,
+        embedded=3,
         dense=dense.tobytes(),
         sparse=tuple(vector for _, vector in pieces),
     )
     (again,) = from_table(to_table([row]))
-    assert again.source_bytes == source_bytes
+    assert (again.source_bytes, again.texts, again.replaces, again.embedded) == (source_bytes, row.texts, True, 3)
     stored = indexed_document(again)
     assert (stored.document, stored.fingerprint) == (document, "print")
     assert [one.passage for one in stored.passages] == [passage for passage, _ in pieces]
+    assert tuple(one.digest for one in stored.passages) == row.digests
     for one, vector, (_, sparse) in zip(stored.passages, dense, pieces, strict=True):
         np.testing.assert_array_equal(one.dense, vector)
         np.testing.assert_array_equal(one.sparse.indices, sparse.indices)
@@ -53,7 +58,7 @@ def test_a_document_survives_the_way_through_arrow(
 @given(st.text(), st.text(), st.text())
 def test_any_failure_can_be_told(source: str, document_id: str, error: str) -> None:
     """Also where a name or message holds half of a surrogate pair, which Arrow refuses."""
-    row = failed_row(source + "\udc80", document_id, error, 7)
+    row = failed_row("input", document_id, error, 7, source + "\udc80")
     (again,) = from_table(to_table([row]))
     assert again == row
     assert again.source.endswith("\\udc80")

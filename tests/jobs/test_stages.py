@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import jobs.stages
 from jobs.pipeline import cpu_shares, platform_error
-from jobs.stages import own_fault, patiently, slices
+from jobs.stages import own_fault, slices
 from serve_app.errors import ConfigurationError, EngineUnavailable, InvalidInput, StoreUnavailable
 
 
@@ -24,30 +23,6 @@ def test_what_is_the_documents_fault_and_what_is_not() -> None:
     for everyones in (StoreUnavailable("gone"), EngineUnavailable("gone"), MemoryError()):
         with pytest.raises(type(everyones)):
             own_fault(everyones)
-
-
-async def test_a_store_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.stages, "STORE_PAUSE_S", 0.001)
-    answers = iter([StoreUnavailable("1"), StoreUnavailable("2"), "here"])
-
-    async def call() -> str:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    assert await patiently(call) == "here"
-
-
-async def test_a_store_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.stages, "STORE_PAUSE_S", 0.001)
-    monkeypatch.setattr(jobs.stages, "STORE_PATIENCE_S", 0.01)
-
-    async def call() -> str:
-        raise StoreUnavailable("gone")
-
-    with pytest.raises(StoreUnavailable):
-        await patiently(call)
 
 
 @given(st.floats(0.05, 4_000), st.integers(1, 8))

@@ -1,0 +1,54 @@
+"""Deletes what a source no longer has: after a run, a collection is exactly its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+
+from jobs.ledger import Report
+from jobs.patience import patiently
+from serve_app.deployments.store import connect_store
+from serve_app.errors import Conflict
+from serve_app.settings import Settings
+from serve_app.types import Scope
+
+PAGE_DOCUMENTS = 1_000
+LEDGER_TIMEOUT_S = 60.0
+
+
+async def prune(
+    settings: Settings, scope: Scope, ledger: Any, add: Callable[[Report], object], *, dry_run: bool
+) -> None:
+    """ledger: of a run that has been through all inputs. Repeating it does the rest, wherever it was cut off. In a dry
+    run it only counts. Raises StoreUnavailable."""
+    store = connect_store(settings)
+    try:
+        cursor: str | None = None
+        while True:
+            page = await patiently(partial(store.listing, scope, limit=PAGE_DOCUMENTS, cursor=cursor))
+            ids = [document.id for document in page.documents]
+            absent: list[str] = ray.get(ledger.absent.remote(ids), timeout=LEDGER_TIMEOUT_S)
+            if absent and not dry_run:
+                await patiently(partial(store.delete_documents, scope, absent))
+            add(Report(deleted=len(absent)))
+            if (cursor := page.cursor) is None:
+                return
+    finally:
+        await store.close()
+
+
+def require_prunable(total: Report) -> None:
+    """total: of the run before. Raises Conflict where it would delete what the source may well have."""
+    if total.unnamed:
+        raise Conflict(
+            f"nothing was deleted: {total.unnamed} failures do not tell which documents they are of, which would be "
+            "taken for gone. Mend them (see the dead letters) and run it again; all else is indexed"
+        )
+    if not total.unchanged + total.replaced:
+        raise Conflict(
+            "nothing was deleted: the source has none of the documents of the collection. Is it another folder, or one "
+            "that is not mounted? A document's id begins at the source's root. To begin anew, delete the collection"
+        )
