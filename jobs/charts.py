@@ -1,8 +1,8 @@
 """Plots as inline SVG for a page: no script, no colours of their own.
 
-The page's style sheet gives them: .grid and .axis (lines), .tick (text), .mean (a line), .series-0 and .series-1
-(bars), .gain and .loss (bars), .interval
-(line and dot). A screen reader has title and description instead of the drawing.
+The page's style sheet gives them: .grid and .axis (lines), .tick (text), .series-0 and .series-1 (bars), .mean and
+.halo (a line, and what sets it off from bars of its colour), .gain and .loss (bars), .interval (line and dot). A
+screen reader has title and description instead of the drawing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def axis_steps(top: float, about: int = 4) -> list[float]:
     return [step * i for i in range(math.ceil(top / step * (1 - 1e-9)) + 1)]
 
 
-def histogram(key: str, title: str, series: Mapping[str, Sequence[float]], most: int) -> str:
+def histogram(key: str, title: str, measure: str, series: Mapping[str, Sequence[float]], most: int) -> str:
     """Queries by a measure of 0..1: a bar a part and series, side by side, and a broken line at each mean.
     most: queries at which the axis may end, so that several drawings have one scale. key: unique in its page."""
     frame, counts = HISTOGRAM, {name: bin_counts(values) for name, values in series.items()}
@@ -72,7 +72,7 @@ def histogram(key: str, title: str, series: Mapping[str, Sequence[float]], most:
         horizontal(svg, frame, tick / ticks[-1], f"{tick:,.0f}")
     for i in range(0, BINS + 1, 2):
         label(svg, frame.x(i / BINS), frame.y(0) + 16, f"{i / BINS:.1f}", "middle")
-    label(svg, frame.x(0.5), frame.height - 4, title, "middle")
+    label(svg, frame.x(0.5), frame.height - 4, measure, "middle")
     for n, (name, row) in enumerate(counts.items()):
         bars = [(i, count) for i, count in enumerate(row) if count]
         width = (frame.x(1 / BINS) - frame.x(0) - 4) / len(counts)
@@ -85,9 +85,9 @@ def histogram(key: str, title: str, series: Mapping[str, Sequence[float]], most:
                 | numbers(x=frame.x(i / BINS) + 2 + n * width, y=top, width=width - 0.5, height=frame.y(0) - top),
             )
             SubElement(bar, "title").text = f"{name}: {count:,} queries from {i / BINS:.1f} to {(i + 1) / BINS:.1f}"
-    for n, mean in enumerate(means.values()):
-        x = frame.x(mean)
-        line(svg, f"mean series-{n}", (x, frame.y(0)), (x, frame.y(1)))
+    for kinds in (["halo"] * len(means), [f"mean series-{n}" for n in range(len(means))]):
+        for kind, mean in zip(kinds, means.values(), strict=True):
+            line(svg, kind, (frame.x(mean), frame.y(0)), (frame.x(mean), frame.y(1)))
     line(svg, "axis", (frame.x(0), frame.y(0)), (frame.x(1), frame.y(0)))
     return tostring(svg, encoding="unicode")
 
@@ -103,13 +103,13 @@ def waterfall(key: str, title: str, differences: Sequence[float]) -> str:
         else "No query gains or loses"
     )
     svg = drawing(frame, key, title, f"{told}; {same:,} stay the same. Mean {mean:+.4f}.")
-    ticks = axis_steps(max(*map(abs, ordered), 0.01), about=2)
+    ticks = axis_steps(max(abs(ordered[0]), abs(ordered[-1])) or 1.0, about=3)
 
     def height(value: float) -> float:
         return 0.5 + value / ticks[-1] / 2
 
     for tick in sorted({*ticks, *(-tick for tick in ticks)}):
-        horizontal(svg, frame, height(tick), f"{tick:+.3g}" if tick else "0")
+        horizontal(svg, frame, height(tick), f"{tick:+.3g}".replace("-", "−") if tick else "0")
     pitch = (frame.x(1) - frame.x(0)) / len(ordered)
     for name, rows in (("gain", ordered[:gains]), ("loss", ordered[len(ordered) - losses :])):
         first = 0 if name == "gain" else len(ordered) - losses

@@ -24,9 +24,11 @@ TEMPLATE = "evaluation_report.html.j2"
 PLOTTED = "ndcg@10"
 HEADLINE_MODE = "hybrid"
 LEVEL = 1 - CONFIDENCE  # a p below it is told
+SURE = f"{CONFIDENCE * 100:.0f} %"
 LISTED_QUERIES = 10
 LISTED_RANKS = 6
 SHOWN_CHARS = 300  # of a query
+SHOWN_DIGITS = 12  # of a revision, which may be a hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Setup:
 
     @classmethod
     def of(cls, settings: Settings, found: Found, split: str, started_at: datetime) -> Self:
-        model = f"{found.space.model}, revision {found.space.revision}, {found.space.dim} dimensions"
+        model = f"{found.space.model}, revision {found.space.revision[:SHOWN_DIGITS]}, {found.space.dim} dimensions"
         return cls(started_at, split, settings, model, found.precision, len(found.failed))
 
 
@@ -71,7 +73,7 @@ def page(setup: Setup, judged: Dataset, scored: Sequence[Scored], comparisons: C
         means=[(each.profile, mode, shown(row)) for each in scored for mode, row in each.means().items()],
         verdict=verdict(scored, comparisons),
         differences=list(difference_rows(comparisons)),
-        confidence=f"{CONFIDENCE:.0%}".replace("%", " %"),
+        confidence=SURE,
         level=f"{LEVEL:.2f}",
         resamples=RESAMPLES,
         depth=DEPTH,
@@ -116,14 +118,16 @@ def verdict(scored: Sequence[Scored], comparisons: Comparisons) -> str:
     if not comparisons:
         return ""
     (baseline, candidate), found = scored, comparisons[HEADLINE_MODE][PLOTTED]
-    if found.p >= LEVEL:
+    if not found.wins and not found.losses:
+        said = "It is the same for every query"
+    elif found.p >= LEVEL:
         said = "Chance alone would often explain that: no difference is shown"
     else:
         said = f"Chance alone would rarely explain that: {candidate.profile} is {better_or_worse(found)}"
     return (
         f"In {HEADLINE_MODE} mode {candidate.profile} has a mean {PLOTTED} of {found.candidate:.4f}, "
         f"{baseline.profile} {found.baseline:.4f}: {minus(signed(found.difference))} "
-        f"({CONFIDENCE:.0%} interval {minus(interval_text(found))}, p = {found.p:.4f}). {said}."
+        f"({SURE} interval {minus(interval_text(found))}, p = {found.p:.4f}). {said}."
     )
 
 
@@ -147,14 +151,18 @@ def histograms(scored: Sequence[Scored]) -> list[tuple[str, str]]:
     """Mode and drawing, all to one scale."""
     by_mode = {mode: {each.profile: each.values(mode, PLOTTED) for each in scored} for mode in scored[0].scores}
     most = max(max(bin_counts(values)) for series in by_mode.values() for values in series.values())
-    return [(mode, histogram(f"spread-{mode}", f"{PLOTTED}, {mode}", row, most)) for mode, row in by_mode.items()]
+    return [
+        (mode, histogram(f"spread-{mode}", f"{PLOTTED}, {mode}", PLOTTED, row, most)) for mode, row in by_mode.items()
+    ]
 
 
 def waterfalls(scored: Sequence[Scored]) -> list[tuple[str, str]]:
+    """Mode and drawing; "" where no query differs."""
     baseline, candidate = scored
+    by_mode = {mode: gains(baseline, candidate, mode) for mode in baseline.scores}
     return [
-        (mode, waterfall(f"gains-{mode}", f"Gain in {PLOTTED}, {mode}", gains(baseline, candidate, mode)))
-        for mode in baseline.scores
+        (mode, waterfall(f"gains-{mode}", f"Gain in {PLOTTED}, {mode}", row) if any(row) else "")
+        for mode, row in by_mode.items()
     ]
 
 
@@ -167,9 +175,10 @@ def query_lists(judged: Dataset, scored: Sequence[Scored], mode: str) -> list[tu
     """Title and queries: the worst, or those of largest gain and largest loss."""
     queries = list(scored[0].scores[mode])
     if len(scored) == 1:
-        values = scored[0].values(mode, PLOTTED)
-        worst = sorted(range(len(queries)), key=lambda i: values[i])[:LISTED_QUERIES]
-        return [("Worst", [query_row(judged, scored, mode, queries[i]) for i in worst])]
+        worst = sorted(
+            queries, key=lambda query: tuple(scored[0].scores[mode][query].values())
+        )  # nDCG, then the others
+        return [("Worst", [query_row(judged, scored, mode, query) for query in worst[:LISTED_QUERIES]])]
     change = gains(scored[0], scored[1], mode)
     most = sorted(range(len(queries)), key=lambda i: -change[i])
     won = [i for i in most if change[i] > 0][:LISTED_QUERIES]

@@ -47,13 +47,13 @@ def test_an_axis_ends_at_or_above_what_it_shows(top: float) -> None:
 
 
 def test_heights_of_a_histogram_are_numbers_of_queries() -> None:
-    svg = ET.fromstring(histogram("k", "ndcg@10", {"a": [0, 0.05, 1], "b": [0.5, 0.5, 0.5]}, most=4))
+    svg = ET.fromstring(histogram("k", "ndcg@10, dense", "ndcg@10", {"a": [0, 0.05, 1], "b": [0.5, 0.5, 0.5]}, most=4))
     heights = {name: [float(bar.get("height", 0)) for bar in bars(svg, name)] for name in ("series-0", "series-1")}
     unit = heights["series-0"][1]
     assert heights["series-0"] == pytest.approx([2 * unit, unit])
     assert heights["series-1"] == pytest.approx([3 * unit])
     title, description = told(svg)
-    assert title == "ndcg@10"
+    assert title == "ndcg@10, dense"
     assert "a: mean 0.350; 0.0 to 0.1: 2, 0.9 to 1.0: 1" in description
 
 
@@ -89,7 +89,8 @@ def test_a_whisker_goes_from_low_to_high() -> None:
 
 
 def test_text_is_escaped() -> None:
-    drawn = histogram("k", "<b>&", {'<script>"': [0.5]}, most=1)
+    drawn = histogram("k", "<b>&", "<i>", {'<script>"': [0.5]}, most=1)
     assert "<script>" not in drawn
     assert "<b>" not in drawn
+    assert "<i>" not in drawn
     assert told(ET.fromstring(drawn))[0] == "<b>&"

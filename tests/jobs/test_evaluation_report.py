@@ -134,7 +134,8 @@ def test_compared_it_shows_differences_and_who_won_and_lost() -> None:
 def test_where_nothing_differs_it_says_so() -> None:
     same = scored("rrf", places(1, 12))
     shown = read(page(SETUP, JUDGED, [BASELINE, same], compare_all(BASELINE, same))).text
-    assert "no difference is shown" in shown
+    assert shown.count("the same for every query".capitalize()) == 3
+    assert "It is the same for every query." in shown
     assert shown.count("No query.") == 2 * 3
 
 
