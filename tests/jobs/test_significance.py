@@ -37,6 +37,12 @@ def test_p_by_hand() -> None:
     assert randomisation_p(np.array([0.1, 0.2, 0.1, 0.4]), seed=1) == 2 / 16
 
 
+def test_a_sum_that_is_0_but_for_rounding_is_the_least_extreme() -> None:
+    differences = np.array([0.4, 0.2, -0.2, -0.4])
+    assert differences.sum() != 0, "else there is nothing to round"
+    assert randomisation_p(differences, seed=1) == 1
+
+
 def test_p_of_many_queries_is_close_to_enumeration() -> None:
     rng = np.random.default_rng(3)
     tenths = rng.integers(-4, 7, size=16).tolist()
