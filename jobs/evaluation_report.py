@@ -16,7 +16,7 @@ from jobs.evaluation import Comparisons, Scored
 from jobs.evaluation_run import DEPTH, Found
 from jobs.evaluation_tables import cells, interval_text, signed
 from jobs.ir_metrics import MEASURES
-from jobs.significance import CONFIDENCE, RESAMPLES, Comparison
+from jobs.significance import CONFIDENCE, RESAMPLES, Comparison, differences
 from serve_app.settings import SearchProfile, Settings
 from serve_app.types import Quantization
 
@@ -167,8 +167,7 @@ def waterfalls(scored: Sequence[Scored]) -> list[tuple[str, str]]:
 
 
 def gains(baseline: Scored, candidate: Scored, mode: str) -> list[float]:
-    values = zip(baseline.values(mode, PLOTTED), candidate.values(mode, PLOTTED), strict=True)
-    return [after - before for before, after in values]
+    return differences(baseline.values(mode, PLOTTED), candidate.values(mode, PLOTTED)).tolist()
 
 
 def query_lists(judged: Dataset, scored: Sequence[Scored], mode: str) -> list[tuple[str, list[QueryRow]]]:

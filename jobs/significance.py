@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,51 +47,55 @@ class Comparison:
 def compare(baseline: Sequence[float], candidate: Sequence[float], *, seed: int = SEED) -> Comparison:
     """baseline, candidate: (n,) a measure's value for the same queries in the same order. Same seed, same answer.
     Raises ValueError if they are not of one length, or are empty."""
-    before, after = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
-    if before.shape != after.shape or before.ndim != 1 or not before.size:
-        raise ValueError(f"values of the same queries are compared, at least one; not {before.shape} and {after.shape}")
-    differences = (after - before).round(DECIMALS)
-    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    gains = differences(baseline, candidate)
+    wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
     return Comparison(
-        baseline=float(before.mean()),
-        candidate=float(after.mean()),
-        difference=float(differences.mean()),
-        interval=bootstrap_interval(differences, seed=seed),
-        p=randomisation_p(differences, seed=seed),
+        baseline=fmean(baseline),
+        candidate=fmean(candidate),
+        difference=float(gains.mean()),
+        interval=bootstrap_interval(gains, seed=seed),
+        p=randomisation_p(gains, seed=seed),
         wins=wins,
         losses=losses,
-        ties=len(differences) - wins - losses,
+        ties=len(gains) - wins - losses,
     )
 
 
+def differences(baseline: Sequence[float], candidate: Sequence[float]) -> Values:
+    """(n,) the candidate's minus the baseline's; exactly 0 where only rounding differs. Raises as `compare`."""
+    if len(baseline) != len(candidate) or not baseline:
+        raise ValueError(f"values of the same queries are compared, not {len(baseline)} and {len(candidate)}")
+    return (np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)).round(DECIMALS)
+
+
 def bootstrap_interval(
-    differences: Values, *, seed: int, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
+    gains: Values, *, seed: int, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
 ) -> tuple[float, float] | None:
     """The percentile interval of the mean of n differences, (n,): the middle part of the means of samples of n drawn
     from them with replacement. None if n < 2."""
     from scipy import stats  # slow to import, and only comparisons need it
 
-    if len(differences) < 2:
+    if len(gains) < 2:
         return None
     # BCa, the default, corrects for skew, but is undefined where all differences are equal
     found = stats.bootstrap(
-        (differences,),
+        (gains,),
         np.mean,
         method="percentile",
         confidence_level=confidence,
         n_resamples=resamples,
-        batch=max(1, BATCH_VALUES // len(differences)),
+        batch=max(1, BATCH_VALUES // len(gains)),
         rng=np.random.default_rng(seed),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def randomisation_p(differences: Values, *, seed: int, resamples: int = RESAMPLES) -> float:
+def randomisation_p(gains: Values, *, seed: int, resamples: int = RESAMPLES) -> float:
     """How likely n differences, (n,), with random signs have a mean as far from 0 as theirs. Exact where there are no
     more than `resamples` ways to set the signs, else estimated from so many draws; never 0."""
     from scipy import stats
 
-    changed = differences[differences != 0]  # 0 is 0 with either sign
+    changed = gains[gains != 0]  # 0 is 0 with either sign
     if len(changed) < 2:  # which SciPy refuses: one is as far from 0 with either sign
         return 1.0
     tested = stats.permutation_test(

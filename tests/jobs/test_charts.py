@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.charts import WATERFALL, axis_steps, bin_counts, histogram, waterfall, whisker
+from jobs.significance import DECIMALS
 
 ratios = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 
@@ -57,7 +58,7 @@ def test_heights_of_a_histogram_are_numbers_of_queries() -> None:
     assert "a: mean 0.350; 0.0 to 0.1: 2, 0.9 to 1.0: 1" in description
 
 
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=80))
+@given(st.lists(st.floats(-1, 1).map(lambda value: round(value, DECIMALS)), min_size=1, max_size=80))
 def test_a_waterfall_has_a_bar_for_each_query_that_changed(differences: list[float]) -> None:
     svg = ET.fromstring(waterfall("k", "gain", differences))
     for kind, many in (("gain", sum(d > 0 for d in differences)), ("loss", sum(d < 0 for d in differences))):
