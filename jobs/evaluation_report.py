@@ -27,6 +27,7 @@ LEVEL = 1 - CONFIDENCE  # a p below it is told
 SURE = f"{CONFIDENCE * 100:.0f} %"
 LISTED_QUERIES = 10
 LISTED_RANKS = 6
+NBSP = "\N{NO-BREAK SPACE}"
 SHOWN_CHARS = 300  # of a query
 SHOWN_DIGITS = 12  # of a revision, which may be a hash
 
@@ -206,7 +207,7 @@ def ranks_text(ranking: Sequence[str], judgements: Mapping[str, int]) -> str:
     if not ranks:
         return f"none of {len(relevant)}"
     more = "…" if len(ranks) > LISTED_RANKS else ""
-    return f"{', '.join(ranks[:LISTED_RANKS])}{more} ({len(ranks)} of {len(relevant)})"
+    return f"{', '.join(ranks[:LISTED_RANKS])}{more} ({len(ranks)}{NBSP}of{NBSP}{len(relevant)})"
 
 
 def minus(text: str) -> str:
