@@ -1,4 +1,4 @@
-"""How far an indexing run is: a bar on a terminal, a plain line every few seconds elsewhere. Goes to stderr."""
+"""How far a run is: a bar on a terminal, a plain line every few seconds elsewhere. Goes to stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from jobs.ledger import Report
 
@@ -81,3 +91,31 @@ class ProgressDisplay:
         if not self._console.is_terminal and self._now() - self._line_at >= LINE_PERIOD_S:
             self._line_at = self._now()
             self._console.print(f"{self.title}: {ratio:.0%} · {text}", highlight=False, soft_wrap=True)
+
+
+class Steps:
+    """A bar for each step on a terminal, a line every few seconds and at each step's end elsewhere. Use as a
+    context."""
+
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._console = console
+        self._now = now
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._line_at = now()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(escape(step))
+        self._progress.update(self._tasks[step], completed=done, total=total)
+        if not self._console.is_terminal and (done == total or self._now() - self._line_at >= LINE_PERIOD_S):
+            self._line_at = self._now()
+            self._console.print(Text(f"{step}: {done:,} of {total:,}"), soft_wrap=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jobs.ledger import Report
-from jobs.progress import LINE_PERIOD_S, ProgressDisplay, clock, done_ratio, eta_s, summary
+from jobs.progress import LINE_PERIOD_S, ProgressDisplay, Steps, clock, done_ratio, eta_s, summary
 
 
 def test_summary_leaves_out_what_is_zero() -> None:
@@ -52,3 +52,23 @@ def test_a_bar_on_a_terminal() -> None:
         display.show(Report(indexed=2, passages=10, source_bytes=50))
     assert "50%" in out.getvalue()
     assert "2 documents" in out.getvalue()
+
+
+def test_steps_are_lines_where_there_is_no_terminal() -> None:
+    out, now = io.StringIO(), [0.0]
+    with Steps(Console(file=out), lambda: now[0]) as steps:
+        steps.advance("indexing", 64, 2_000)
+        assert out.getvalue() == ""
+        now[0] = LINE_PERIOD_S
+        steps.advance("indexing", 128, 2_000)
+        steps.advance("indexing", 192, 2_000)
+        steps.advance("searching [a]", 3, 3)
+    assert out.getvalue() == "indexing: 128 of 2,000\nsearching [a]: 3 of 3\n"
+
+
+def test_steps_are_bars_on_a_terminal() -> None:
+    out = io.StringIO()
+    with Steps(Console(file=out, force_terminal=True, width=120)) as steps:
+        steps.advance("searching [a]", 2, 3)
+    assert "searching [a]" in out.getvalue()
+    assert "2/3" in out.getvalue()

@@ -1,0 +1,114 @@
+"""Indexes a judged set once and asks its queries in every mode, with the code that serves searches."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from jobs.beir import Dataset
+from jobs.evaluation import MODES, Rankings
+from jobs.ir_metrics import MEASURES
+from serve_app.cache.tiered import Tiered
+from serve_app.documents.indexing import FailedDocument, Indexer
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.errors import PlatformError
+from serve_app.search.release import Release
+from serve_app.search.request import SearchMode, SearchRequest
+from serve_app.search.service import Searcher
+from serve_app.settings import Settings
+from serve_app.store.edge import EdgeStore
+from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.types import LOCAL_PRINCIPAL, VectorSpace
+
+T = TypeVar("T")
+Advance = Callable[[str, int, int], None]  # step, done, of how many
+
+COLLECTION = "evaluation"
+SLICE_DOCUMENTS = 64
+SLICE_QUERIES = 32
+DEPTH = max(k for _, k in MEASURES.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """rankings: for each profile and mode the first DEPTH documents of each query. precision: what the engine computed
+    in. failed: what could not be indexed, and so not be found."""
+
+    rankings: dict[str, dict[str, Rankings]]
+    space: VectorSpace
+    precision: str
+    failed: list[FailedDocument]
+
+
+async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:
+    """The store is a temporary one, taken away at the end. Raises PlatformError."""
+    engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+    embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
+    with tempfile.TemporaryDirectory(prefix="ai-docs-evaluate-") as folder:
+        store = EdgeStore.open(Path(folder), settings.store)
+        try:
+            indexer = Indexer(
+                tokenizer=engine.tokenizer,
+                chunking=settings.chunking,
+                embedder=embedder,
+                sparse=sparse,
+                store=store,
+            )
+            searcher = Searcher(
+                embedder=embedder,
+                sparse=sparse,
+                store=store,
+                search=settings.search,
+                batching=settings.batching,
+                release=Release.of(settings, engine.space, engine.precision).name,
+                cache=Tiered(()),  # each question is asked once
+            )
+            failed = await index(indexer, judged, advance)
+            rankings = {profile: await search_all(searcher, judged, profile, advance) for profile in profiles}
+            return Found(rankings, engine.space, engine.precision, failed)
+        finally:
+            await store.close()
+            embedder.close()
+
+
+async def index(indexer: Indexer, judged: Dataset, advance: Advance) -> list[FailedDocument]:
+    failed: list[FailedDocument] = []
+    done = 0
+    for some in slices(judged.documents, SLICE_DOCUMENTS):
+        report = await indexer.index(LOCAL_PRINCIPAL.scope(COLLECTION), some)
+        failed.extend(report.failed)
+        done += len(some)
+        advance("indexing", done, len(judged.documents))
+    return failed
+
+
+async def search_all(searcher: Searcher, judged: Dataset, profile: str, advance: Advance) -> dict[str, Rankings]:
+    return {mode.value: await search(searcher, judged, mode, profile, advance) for mode in MODES}
+
+
+async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile: str, advance: Advance) -> Rankings:
+    """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
+    rankings: Rankings = {}
+    for some in slices(list(judged.queries.items()), SLICE_QUERIES):
+        requests = [
+            SearchRequest(COLLECTION, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
+            for _, text in some
+        ]
+        answers = await searcher.search_batch(LOCAL_PRINCIPAL, requests)
+        for (query, _), answer in zip(some, answers, strict=True):
+            if isinstance(answer, PlatformError):
+                raise answer
+            rankings[query] = [hit.document_id for hit in answer.found.hits]
+        advance(f"searching, {mode.value}, profile {profile}", len(rankings), len(judged.queries))
+    return rankings
+
+
+def slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
