@@ -1,0 +1,75 @@
+"""The command against a running cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.export import cli
+from serve_app.deployments.store import connect_store
+from serve_app.settings import Settings
+from serve_app.types import Scope
+from tests.contracts.corpus import SPACE, document
+from tests.jobs.contents import contents, require_equal
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [document(f"d{n}", *[f"word{n} part{part}" for part in range(n % 5)]) for n in range(150)]
+
+
+def export(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.export", *arguments],
+        env={**os.environ, "AIDOCS_DATA_DIR": str(settings.data_dir)},
+        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl.gz"])
+def test_there_and_back(suffix: str, settings: Settings, ray_cluster: str, tmp_path: Path) -> None:
+    name = f"export-{suffix.replace('.', '')}"
+    original, copy, path = Scope("local", name), Scope("local", f"{name}-copy"), tmp_path / f"a{suffix}"
+    asyncio.run(connect_store(settings).write(original, SPACE, DOCUMENTS))
+    there = export(settings, "--collection", name, "--to", str(path), "--address", ray_cluster)
+    assert there.returncode == 0, there.stderr
+    result = json.loads(there.stdout.splitlines()[-1])
+    assert [result[key] for key in ("documents", "passages", "skipped")] == [150, 300, 0]
+    back = ["--collection", copy.collection, "--from", str(path), "--address", ray_cluster]
+    for expected in ([150, 0], [0, 150]):
+        done = export(settings, *back)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert [result["documents"], result["unchanged"]] == expected
+    require_equal(*(asyncio.run(contents(scope, settings)) for scope in (original, copy)))
+
+
+def test_what_cannot_be(settings: Settings, ray_cluster: str, tmp_path: Path) -> None:
+    absent = export(settings, "--collection", "nowhere", "--to", str(tmp_path / "a.jsonl"), "--address", ray_cluster)
+    assert absent.returncode == 1
+    assert "there is no collection 'nowhere'" in absent.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one file: --to FILE writes it"),
+        (["--to", "a.jsonl", "--from", "b.jsonl"], "give one file"),
+        (["--to", "a.csv"], "ends in one of .parquet, .jsonl, .jsonl.gz"),
+        (["--to", "none/a.jsonl"], "there is no folder none"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["--collection", "c", *arguments])
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""
