@@ -26,7 +26,7 @@ from serve_app.store.payload import (
     query_fault,
     to_hit,
 )
-from serve_app.store.reranking import smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, Vector, VectorSpace
 
 MAX_CANDIDATES = 10_000  # looked through for groups
@@ -52,18 +52,13 @@ def answer(
 ) -> list[StoreResult | PlatformError]:
     """One answer per query, in order. Plain searches go together, as the shard then shares work among them."""
     answers: list[StoreResult | PlatformError | None] = [_fault(space, query) for query in queries]
-    plain = [i for i, query in enumerate(queries) if answers[i] is None and _is_plain(query)]
+    plain = [i for i, query in enumerate(queries) if answers[i] is None and is_plain(query)]
     for at in range(0, len(plain), MAX_QUERIES_AT_ONCE):
         together = plain[at : at + MAX_QUERIES_AT_ONCE]
         hits = _search_together(shard, [queries[i] for i in together])
         for i, found in zip(together, hits, strict=True):
             answers[i] = found if isinstance(found, PlatformError) else _with_facets(shard, queries[i], found)
     return [_answer_alone(shard, queries[i]) if answer is None else answer for i, answer in enumerate(answers)]
-
-
-def _is_plain(query: StoreQuery) -> bool:
-    """One call into the shard answers it, facets apart."""
-    return query.group_by is None and not wants_feedback(query) and smoothing_of(query) is None
 
 
 def _fault(space: VectorSpace, query: StoreQuery) -> PlatformError | None:

@@ -18,7 +18,7 @@ from serve_app.store.payload import DENSE, HIT_FIELDS, MAX_FACET_VALUES, PASSAGE
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
-from serve_app.store.reranking import smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult, Vector
 
 MAX_CANDIDATES = 10_000  # looked through for groups
@@ -83,7 +83,7 @@ class QdrantSearch:
 
     async def _scope_batch(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         hits: list[Hits | PlatformError | None] = [await self._fault(query) for query in queries]
-        plain = [i for i, query in enumerate(queries) if hits[i] is None and _is_plain(query)]
+        plain = [i for i, query in enumerate(queries) if hits[i] is None and is_plain(query)]
         for i, found in zip(plain, await self._plain(scope, [queries[i] for i in plain]), strict=True):
             hits[i] = found
         return list(await asyncio.gather(*(self._answer(q, found) for q, found in zip(queries, hits, strict=True))))
@@ -235,11 +235,6 @@ class QdrantSearch:
             consistency=self._consistency,
         )
         return facet_counts(path, ((str(hit.value), hit.count) for hit in answer.hits))
-
-
-def _is_plain(query: StoreQuery) -> bool:
-    """One request answers it, facets apart."""
-    return query.group_by is None and not wants_feedback(query) and smoothing_of(query) is None
 
 
 def selector(path: str) -> str:

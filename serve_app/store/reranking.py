@@ -13,6 +13,11 @@ import numpy as np
 from serve_app.types import Smoothing, StoreQuery, Vector
 
 
+def is_plain(query: StoreQuery) -> bool:
+    """What a store finds for it is the answer: no groups, no second search, no new order."""
+    return query.group_by is None and not wants_feedback(query) and smoothing_of(query) is None
+
+
 def wants_feedback(query: StoreQuery) -> bool:
     return query.feedback is not None and query.dense is not None
 

@@ -14,6 +14,8 @@ from tests.bench.cross_validation import held_out, randomisation_p
 from tests.bench.ranking import as_they_are, cross_validated, measured, table
 from tests.bench.ranking_grid import QUALITY, WAYS
 from tests.bench.ranking_index import Index, Judged, Postings, asked
+from tests.bench.ranking_served import Served
+from tests.bench.ranking_served import table as served_table
 from tests.bench.ranking_ways import dbsf
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query
 
@@ -90,3 +92,9 @@ def test_randomisation_tells_a_difference_from_none() -> None:
     assert randomisation_p(one, one) == 1.0
     few = [randomisation_p(chance.normal(size=30), chance.normal(size=30), shuffles=500) for _ in range(100)]
     assert 0.3 < np.mean(few) < 0.7  # as p should be where there is nothing
+
+
+def test_a_served_profile_is_reported_by_the_median_of_its_rounds() -> None:
+    lines = served_table({"default": Served([3.0, 1.0, 2.0], {"ndcg@10": 0.5})}).splitlines()
+    assert lines[0] == "| profile | ndcg@10 | p50 ms | rounds |"
+    assert lines[2] == "| default | 0.5000 | 2.00 | 3.00 1.00 2.00 |"
