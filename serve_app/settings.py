@@ -102,7 +102,7 @@ QUALITY = SearchProfile(
 
 class SearchSettings(Section):
     default_profile: str = "default"
-    profiles: dict[str, SearchProfile] = {}  # in addition to, or instead of, the built-in "default" and "quality"
+    profiles: dict[str, SearchProfile] = {}  # beside the built-in "default" and "quality", or whole in their place
 
     @model_validator(mode="after")
     def default_exists(self) -> Self:

@@ -175,12 +175,12 @@ def _ranked(shard: edge.EdgeShard, query: StoreQuery, candidates: int, fields: S
 
 def _after_feedback(shard: edge.EdgeShard, query: StoreQuery) -> StoreQuery:
     assert query.feedback is not None
-    with edge_errors():
-        found = shard.query(_request(replace(query, diversity=None), query.feedback.passages, 0, ()))
-    return with_feedback(query, [vector for vector in _vectors(shard, found) if vector is not None])
+    passages = query.feedback.passages
+    first = _ranked(shard, replace(query, diversity=None, smoothing=None), passages, ())[:passages]
+    return with_feedback(query, [vector for vector in _vectors(shard, first) if vector is not None])
 
 
-def _vectors(shard: edge.EdgeShard, points: Sequence[edge.ScoredPoint]) -> list[Vector | None]:
+def _vectors(shard: edge.EdgeShard, points: Sequence[Found]) -> list[Vector | None]:
     """(dim,) each; None of a point that was deleted in between."""
     ids: list[int | UUID | str] = [point.id for point in points]
     with edge_errors():

@@ -160,9 +160,8 @@ class QdrantSearch:
 
     async def _after_feedback(self, query: StoreQuery) -> StoreQuery:
         assert query.feedback is not None
-        first = to_request(replace(query, diversity=None), query.feedback.passages, 0, ())
-        [points] = await self._points(query.scope, [first])
-        vectors = await self._vectors(query.scope, [str(point.id) for point in points])
+        first = await self._ranked(replace(query, diversity=None, smoothing=None), query.feedback.passages, ())
+        vectors = await self._vectors(query.scope, [point.id for point in first])
         return with_feedback(query, [vector for vector in vectors if vector is not None])
 
     async def _vectors(self, scope: Scope, ids: list[str]) -> list[Vector | None]:
