@@ -45,7 +45,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One family with its parameters chosen on the other folds, or one way as it is. Differences are to DEFAULT."""
+    """One family with its parameters chosen on the other folds (recall: of the way chosen most often), or one way as it
+    is. Differences are to DEFAULT."""
 
     name: str
     ndcg: float
