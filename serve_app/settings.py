@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from serve_app.environment import explain, require_known
 from serve_app.errors import ConfigurationError
-from serve_app.types import Fusion, FusionMethod, Quantization
+from serve_app.types import Feedback, Fusion, FusionMethod, Quantization, Smoothing
 
 PREFIX = "AIDOCS_"
 MIB = 1024 * 1024
@@ -78,18 +78,36 @@ class SearchProfile(Section):
     exact: bool = False  # compare with every vector, without graph and codes
     rescore: bool = True  # order what a quantised collection found by its float32 vectors
     oversampling: float = Field(2.0, ge=1, le=100)  # candidates taken for each one wanted, to be rescored
+    feedback_passages: int = Field(0, ge=0, le=100)  # first hits that the query moves towards, for a second search
+    feedback_share: float = Field(0.25, ge=0, le=1)  # of the mean of their vectors in the query
+    smoothing_candidates: int = Field(0, ge=0, le=1_000)  # first hits whose scores similar ones share; 0 = none
+    smoothing_neighbours: PositiveInt = 5  # nearest candidates
+    smoothing_share: float = Field(0.3, ge=0, le=1)  # of their mean in a score
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)
 
+    def to_feedback(self) -> Feedback | None:
+        return Feedback(self.feedback_passages, self.feedback_share) if self.feedback_passages else None
+
+    def to_smoothing(self) -> Smoothing | None:
+        neighbours, share = self.smoothing_neighbours, self.smoothing_share
+        return Smoothing(self.smoothing_candidates, neighbours, share) if self.smoothing_candidates else None
+
+
+QUALITY = SearchProfile(
+    feedback_passages=3, smoothing_candidates=50
+)  # two searches and vectors: see tests/bench/NOTES.md
+
 
 class SearchSettings(Section):
     default_profile: str = "default"
-    profiles: dict[str, SearchProfile] = {}  # in addition to, or instead of, the built-in "default"
+    profiles: dict[str, SearchProfile] = {}  # beside the built-in "default" and "quality", or whole in their place
 
     @model_validator(mode="after")
     def default_exists(self) -> Self:
         self.profiles.setdefault("default", SearchProfile())
+        self.profiles.setdefault("quality", QUALITY)
         if self.default_profile not in self.profiles:
             known = ", ".join(sorted(self.profiles))
             raise ValueError(f"default_profile {self.default_profile!r} is none of the profiles: {known}")

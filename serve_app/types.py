@@ -170,6 +170,25 @@ class Fusion:
     rrf_k: int = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Pseudo-relevance feedback (see store.reranking): the dense vector moves by `share`, 0 to 1, towards the mean of
+    those of the first `passages`, and is searched for anew."""
+
+    passages: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """Each of the first `candidates` gets `share`, 0 to 1, of its score from the mean of its `neighbours` nearest among
+    them (see store.reranking)."""
+
+    candidates: int
+    neighbours: int
+    share: float
+
+
 class Quantization(StrEnum):
     """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
 
@@ -194,6 +213,8 @@ class StoreQuery:
     Of the dense search, hnsw_ef: candidates that the graph's search keeps; None for as many as when it was built.
     exact: compares with every float32 vector. Unless exact, where the collection is quantised, oversampling:
     candidates that the codes find for each one wanted; rescore: these are ordered and scored by float32 vectors.
+
+    feedback and smoothing: only with a dense vector; no smoothing with diversity, which orders anew by itself.
     """
 
     scope: Scope
@@ -212,6 +233,8 @@ class StoreQuery:
     group_by: str | None = None
     facets: tuple[str, ...] = ()
     diversity: float | None = None
+    feedback: Feedback | None = None
+    smoothing: Smoothing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,8 @@ class Searcher:
             group_by=request.group_by,
             facets=request.facets,
             diversity=request.diversity,
+            feedback=profile.to_feedback(),
+            smoothing=profile.to_smoothing(),
         )
 
     def _profile(self, name: str | None) -> SearchProfile:

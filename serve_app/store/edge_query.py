@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import qdrant_edge as edge
 
 from serve_app.errors import Conflict, InvalidInput, PlatformError
@@ -24,7 +26,8 @@ from serve_app.store.payload import (
     query_fault,
     to_hit,
 )
-from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, VectorSpace
+from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, Vector, VectorSpace
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
@@ -32,18 +35,30 @@ MAX_EQUAL_RANKS = 8  # passages to which RRF gives one score: as a rule two, of 
 MAX_QUERIES_AT_ONCE = 4  # in one call into the shard, which holds the GIL; more were not faster
 
 
+@dataclass(frozen=True, slots=True)
+class Smoothed:
+    """A point that was found, with its new score."""
+
+    id: int | UUID | str
+    score: float
+    payload: Mapping[str, Any] | None
+
+
+Found = edge.ScoredPoint | Smoothed
+
+
 def answer(
     shard: edge.EdgeShard, space: VectorSpace, queries: Sequence[StoreQuery]
 ) -> list[StoreResult | PlatformError]:
     """One answer per query, in order. Plain searches go together, as the shard then shares work among them."""
     answers: list[StoreResult | PlatformError | None] = [_fault(space, query) for query in queries]
-    plain = [i for i, query in enumerate(queries) if answers[i] is None and query.group_by is None]
+    plain = [i for i, query in enumerate(queries) if answers[i] is None and is_plain(query)]
     for at in range(0, len(plain), MAX_QUERIES_AT_ONCE):
         together = plain[at : at + MAX_QUERIES_AT_ONCE]
         hits = _search_together(shard, [queries[i] for i in together])
         for i, found in zip(together, hits, strict=True):
             answers[i] = found if isinstance(found, PlatformError) else _with_facets(shard, queries[i], found)
-    return [_answer_grouped(shard, queries[i]) if answer is None else answer for i, answer in enumerate(answers)]
+    return [_answer_alone(shard, queries[i]) if answer is None else answer for i, answer in enumerate(answers)]
 
 
 def _fault(space: VectorSpace, query: StoreQuery) -> PlatformError | None:
@@ -117,22 +132,14 @@ def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> Facet
         return facet_counts(path, ((str(hit.value), hit.count) for hit in shard.facet(request).hits))
 
 
-def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | PlatformError:
-    """Takes more and more candidates until there are enough groups, none are left, or MAX_CANDIDATES were seen."""
-    assert query.group_by is not None
+def _answer_alone(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | PlatformError:
     wanted = query.offset + query.limit
-    most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
-    candidates = min(most, max(4 * wanted, query.prefetch))
     try:
-        while True:
-            with edge_errors():
-                found = shard.query(_request(query, candidates, 0, (query.group_by,)))
-            found = _in_order(found) if _has_ties(query) else found
-            kept = first_of_each(values_at(point.payload or {}, query.group_by) for point in found)
-            if len(kept) >= wanted or len(found) < candidates or candidates >= most:
-                break
-            candidates = min(most, candidates * 4)
-        best = [found[place] for place in kept[query.offset : wanted]]
+        query = _after_feedback(shard, query) if wants_feedback(query) else query
+        if query.group_by is None:
+            best = _ranked(shard, query, wanted, ())[query.offset : wanted]
+        else:
+            best = _first_of_groups(shard, query, query.group_by, wanted)[query.offset :]
         return _with_facets(shard, query, _with_payload(shard, best))
     except StoreBroken:
         raise
@@ -140,7 +147,49 @@ def _answer_grouped(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | P
         return error
 
 
-def _with_payload(shard: edge.EdgeShard, points: Sequence[edge.ScoredPoint]) -> tuple[Hit, ...]:
+def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted: int) -> list[Found]:
+    """Takes more and more candidates until there are enough groups, none are left, or MAX_CANDIDATES were seen."""
+    most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
+    candidates = min(most, max(4 * wanted, query.prefetch))
+    while True:
+        found = _ranked(shard, query, candidates, (path,))
+        kept = first_of_each(values_at(point.payload or {}, path) for point in found)
+        if len(kept) >= wanted or len(found) < candidates or candidates >= most:
+            return [found[place] for place in kept[:wanted]]
+        candidates = min(most, candidates * 4)
+
+
+def _ranked(shard: edge.EdgeShard, query: StoreQuery, candidates: int, fields: Sequence[str]) -> Sequence[Found]:
+    """Best first, at least so many of them if there are."""
+    smoothing = smoothing_of(query)
+    limit = max(candidates, smoothing.candidates) if smoothing else candidates
+    with edge_errors():
+        found = shard.query(_request(query, limit + MAX_EQUAL_RANKS * _has_ties(query), 0, fields))
+    found = _in_order(found)[:limit] if _has_ties(query) else found
+    if smoothing is None:
+        return found
+    vectors = _vectors(shard, found[: smoothing.candidates])
+    order = smoothed([point.score for point in found], vectors, smoothing)
+    return [Smoothed(found[place].id, score, found[place].payload) for place, score in order]
+
+
+def _after_feedback(shard: edge.EdgeShard, query: StoreQuery) -> StoreQuery:
+    assert query.feedback is not None
+    passages = query.feedback.passages
+    first = _ranked(shard, replace(query, diversity=None, smoothing=None), passages, ())[:passages]
+    return with_feedback(query, [vector for vector in _vectors(shard, first) if vector is not None])
+
+
+def _vectors(shard: edge.EdgeShard, points: Sequence[Found]) -> list[Vector | None]:
+    """(dim,) each; None of a point that was deleted in between."""
+    ids: list[int | UUID | str] = [point.id for point in points]
+    with edge_errors():
+        records: list[Any] = shard.retrieve(ids, False, [DENSE])
+    vectors = {record.id: np.fromiter(record.vector[DENSE], np.float32) for record in records if record.vector}
+    return [vectors.get(id) for id in ids]
+
+
+def _with_payload(shard: edge.EdgeShard, points: Sequence[Found]) -> tuple[Hit, ...]:
     ids: list[int | UUID | str] = [point.id for point in points]
     with edge_errors():
         records = {str(record.id): record.payload for record in shard.retrieve(ids, [*HIT_FIELDS], False)}
@@ -157,7 +206,7 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
     """Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
     candidates = max(query.prefetch, offset + limit)
-    result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields]}
+    result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields] or False}
     retrievers = _retrievers(query)
     fused = [edge.Prefetch(candidates, **retriever) for retriever in retrievers]
     if query.diversity is not None:

@@ -58,7 +58,7 @@ def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]
     retrievers = list(_retrievers(query, candidates))
     if not retrievers:
         return None
-    page: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": list(fields)}
+    page: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": list(fields) or False}
     fusion = _fusion(query) if query.dense is not None and query.sparse is not None else None
     if query.dense is not None and query.diversity is not None:
         mmr = models.Mmr(diversity=query.diversity, candidates_limit=candidates)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import InvalidInput, PlatformError, Unavailable
 from serve_app.store.facet_terms import facet_terms
 from serve_app.store.grouping import first_of_each, values_at
-from serve_app.store.payload import HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_counts, facet_path, to_hit
+from serve_app.store.payload import DENSE, HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_counts, facet_path, to_hit
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
-from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult
+from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult, Vector
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
 
 T = TypeVar("T")
 Hits = tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A point, with the score that counts."""
+
+    id: str
+    score: float
+    payload: Mapping[str, Any]
 
 
 class QdrantSearch:
@@ -71,7 +83,7 @@ class QdrantSearch:
 
     async def _scope_batch(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         hits: list[Hits | PlatformError | None] = [await self._fault(query) for query in queries]
-        plain = [i for i, query in enumerate(queries) if hits[i] is None and query.group_by is None]
+        plain = [i for i, query in enumerate(queries) if hits[i] is None and is_plain(query)]
         for i, found in zip(plain, await self._plain(scope, [queries[i] for i in plain]), strict=True):
             hits[i] = found
         return list(await asyncio.gather(*(self._answer(q, found) for q, found in zip(queries, hits, strict=True))))
@@ -96,49 +108,88 @@ class QdrantSearch:
         return [hits for query in queries for hits in await self._plain(scope, [query])]
 
     async def _answer(self, query: StoreQuery, found: Hits | PlatformError | None) -> StoreResult | PlatformError:
-        """found: None for a query with groups."""
+        """found: None for a query that is not plain."""
         if isinstance(found, PlatformError):
             return found
         return await value_or_fault(self._completed(query, found))
 
     async def _completed(self, query: StoreQuery, found: Hits | None) -> StoreResult:
-        hits = await self._grouped(query, query.group_by) if found is None and query.group_by else found or ()
+        hits = await self._alone(query) if found is None else found
         if not query.facets:
             return StoreResult(hits)
         passages = to_filter(query.filter, PASSAGE)
         counts = await asyncio.gather(*(self._facet(query.scope, path, passages) for path in query.facets))
         return StoreResult(hits, dict(zip(query.facets, counts, strict=True)), await self.count(query.scope, passages))
 
-    async def _grouped(self, query: StoreQuery, path: str) -> Hits:
+    async def _alone(self, query: StoreQuery) -> Hits:
+        wanted = query.offset + query.limit
+        query = await self._after_feedback(query) if wants_feedback(query) else query
+        if query.group_by is None:
+            best = (await self._ranked(query, wanted, ()))[query.offset : wanted]
+        else:
+            best = (await self._first_of_groups(query, query.group_by, wanted))[query.offset :]
+        payloads = await self._payloads(query.scope, [point.id for point in best])
+        # A point that was deleted in between has no payload any more.
+        return tuple(to_hit(p.id, p.score, payloads[p.id]) for p in best if p.id in payloads)
+
+    async def _first_of_groups(self, query: StoreQuery, path: str, wanted: int) -> list[Found]:
         """Takes more and more candidates until there are enough groups, none are left, or the most were seen.
 
         Not Qdrant's own groups: they have no offset, and look no further than one prefetch, which a single long
         document can fill."""
-        wanted = query.offset + query.limit
         most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
         candidates = min(most, max(4 * wanted, query.prefetch))
         while True:
-            [points] = await self._points(query.scope, [to_request(query, candidates, 0, [selector(path)])])
-            kept = first_of_each(values_at(point.payload or {}, path) for point in points)
-            if len(kept) >= wanted or len(points) < candidates or candidates >= most:
-                break
+            found = await self._ranked(query, candidates, (selector(path),))
+            kept = first_of_each(values_at(point.payload, path) for point in found)
+            if len(kept) >= wanted or len(found) < candidates or candidates >= most:
+                return [found[place] for place in kept[:wanted]]
             candidates = min(most, candidates * 4)
-        best = [points[place] for place in kept[query.offset : wanted]]
-        payloads = await self._payloads(query.scope, [str(point.id) for point in best])
-        # A point that was deleted in between has no payload any more.
-        return tuple(to_hit(str(p.id), p.score, payloads[str(p.id)]) for p in best if str(p.id) in payloads)
+
+    async def _ranked(self, query: StoreQuery, candidates: int, fields: Sequence[str]) -> list[Found]:
+        """Best first, at least so many of them if there are."""
+        smoothing = smoothing_of(query)
+        limit = max(candidates, smoothing.candidates) if smoothing else candidates
+        [points] = await self._points(query.scope, [to_request(query, limit, 0, fields)])
+        found = [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        if smoothing is None:
+            return found
+        vectors = await self._vectors(query.scope, [point.id for point in found[: smoothing.candidates]])
+        order = smoothed([point.score for point in found], vectors, smoothing)
+        return [replace(found[place], score=score) for place, score in order]
+
+    async def _after_feedback(self, query: StoreQuery) -> StoreQuery:
+        assert query.feedback is not None
+        first = await self._ranked(replace(query, diversity=None, smoothing=None), query.feedback.passages, ())
+        vectors = await self._vectors(query.scope, [point.id for point in first])
+        return with_feedback(query, [vector for vector in vectors if vector is not None])
+
+    async def _vectors(self, scope: Scope, ids: list[str]) -> list[Vector | None]:
+        """(dim,) each; None of a point that was deleted in between."""
+        records = await self._records(scope, ids, False, [DENSE])
+        vectors = {
+            str(record.id): np.asarray(record.vector[DENSE], np.float32)
+            for record in records
+            if isinstance(record.vector, dict)
+        }
+        return [vectors.get(id) for id in ids]
 
     async def _payloads(self, scope: Scope, ids: list[str]) -> dict[str, dict[str, object]]:
+        return {str(record.id): record.payload or {} for record in await self._records(scope, ids, list(HIT_FIELDS))}
+
+    async def _records(
+        self, scope: Scope, ids: list[str], payload: bool | list[str], vectors: bool | list[str] = False
+    ) -> list[models.Record]:
         if not ids:
-            return {}
-        records = await self._ask(
+            return []
+        return await self._ask(
             self._client.retrieve,
             collection_name=physical_name(scope),
             ids=ids,
-            with_payload=list(HIT_FIELDS),
+            with_payload=payload,
+            with_vectors=vectors,
             consistency=self._consistency,
         )
-        return {str(record.id): record.payload or {} for record in records}
 
     async def _points(
         self, scope: Scope, requests: Sequence[models.QueryRequest | None]

@@ -13,10 +13,18 @@ import pytest
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
 from serve_app.store.payload import passage_payload
-from serve_app.types import Fusion, FusionMethod, Scope, StoreQuery, StoreResult, VectorSpace, passage_point_id
+from serve_app.types import (
+    Fusion,
+    FusionMethod,
+    Scope,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+    passage_point_id,
+)
 from tests.contracts.corpus import BM25, SCOPE, SPACE, ask, document, embed, found, query, where
+from tests.contracts.reranking import MODES, RerankingContract
 
-MODES = ("dense", "sparse", "hybrid")
 LIBRARY = [
     document("cats", "cats purr softly", "cats chase mice", metadata={"lang": "en", "year": 2020, "tags": ["a", "b"]}),
     document("dogs", "dogs bark loudly", "dogs fetch sticks", metadata={"lang": "en", "year": 2021, "tags": ["b"]}),
@@ -26,7 +34,7 @@ LIBRARY = [
 ]
 
 
-class VectorQueryContract(ABC):
+class VectorQueryContract(RerankingContract, ABC):
     @abstractmethod
     def store(self) -> VectorStore: ...
 

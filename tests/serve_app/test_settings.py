@@ -17,7 +17,7 @@ def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__PREFETCH", "50")
     settings = load_settings()
     assert settings.embedding.max_batch_tokens == 512
-    assert settings.search.profiles.keys() == {"default", "fast"}
+    assert settings.search.profiles.keys() == {"default", "fast", "quality"}
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ def test_it_begins_with_the_models_short_name() -> None:
         name({"search": {"profiles": {"default": {"rrf_k": 61}}}}),
         name({"search": {"profiles": {"default": {"prefetch": 99}}}}),
         name({"search": {"profiles": {"default": {"hnsw_ef": 64}}}}),
+        name({"search": {"profiles": {"default": {"feedback_passages": 3}}}}),
+        name({"search": {"profiles": {"quality": {"smoothing_share": 0.2}}}}),
         name({"search": {"profiles": {"wide": {}}}}),
     ],
 )

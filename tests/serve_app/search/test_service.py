@@ -18,7 +18,19 @@ from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Embeddings, Fusion, FusionMethod, Hit, Lane, Principal, StoreQuery, StoreResult, VectorSpace
+from serve_app.types import (
+    Embeddings,
+    Feedback,
+    Fusion,
+    FusionMethod,
+    Hit,
+    Lane,
+    Principal,
+    Smoothing,
+    StoreQuery,
+    StoreResult,
+    VectorSpace,
+)
 from tests.contracts.corpus import BM25, SPACE, ask, document, embed, query, where
 
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")
@@ -148,16 +160,28 @@ async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch:
         return await answer(batch)
 
     monkeypatch.setattr(store, "query_batch", note)
-    profile = SearchProfile(hnsw_ef=77, prefetch=33, exact=True, rescore=False, oversampling=3)
+    profile = SearchProfile(
+        hnsw_ef=77,
+        prefetch=33,
+        exact=True,
+        rescore=False,
+        oversampling=3,
+        feedback_passages=2,
+        feedback_share=0.4,
+        smoothing_candidates=20,
+        smoothing_neighbours=4,
+        smoothing_share=0.1,
+    )
     await searcher_of(store, search=SearchSettings(profiles={"default": profile})).search(ANN, zoo("cats"))
     [query] = queries
     assert (query.hnsw_ef, query.prefetch) == (77, 33)
     assert (query.exact, query.rescore, query.oversampling) == (True, False, 3)
+    assert (query.feedback, query.smoothing) == (Feedback(2, 0.4), Smoothing(20, 4, 0.1))
 
 
 async def test_an_unknown_profile_names_those_there_are_and_costs_no_embedding(store: VectorStore) -> None:
     embedder = WordEmbedder()
-    with pytest.raises(InvalidInput, match="'fast' is not a search profile; there are: default, narrow, rrf"):
+    with pytest.raises(InvalidInput, match="'fast' is not a search profile; there are: default, narrow, quality, rrf"):
         await searcher_of(store, embedder).search(ANN, zoo("cats", profile="fast"))
     assert embedder.calls == 0
 

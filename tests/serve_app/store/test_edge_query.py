@@ -10,15 +10,18 @@ import pytest
 
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Fusion, FusionMethod
+from serve_app.types import Feedback, Fusion, FusionMethod
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query
 
 WORDS = [f"word{i}" for i in range(300)]
 PAGE, DEPTH = 5, 20
 
 
+@pytest.mark.parametrize("feedback", [None, Feedback(3, 0.25)])
 @pytest.mark.parametrize("group_by", [None, "document_id"])
-async def test_pages_of_equal_reciprocal_ranks_hold_each_hit_once(folder: Path, group_by: str | None) -> None:
+async def test_pages_of_equal_reciprocal_ranks_hold_each_hit_once(
+    folder: Path, group_by: str | None, feedback: Feedback | None
+) -> None:
     chance = random.Random(1)
     store = EdgeStore.open(folder, StoreSettings())
     try:
@@ -26,7 +29,7 @@ async def test_pages_of_equal_reciprocal_ranks_hold_each_hit_once(folder: Path, 
         # The two retrievers are asked for different words, so that most ranks are held by two passages.
         other = query("word200 word201 word202", "sparse").sparse
         asked = replace(query("word1 word2"), sparse=other, fusion=Fusion(FusionMethod.RRF, 60), group_by=group_by)
-        asked = replace(asked, limit=DEPTH)
+        asked = replace(asked, limit=DEPTH, feedback=feedback)
         whole = (await ask(store, asked)).hits
         assert len({hit.score for hit in whole}) < len(whole)  # else it would show nothing
         for offset in range(0, DEPTH, PAGE):

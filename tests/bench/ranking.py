@@ -1,0 +1,146 @@
+"""How else could a search rank? Families of ways on a judged set, their parameters chosen by cross-validation over the
+queries; and each way beside that on the set's titles, with one right answer each, on which nothing is chosen.
+
+Examples:  python -m tests.bench.ranking --dataset ../shared/data/cranfield  ·  … --out ranking.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from jobs.beir import read_dataset
+from jobs.ir_metrics import ndcg_at_k, recall_at_k
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.settings import load_settings
+from serve_app.store.sparse import Bm25SparseEncoder
+from tests.bench import machine
+from tests.bench.cross_validation import Scores, held_out, randomisation_p
+from tests.bench.ranking_grid import DEFAULT, WAYS, Way
+from tests.bench.ranking_index import Judged, indexed, known_items
+from tests.bench.ranking_ways import Rank
+
+DEPTH, NDCG_K = 100, 10
+TITLES = 600  # asked, drawn evenly
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """ndcg and recall: (queries,), at NDCG_K and DEPTH."""
+
+    way: Way
+    ndcg: Scores
+    recall: Scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One family with its parameters chosen on the other folds (recall: of the way chosen most often), or one way as it
+    is. Differences are to DEFAULT."""
+
+    name: str
+    ndcg: float
+    difference: float
+    p: float
+    recall: float
+
+
+def measured(judged: Judged, ways: Sequence[Way]) -> list[Measured]:
+    return [
+        Measured(way, *_scores(judged, way.rank))
+        for way in track(ways, judged.name, transient=True, console=Console(stderr=True))
+    ]
+
+
+def _scores(judged: Judged, rank: Rank) -> tuple[Scores, Scores]:
+    rankings = [judged.index.by_document(rank(judged.index, one), DEPTH) for one in judged.questions]
+    pairs = list(zip(rankings, judged.questions, strict=True))
+    ndcg = np.array([ndcg_at_k(ranking, one.grades, NDCG_K) for ranking, one in pairs])
+    return ndcg, np.array([recall_at_k(ranking, one.grades, DEPTH) for ranking, one in pairs])
+
+
+def as_they_are(of: Sequence[Measured]) -> dict[str, Row]:
+    default = _default(of)
+    return {one.way.name: _row(one.way.name, one.ndcg, one.recall, default) for one in of}
+
+
+def cross_validated(of: Sequence[Measured]) -> dict[str, tuple[Row, str]]:
+    """By family: held-out scores, and the way that was chosen most often. The default stands for choice in each, so
+    that a family which is worse everywhere gives no more than that."""
+    default = _default(of)  # ways of a family are neighbours in WAYS
+    families: dict[str, tuple[Row, str]] = {}
+    for family, members in groupby(of, attrgetter("way.family")):
+        choice = [default, *(one for one in members if one is not default)]
+        scores, chosen = held_out(np.array([one.ndcg for one in choice]))
+        favourite = choice[max(chosen, key=chosen.__getitem__)]
+        row = _row(family, scores, favourite.recall, default)
+        families[family] = row, f"{favourite.way.name} ({max(chosen.values()) / sum(chosen.values()):.0%})"
+    return families
+
+
+def _default(of: Sequence[Measured]) -> Measured:
+    return next(one for one in of if one.way is DEFAULT)
+
+
+def _row(name: str, ndcg: Scores, recall: Scores, default: Measured) -> Row:
+    difference = float(ndcg.mean() - default.ndcg.mean())
+    return Row(name, float(ndcg.mean()), difference, randomisation_p(ndcg, default.ndcg), float(recall.mean()))
+
+
+def table(families: dict[str, tuple[Row, str]], ways: dict[str, Row], titles: dict[str, Row]) -> str:
+    """Markdown: families as they were held out, then every way as it is, on the judged set and on the titles."""
+    lines = [
+        "| family, held out | chosen most often | nDCG@10 | difference | p | recall@100 |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {favourite} | {_cells(row)} | {row.recall:.3f} |"
+            for name, (row, favourite) in families.items()
+        ),
+        "",
+        "| way | nDCG@10 | difference | p | recall@100 | titles: nDCG@10 | difference | p |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {name} | {_cells(row)} | {row.recall:.3f} | {_cells(titles[name])} |" for name, row in ways.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> str:
+    return f"{row.ndcg:.4f} | {row.difference:+.4f} | {row.p:.4f}"
+
+
+def main(
+    dataset: Annotated[Path, typer.Option(help="BEIR folder")],
+    split: Annotated[str, typer.Option(help="qrels/SPLIT.tsv")] = "test",
+    out: Annotated[Path | None, typer.Option(help="JSON")] = None,
+) -> None:
+    settings = load_settings()
+    engine, bm25 = EmbeddingEngine.load(settings.embedding, settings.data_dir), Bm25SparseEncoder()
+    data = read_dataset(dataset, split)
+    of_set, of_titles = (
+        measured(indexed(one, engine, settings.chunking, bm25), WAYS) for one in (data, known_items(data, TITLES))
+    )
+    families, ways, titles = cross_validated(of_set), as_they_are(of_set), as_they_are(of_titles)
+    print(table(families, ways, titles))
+    if out:
+        content = {
+            "machine": machine.describe(),
+            "dataset": data.name,
+            "held_out": [asdict(row) | {"chosen": favourite} for row, favourite in families.values()],
+            "ways": [asdict(row) for row in ways.values()],
+            "titles": [asdict(row) for row in titles.values()],
+        }
+        out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
