@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.dead_letters import DeadLetterFile
 from jobs.inputs import Input, total_bytes
@@ -64,7 +65,9 @@ def index_source(
     """
     space = resolve_model(settings.embedding, settings.data_dir).space
     exists = asyncio.run(require_writable(settings, scope, space))
-    ledger = ray.remote(Ledger).options(num_cpus=0).remote()
+    # Of what the run needs, only this must not die: it lives and dies with the driver's node.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
     plan = Plan(scope, space, settings.without_secrets(), dry_run)
     with Watch(ledger, tally):
         run_pipeline(inputs, plan, ledger, embedders=embedders, batch_documents=batch_documents)

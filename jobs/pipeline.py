@@ -31,8 +31,9 @@ BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of e
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
-# What kills its process again and again ends the run; Ray Data's own default is to try for ever.
-RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": 3}
+# What kills its process again and again ends the run; Ray Data's own default is to try for ever. A task may be tried as
+# often as its actor lives: while Ray finds out that a node is dead, it fails every second.
+RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
 
 @dataclass(frozen=True, slots=True)
