@@ -20,7 +20,7 @@ from rich.table import Table
 
 from serve_app.embedding.engine import prepare
 from serve_app.settings import load_settings
-from tests.bench import cache, embeddings, engine, latency, machine, memory, report, search, start
+from tests.bench import cache, embeddings, engine, indexing, latency, machine, memory, report, search, start
 from tests.bench.contenders import contenders
 from tests.bench.prepared import prepared_store
 from tests.bench.rounds import Comparison
@@ -36,6 +36,7 @@ class Part(StrEnum):
     SEARCH = "search"
     CACHE = "cache"
     START = "start"
+    INDEXING = "indexing"
     LATENCY = "latency"
     MEMORY = "memory"
 
@@ -89,6 +90,9 @@ def measure(terminal: Console, parts: set[Part], rounds: int, documents: int) ->
     if Part.START in parts:
         with terminal.status("starting and stopping"):
             yield start.compare(settings, rounds)
+    if Part.INDEXING in parts:
+        with terminal.status("indexing"):
+            yield indexing.compare(settings, prepared_store(settings, documents))
     if Part.MEMORY in parts:
         with terminal.status("ten minutes of load"):
             yield memory.compare(settings, prepared_store(settings, documents))
