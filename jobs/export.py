@@ -20,6 +20,7 @@ from jobs.export_file import BATCH_DOCUMENTS, Header, reading, require_known_suf
 from jobs.patience import patiently
 from jobs.progress import Steps
 from jobs.ray_session import ray_session
+from jobs.slices import slices
 from serve_app.deployments.store import connect_store
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError, Unavailable
 from serve_app.ports import VectorStore
@@ -27,6 +28,8 @@ from serve_app.settings import Settings, load_settings
 from serve_app.types import LOCAL_PRINCIPAL, Scope
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+DOCUMENTS_AT_ONCE = 8  # read of the store, each may have thousands of passages
+PASSAGES_AT_ONCE = 1_024  # written
 
 EXAMPLES = """\b
 Examples:
@@ -85,8 +88,8 @@ def action_of(scope: Scope, to: Path | None, from_: Path | None) -> Action:
     require_known_suffix(path)
     if from_:
         return partial(import_file, scope, from_)
-    if not path.parent.is_dir():
-        raise InvalidInput(f"{path}: there is no folder {path.parent}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InvalidInput(f"{path}: is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
     return partial(export_file, scope, path)
 
 
@@ -107,13 +110,13 @@ async def export_file(scope: Scope, path: Path, store: VectorStore, advance: Adv
         with writing(path, Header(info.space, info.documents)) as write:
             while True:
                 page = await patiently(partial(store.listing, scope, limit=BATCH_DOCUMENTS, cursor=cursor))
-                ids = [document.id for document in page.documents]
-                found = await patiently(partial(store.indexed_documents, scope, ids))
-                write([found[id] for id in ids if id in found])
-                documents += len(found)
-                skipped += len(ids) - len(found)
-                passages += sum(len(one.passages) for one in found.values())
-                advance("exporting", documents + skipped, max(info.documents, documents + skipped))
+                for some in slices(page.documents, DOCUMENTS_AT_ONCE, DOCUMENTS_AT_ONCE, lambda _: 1):
+                    found = await patiently(partial(store.indexed_documents, scope, [each.id for each in some]))
+                    write(list(found.values()))
+                    documents += len(found)
+                    skipped += len(some) - len(found)
+                    passages += sum(len(one.passages) for one in found.values())
+                    advance("exporting", documents + skipped, max(info.documents, documents + skipped))
                 if (cursor := page.cursor) is None:
                     break
     except OSError as error:
@@ -130,7 +133,8 @@ async def import_file(scope: Scope, path: Path, store: VectorStore, advance: Adv
         for batch in batches:
             stored = await patiently(partial(store.fingerprints, scope, [one.document.id for one in batch]))
             changed = [one for one in batch if stored.get(one.document.id) != one.fingerprint]
-            await patiently(partial(store.write, scope, header.space, changed))
+            for some in slices(changed, BATCH_DOCUMENTS, PASSAGES_AT_ONCE, lambda one: len(one.passages)):
+                await patiently(partial(store.write, scope, header.space, some))
             written += len(changed)
             unchanged += len(batch) - len(changed)
             passages += sum(len(one.passages) for one in changed)

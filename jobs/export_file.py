@@ -2,7 +2,8 @@
 
 ```text
 .parquet             SCHEMA; the header is the schema's metadata under "ai-docs"
-.jsonl, .jsonl.gz    the header in the first line, then a document a line, with the same fields
+.jsonl, .jsonl.gz    the header in the first line, then a document a line, with the same fields; the last line is
+                     {"end": documents}, without which the file is not whole
 
 header   {"format": 1, "space": {"model", "revision", "dim"}, "documents": as many as there were when it was begun}
 ```
@@ -11,6 +12,8 @@ header   {"format": 1, "space": {"model", "revision", "dim"}, "documents": as ma
 from __future__ import annotations
 
 import gzip
+import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,10 +26,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serve_app.documents.validation import validate
 from serve_app.errors import InvalidInput
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, SparseVector, VectorSpace
 
 FORMAT = 1
+DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 HEADER_KEY = b"ai-docs"
 BATCH_DOCUMENTS = 64
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
@@ -85,11 +90,13 @@ def require_known_suffix(path: Path) -> None:
 @contextmanager
 def writing(path: Path, header: Header) -> Iterator[Write]:
     """The file is there when the context ends without an error, and as it was before otherwise. Raises OSError."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix
     try:
         opened = _open_parquet if path.suffix.lower() == ".parquet" else _open_lines
         with opened(partial, header) as write:
             yield write
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -106,10 +113,16 @@ def _open_parquet(path: Path, header: Header) -> Iterator[Write]:
 def _open_lines(path: Path, header: Header) -> Iterator[Write]:
     with _lines(path, "wb") as file:
         file.write(header.to_json() + b"\n")
-        yield lambda documents: file.writelines(
-            orjson.dumps(to_row(each), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
-            for each in documents
-        )
+        written = 0
+
+        def write(documents: Sequence[IndexedDocument]) -> None:
+            nonlocal written
+            written += len(documents)
+            options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+            file.writelines(orjson.dumps(to_row(each), option=options) for each in documents)
+
+        yield write
+        file.write(orjson.dumps({"end": written}) + b"\n")
 
 
 @contextmanager
@@ -126,15 +139,24 @@ def reading(path: Path) -> Iterator[tuple[Header, Iterator[list[IndexedDocument]
             else:
                 lines = stack.enter_context(_lines(path, "rb"))
                 header = Header.from_json(lines.readline(), path)
-                rows = map(orjson.loads, lines)
-        except (OSError, EOFError, pa.ArrowException) as error:
+                rows = _rows(lines)
+        except DAMAGE as error:
             raise InvalidInput(f"{path} cannot be read: {error}") from error
         yield header, _batches(path, rows)
 
 
 def _lines(path: Path, mode: str) -> IO[bytes]:
-    is_packed = path.name.lower().endswith((".gz", ".gz.partial"))
-    return cast("IO[bytes]", gzip.open(path, mode) if is_packed else path.open(mode))
+    return cast("IO[bytes]", gzip.open(path, mode) if path.suffix.lower() == ".gz" else path.open(mode))
+
+
+def _rows(lines: IO[bytes]) -> Iterator[Mapping[str, Any]]:
+    """Raises EOFError where the end is missing."""
+    for read, line in enumerate(lines):
+        row = orjson.loads(line)
+        if row.get("end") == read:
+            return
+        yield row
+    raise EOFError("it ends before its last line")
 
 
 def _batches(path: Path, rows: Iterator[Mapping[str, Any]]) -> Iterator[list[IndexedDocument]]:
@@ -142,7 +164,7 @@ def _batches(path: Path, rows: Iterator[Mapping[str, Any]]) -> Iterator[list[Ind
     while True:
         try:
             batch = [from_row(row) for row in islice(rows, BATCH_DOCUMENTS)]
-        except (OSError, EOFError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        except (*DAMAGE, KeyError, TypeError, ValueError, InvalidInput) as error:
             raise InvalidInput(f"{path} is damaged after document {number}: {type(error).__name__}: {error}") from error
         if not batch:
             return
@@ -172,8 +194,13 @@ def to_row(indexed: IndexedDocument) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> IndexedDocument:
+    """Raises ValueError, InvalidInput and what Python raises for what is missing or of another type."""
     fields = {name: row[name] for name in ("id", "title", "url", "text", "subject")}
-    document = Document(**fields, metadata=orjson.loads(row["metadata"]))
+    metadata = orjson.loads(row["metadata"])
+    if not all(isinstance(value, str) for value in fields.values()) or not isinstance(metadata, dict):
+        raise ValueError("a field of a document is not text, or its metadata no object")
+    document = Document(**fields, metadata=metadata)
+    validate(document)
     items = (
         IndexedPassage(
             Passage(item["number"], item["text"], tuple(item["headings"])),

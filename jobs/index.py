@@ -22,6 +22,7 @@ from jobs.inputs import inputs_of, to_retry, total_bytes
 from jobs.ledger import Report
 from jobs.progress import ProgressDisplay, clock, summary
 from jobs.ray_session import ray_session
+from serve_app.documents.sources import is_glob
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
 from serve_app.settings import Settings, load_settings
 from serve_app.types import LOCAL_PRINCIPAL, Scope
@@ -38,10 +39,10 @@ Examples:
   python -m jobs.index --source docs/ --collection handbook --retry failed.jsonl
   ray job submit --working-dir . -- python -m jobs.index --source /data --collection handbook
 
-Run it again at any time: what is stored and unchanged is passed over; of what changed, only the passages that are new
-are embedded and written. With --prune, documents that the source no longer has are deleted at the end, so that the
-collection is exactly the source. A document that cannot be indexed goes to the dead letters and ends nothing; its
-stored version stays.
+Run it again at any time: what is stored and unchanged is passed over; of what changed, only new texts are embedded,
+and passages that are stored just so, at the same place, are not written again. With --prune, documents that the source
+no longer has are deleted at the end, so that the collection is exactly the source. A document that cannot be indexed
+goes to the dead letters and ends nothing; its stored version stays.
 
 The last line of stdout is JSON: documents and passages (indexed), unchanged, deleted, failed, seconds (without the
 start of Ray), passages_per_s, replaced (documents), embedded (passages), dry_run. Exit code: 0 done, 1 failed or every
@@ -62,7 +63,10 @@ def index(
     ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Delete what the source no longer has.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; embed, write and delete nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be done; embed, store and delete nothing (dead letters are written)."
+        ),
     ] = False,
     retry: Annotated[
         Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
@@ -79,9 +83,15 @@ def index(
         scope = Scope(tenant, collection)
         if prune and retry:
             raise InvalidInput("--prune needs the whole source: --retry leaves out most of it")
+        if prune and is_glob(source):
+            raise InvalidInput("--prune needs a folder or a file: a glob passes over folders that cannot be listed")
         inputs = inputs_of(source)
         if retry:
-            inputs = to_retry(inputs, read_letters(retry))
+            inputs, left = to_retry(inputs, read_letters(retry))
+            if left:
+                errors.print(
+                    Text(f"{len(left)} dead letters need the whole source, or are of what is gone: {left[0].source} …")
+                )
         letters = DeadLetterFile(dead_letters or default_path(settings.data_dir, collection, datetime.now(UTC)))
     except (InvalidInput, ConfigurationError) as error:
         errors.print(Text(f"error: {error}"))

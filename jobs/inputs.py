@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from jobs.ledger import DeadLetter
+from jobs.ledger import DUPLICATE, DeadLetter
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
 from serve_app.documents.reading import only_document
@@ -69,23 +69,29 @@ def inputs_of(source: str) -> list[Input]:
     return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
 
 
-def to_retry(inputs: Sequence[Input], letters: Iterable[DeadLetter]) -> list[Input]:
+def to_retry(inputs: Sequence[Input], letters: Sequence[DeadLetter]) -> tuple[list[Input], list[DeadLetter]]:
     """Those of the inputs that have a letter, each with the documents that failed; with all where a letter names
-    none. Raises InvalidInput if there is none."""
-    failed: dict[str, set[str]] = {}
+    none, and all below a folder that has one. And the letters that are left: of what is no longer there, and of
+    duplicates, whose first is not read without the whole source. Raises InvalidInput if no input is chosen."""
+    wanted: dict[str, set[str]] = {}
+    left = []
     for letter in letters:
-        failed.setdefault(letter.input, set()).add(letter.document_id)
+        below = f"{letter.input}/"
+        names = [each.name for each in inputs if each.name == letter.input or each.name.startswith(below)]
+        if letter.error == DUPLICATE or not names:
+            left.append(letter)
+            continue
+        for name in names:
+            wanted.setdefault(name, set()).add(letter.document_id)
+    if not wanted:
+        some = next((letter.input for letter in left), "nothing at all")
+        raise InvalidInput(f"no dead letter is of this source and can be tried alone; they are of {some} and such")
     chosen = [
         replace(each, only=frozenset() if "" in ids else frozenset(ids))
         for each in inputs
-        if (ids := failed.get(each.name))
+        if (ids := wanted.get(each.name))
     ]
-    if not chosen:
-        some = next(iter(failed), "nothing at all")
-        raise InvalidInput(
-            f"no dead letter is of this source; they are of {some} and such: name the source they came of"
-        )
-    return chosen
+    return chosen, left
 
 
 def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 
 from jobs.rows import Outcome, Row
 
+DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

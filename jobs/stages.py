@@ -7,9 +7,9 @@ engine that is gone, a collection of another model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,10 @@ import ray
 from ray.data import Datasink
 
 from jobs.inputs import Input, read_input
-from jobs.ledger import Report, report_of
+from jobs.ledger import DUPLICATE, Report, report_of
 from jobs.patience import patiently
 from jobs.rows import Outcome, Row, encode_document, failed_row, from_table, indexed_document, to_table
+from jobs.slices import slices
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut, fingerprint
 from serve_app.documents.readers.result import ReadFailure, ReadResult
@@ -35,13 +36,10 @@ from serve_app.settings import Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
 
-T = TypeVar("T")
-
 SLICE_DOCUMENTS = 64  # the store is asked about, or given, so many at once
 SLICE_CHARS = 256 * 1024  # read, before they are cut
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
-DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +199,14 @@ class StoreDatasink(Datasink[None]):
         return report
 
     async def _written(self, store: VectorStore, rows: Sequence[Row]) -> list[Row]:
-        """The rows, those that the store refused as failed."""
+        """The rows, those that the store refused as failed; of a dry run, as they are."""
+        if self._plan.dry_run:
+            return [*rows]
         good = [row for row in rows if row.outcome is Outcome.INDEX]
         rest = [row for row in rows if row.outcome is not Outcome.INDEX]
         try:
             documents = [indexed_document(row) for row in good]
-            if documents and not self._plan.dry_run:
+            if documents:
                 await patiently(lambda: store.write(self._plan.scope, self._plan.space, documents))
         except Exception as error:
             reason = own_fault(error)
@@ -246,17 +246,3 @@ def own_fault(error: Exception) -> str:
     if isinstance(error, PlatformError | MemoryError):
         raise error
     return f"{type(error).__name__}: {error}"
-
-
-def slices(items: Iterable[T], max_items: int, max_weight: int, weigh: Callable[[T], int]) -> Iterator[list[T]]:
-    """Runs of items, in order, each up to the limits; one item that is over the weight goes alone."""
-    some: list[T] = []
-    weight = 0
-    for item in items:
-        if some and (len(some) >= max_items or weight + weigh(item) > max_weight):
-            yield some
-            some, weight = [], 0
-        some.append(item)
-        weight += weigh(item)
-    if some:
-        yield some

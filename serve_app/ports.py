@@ -67,8 +67,7 @@ class VectorStore(Protocol):
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         """Those of these documents that are completely stored, as they were written, but that `Passage.tokens` is 0
-        and a dense vector of unit length. One that is written meanwhile may be missing, or have passages of either
-        version, each with its own digest. Empty for a new collection."""
+        and a dense vector of unit length. One that is written meanwhile may be missing. Empty for a new collection."""
         ...
 
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,11 @@ def document_id(path: Path, root: Path) -> str:
 
 
 def only_document(path: Path, root: Path) -> str:
-    """The id of the one document that this file may have; "" where it may have several, or is a folder."""
-    return "" if reader_of(path) in ROW_READERS or path.is_dir() else mend(document_id(path, root))
+    """The id of the one document that this file may have; "" where it may have several, or is or was a folder. Never
+    raises."""
+    reader = reader_of(path)
+    is_one = reader is not None and reader not in ROW_READERS and not os.path.isdir(path)  # noqa: PTH112 - Path's raises
+    return mend(document_id(path, root)) if is_one else ""
 
 
 def read_file(path: Path, root: Path) -> Iterator[ReadResult]:

@@ -17,9 +17,9 @@ from serve_app.errors import InvalidInput
 def find_files(source: str) -> list[Path]:
     """The readable files of a source, sorted: a file itself, all below a folder, or what a glob matches (`**` too).
 
-    Hidden files and folders are left out; a link to a folder is followed once. A folder that cannot be listed is in
-    the result, so that reading it tells. Raises InvalidInput if the source does not exist, cannot be looked at or has
-    no such file.
+    Hidden files and folders are left out; a link to a folder is followed once. What is below a folder and cannot be
+    listed is in the result, and so is a link to what is not there: reading it tells. A glob passes over both. Raises
+    InvalidInput if the source does not exist, cannot be looked at or has no such file.
     """
     with _naming(source):
         return sorted(_found(source))
@@ -40,6 +40,15 @@ def _found(source: str) -> list[Path]:
     if not found:
         raise InvalidInput(f"{source}: no documents there; known kinds of files are {known_suffixes()}")
     return found
+
+
+def is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 - Path's raises
+
+
+def is_glob(source: str) -> bool:
+    with _naming(source):
+        return glob.has_magic(source) and not Path(source).expanduser().exists()
 
 
 def source_root(source: str) -> Path:
@@ -100,5 +109,6 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in files if not name.startswith(".") and reader_of(Path(name)))
+        visible = (Path(folder, name) for name in files if not name.startswith("."))
+        yield from (path for path in visible if reader_of(path) or is_dangling(path))  # it may have been a folder
     yield from unlisted

@@ -20,15 +20,20 @@ NOT_IN_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def validate(document: Document) -> None:
     """Raises InvalidInput with what to change: an id, metadata or a document that cannot be stored and found."""
-    if not document.id.strip():
-        raise InvalidInput("id is empty: give the document an id that is unique in its collection")
-    if len(document.id) > MAX_ID_CHARS:
-        raise InvalidInput(f"id has {len(document.id)} characters; at most {MAX_ID_CHARS} are allowed")
-    if NOT_IN_ID.search(document.id):
-        raise InvalidInput("id has a control character or half of a surrogate pair: take it out")
+    if fault := id_fault(document.id):
+        raise InvalidInput(fault)
     if not (document.text.strip() or document.title.strip()):
         raise InvalidInput("the document is empty: give it a text or a title")
     _require_json(document.metadata, "metadata", 0)
+
+
+def id_fault(id: str) -> str:
+    """What to change of a document's id; empty if nothing."""
+    if not id.strip():
+        return "id is empty: give the document an id that is unique in its collection"
+    if len(id) > MAX_ID_CHARS:
+        return f"id has {len(id)} characters; at most {MAX_ID_CHARS} are allowed"
+    return "id has a control character or half of a surrogate pair: take it out" if NOT_IN_ID.search(id) else ""
 
 
 def _require_json(value: object, where: str, depth: int) -> None:

@@ -18,7 +18,7 @@ from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
 from serve_app.store.edge_indexes import MAX_INDEXES, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
-from serve_app.store.edge_reads import counted, indexed_documents, retrieve, scrolled
+from serve_app.store.edge_reads import counted, fingerprints, indexed_documents, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.optimize import Optimizer
 from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, require_storable, to_document, to_listed
@@ -76,12 +76,7 @@ class EdgeStore:
             collection = await self._collection(scope)
         except NotFound:
             return {}
-
-        def read() -> dict[str, str]:
-            records = retrieve(collection, document_ids, ["document_id", "fingerprint"])
-            return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
-
-        return await self._read(read)
+        return await self._read(lambda: fingerprints(collection, document_ids))
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         try:

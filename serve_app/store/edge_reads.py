@@ -43,7 +43,14 @@ def indexed_documents(collection: Collection, document_ids: Sequence[str]) -> di
                 points += map(from_record, shard.retrieve([*some], True, True))
         if (indexed := to_indexed(record, points)) is not None:
             found[id] = indexed
-    return found
+    now = fingerprints(collection, list(found))  # what was written meanwhile may be of both versions
+    return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
+
+
+def fingerprints(collection: Collection, document_ids: Sequence[str]) -> dict[str, str]:
+    """Of those that are completely stored."""
+    records = retrieve(collection, document_ids, ["document_id", "fingerprint"])
+    return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
 
 
 def counted(collection: Collection, filter: JsonObject | None) -> CollectionInfo:

@@ -59,7 +59,7 @@ class QdrantStore:
 
     With several replicas of a shard a write is acknowledged by a quorum of them and ordered by one leader, and a read
     asks a quorum (3 and more) or any one that is up to date (2); see `write_quorum`. Two processes that write one and
-    the same document at the same moment can leave passages of both, until it is written again.
+    the same document at the same moment can leave passages of both, until it changes again.
     """
 
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, versions: Versions | None = None) -> None:
@@ -96,7 +96,8 @@ class QdrantStore:
             id = payload["document_id"]
             if (indexed := to_indexed(payload, await self._passages(scope, {id: payload["passages"]}))) is not None:
                 found[id] = indexed
-        return found
+        now = await self.fingerprints(scope, list(found))  # what was written meanwhile may be of both versions
+        return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
 
     async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
         """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
@@ -222,7 +223,8 @@ class QdrantStore:
     async def _present(self, scope: Scope, documents: Sequence[IndexedDocument]) -> dict[str, StoredPoint]:
         """By id, the stored passages that the documents' own would replace."""
         records = await self._records(scope, [one.document.id for one in documents], ["document_id", "passages"])
-        sizes = {payload["document_id"]: payload["passages"] for payload in records}
+        wanted = {one.document.id: len(one.passages) for one in documents}
+        sizes = {(id := payload["document_id"]): min(payload["passages"], wanted[id]) for payload in records}
         return {point.id: point for point in await self._passages(scope, sizes)}
 
     async def _passages(self, scope: Scope, sizes: Mapping[str, int]) -> list[StoredPoint]:

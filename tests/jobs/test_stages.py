@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.pipeline import cpu_shares, platform_error
-from jobs.stages import own_fault, slices
+from jobs.slices import slices
+from jobs.stages import own_fault
 from serve_app.errors import ConfigurationError, EngineUnavailable, InvalidInput, StoreUnavailable
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.documents.validation import validate
+from serve_app.documents.validation import id_fault, validate
 from serve_app.errors import InvalidInput, UnreadableDocument
 from serve_app.types import Document
 
@@ -35,7 +35,7 @@ def result_of(source: str, build: Callable[[], Document]) -> ReadResult:
         document = build()
         validate(document)
     except InvalidInput as error:
-        return ReadFailure(source, str(error), document.id if document else "")
+        return ReadFailure(source, str(error), document.id if document and not id_fault(document.id) else "")
     except Exception as error:
         return failure_of(source, error)
     return document

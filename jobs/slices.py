@@ -1,0 +1,22 @@
+"""What is too much at once, in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def slices(items: Iterable[T], max_items: int, max_weight: int, weigh: Callable[[T], int]) -> Iterator[list[T]]:
+    """Runs of items, in order, each up to the limits; one item that is over the weight goes alone."""
+    some: list[T] = []
+    weight = 0
+    for item in items:
+        if some and (len(some) >= max_items or weight + weigh(item) > max_weight):
+            yield some
+            some, weight = [], 0
+        some.append(item)
+        weight += weigh(item)
+    if some:
+        yield some
