@@ -1,4 +1,5 @@
-"""Indexes on a Ray of three nodes, of which one that embeds is killed half-way. Prints the report as JSON.
+"""Indexes on a Ray of three nodes, of which one that embeds is killed half-way, and compares with an
+undisturbed run. Prints the report as JSON.
 
 AIDOCS_DATA_DIR=… python -m tests.jobs.multi_node_child SOURCE COLLECTION
 """
@@ -24,6 +25,7 @@ from jobs.ledger import Report
 from serve_app.deployments.store import NAMESPACE, connect_store
 from serve_app.settings import load_settings
 from serve_app.types import Scope
+from tests.jobs.contents import contents, require_equal
 
 NODE_CPUS = 2
 
@@ -60,6 +62,10 @@ def main(source: Path, collection: str) -> None:
         with DeadLetterFile(source.with_suffix(".letters")) as letters:
             tally = Tally(letters, killer)
             index_source(inputs_of(str(source)), scope, settings, tally, embedders=3, batch_documents=16)
+        with DeadLetterFile(source.with_suffix(".letters")) as letters:
+            clean = Scope("local", f"{collection}-clean")
+            index_source(inputs_of(str(source)), clean, settings, Tally(letters), batch_documents=16)
+        require_equal(*(asyncio.run(contents(each, settings)) for each in (scope, clean)))
         stored = asyncio.run(connect_store(settings).count(scope))
         nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
         report = asdict(tally.total) | {"stored": [stored.documents, stored.passages], "nodes": nodes}

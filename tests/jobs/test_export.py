@@ -63,12 +63,14 @@ def test_what_cannot_be(settings: Settings, ray_cluster: str, tmp_path: Path) ->
         (["--to", "a.jsonl", "--from", "b.jsonl"], "give one file"),
         (["--to", "a.csv"], "ends in one of .parquet, .jsonl, .jsonl.gz"),
         (["--to", "none/a.jsonl"], "there is no folder none"),
+        (["--to", "folder.parquet"], "folder.parquet: is a folder"),
     ],
 )
 def test_wrong_use_says_what_to_do(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.parquet").mkdir()
     done = CliRunner().invoke(cli, ["--collection", "c", *arguments])
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())

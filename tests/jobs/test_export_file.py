@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -73,6 +74,37 @@ def test_what_fails_leaves_the_file_as_it_was(name: str, tmp_path: Path) -> None
         raise RuntimeError("the store went away")
     assert path.read_text() == "before"
     assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_is_cut_off_between_lines_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    export(path, DOCUMENTS)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InvalidInput, match=r"a.jsonl is damaged .*ends before its last line"):
+        read(path)
+
+
+def test_damage_within_a_packed_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    export(path, DOCUMENTS)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"a.jsonl.gz (is damaged|cannot be read)"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": None}, {"id": " "}, {"metadata": "null"}, {"metadata": "{"}, {"text": "", "title": ""}]
+)
+def test_what_no_upload_could_be_is_told(change: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    export(path, DOCUMENTS[:1])
+    header, row, end = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + orjson.dumps(orjson.loads(row) | change) + b"\n" + end)
+    with pytest.raises(InvalidInput, match="is damaged after document 0"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from jobs.dead_letters import DeadLetterFile, read_letters
 from jobs.index_run import Tally, index_source
 from jobs.inputs import inputs_of, to_retry
 from jobs.ledger import Report
-from serve_app.errors import Conflict
+from serve_app.errors import Conflict, InvalidInput
 from serve_app.settings import Settings
 from serve_app.types import Scope
 from tests.jobs.contents import contents, require_equal
@@ -32,7 +32,7 @@ async def index(
         path.unlink(missing_ok=True)
         with DeadLetterFile(path) as letters:
             tally = Tally(letters)
-            chosen = to_retry(inputs, read_letters(retry)) if retry else inputs
+            chosen = to_retry(inputs, read_letters(retry))[0] if retry else inputs
             index_source(chosen, scope, settings, tally, **options)
         return tally.total, path
 
@@ -97,6 +97,12 @@ async def test_what_cannot_be_read_today_is_not_gone(settings: Settings, tmp_pat
         await index(source, scope, settings, prunes=True)
     require_equal(before, await contents(scope, settings))
 
+    (source / "rows.jsonl").unlink()
+    (source / "archive").symlink_to(source / "not-mounted")
+    with pytest.raises(Conflict, match="1 failures do not tell which documents"):
+        await index(source, scope, settings, prunes=True)
+    require_equal(before, await contents(scope, settings))
+
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "other.md").write_text("Another folder.")
@@ -114,6 +120,20 @@ async def test_a_dry_run_into_nothing_makes_no_collection(settings: Settings, tm
     assert [letter.document_id for letter in read_letters(letters)] == ["empty.md"]
     done, _ = await index(source, scope, settings)
     assert (done.indexed, done.passages, done.replaced) == (7, would.passages, 0)
+
+
+async def test_a_duplicate_is_not_tried_alone(settings: Settings, tmp_path: Path) -> None:
+    """Its first would be replaced by it."""
+    source, scope = tmp_path / "source", Scope("local", "twice")
+    source.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (source / name).write_text(json.dumps({"id": "same", "text": f"Of {name}."}))
+    done, letters = await index(source, scope, settings)
+    assert (done.indexed, done.failed) == (1, 1)
+    before = await contents(scope, settings)
+    with pytest.raises(InvalidInput, match="can be tried alone"):
+        await index(source, scope, settings, retry=letters.rename(tmp_path / "kept.jsonl"))
+    require_equal(before, await contents(scope, settings))
 
 
 async def test_dead_letters_are_tried_again_alone(settings: Settings, tmp_path: Path) -> None:

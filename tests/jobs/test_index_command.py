@@ -89,6 +89,7 @@ def test_a_stopped_run_says_how_to_go_on(
         (["--source", "a.md", "--collection", "c", "--retry", "none.jsonl"], "none.jsonl: No such file"),
         (["--source", "a.md", "--collection", "c", "--retry", "a.md"], "a.md:1 is no dead letter"),
         (["--source", "a.md", "--collection", "c", "--retry", "a.md", "--prune"], "--prune needs the whole source"),
+        (["--source", "*.md", "--collection", "c", "--prune"], "--prune needs a folder or a file"),
         (["--source", "a.md", "--collection", "c", "--retry", "letters"], "no dead letter is of this source"),
     ],
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobs.inputs import Input, inputs_of, read_input, to_retry, total_bytes
-from jobs.ledger import DeadLetter
+from jobs.ledger import DUPLICATE, DeadLetter
 from jobs.pipeline import to_block
+from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.reading_process import ReadingProcess
 from serve_app.errors import InvalidInput
 from serve_app.types import Document
@@ -37,12 +38,44 @@ def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
         DeadLetter("c.jsonl#2", "", "is no JSON", f"{tmp_path}/c.jsonl"),
         DeadLetter("c.jsonl", "3", "empty", f"{tmp_path}/c.jsonl"),
     ]
-    chosen = to_retry(inputs, letters)
+    chosen, left = to_retry(inputs, letters)
+    assert left == []
     assert [(each.path.name, set(each.only)) for each in chosen] == [
         ("a.md", {"a.md"}), ("b.jsonl", {"1", "2"}), ("c.jsonl", set()),
     ]  # fmt: skip
     assert [Input.from_columns(columns) for columns in to_block(chosen).to_pylist()] == chosen
     assert [each.only_document for each in inputs] == ["a.md", "", ""]
+
+
+def test_what_cannot_be_tried_alone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.md", "sub/b.md", "sub/c.md"):
+        (tmp_path / name).write_text("x")
+    inputs = inputs_of(str(tmp_path))
+    folder = DeadLetter("sub", "", "is a folder that cannot be listed", f"{tmp_path}/sub")
+    gone = DeadLetter("gone.md", "gone.md", "is empty", f"{tmp_path}/gone.md")
+    twice = DeadLetter("a.md", "a.md", DUPLICATE, f"{tmp_path}/a.md")
+    chosen, left = to_retry(inputs, [gone, folder, twice])
+    assert [each.path.name for each in chosen] == ["b.md", "c.md"]
+    assert left == [gone, twice]
+    with pytest.raises(InvalidInput, match="no dead letter is of this source"):
+        to_retry(inputs, [gone, twice])
+
+
+@pytest.mark.parametrize("failing", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+def test_a_file_that_cannot_be_looked_at_is_one_failure(
+    failing: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.md").write_text("x")
+    (source,) = inputs_of(str(tmp_path))
+
+    def stat(path: object, *, follow_symlinks: bool = True) -> None:
+        raise failing
+
+    monkeypatch.setattr(os, "stat", stat)
+    (result,) = read_input(source, ReadingProcess())
+    assert result == ReadFailure("a.md", f"cannot be read: {failing.strerror}")
+    assert source.only_document == "a.md"
 
 
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.documents.sources import find_files, read_source, source_root
+from serve_app.documents.readers.result import ReadFailure
+from serve_app.documents.reading import only_document
+from serve_app.documents.sources import find_files, is_glob, read_source, source_root
 from serve_app.errors import InvalidInput
 from serve_app.types import Document
 
@@ -34,6 +36,19 @@ def test_a_linked_folder_is_followed(tree: Path, tmp_path_factory: pytest.TempPa
     (other / "c.md").write_text("x")
     (tree / "linked").symlink_to(other)
     assert "linked/c.md" in names(tree, str(tree))
+
+
+def test_a_link_to_what_is_not_mounted_is_not_passed_over(tree: Path) -> None:
+    (tree / "archive").symlink_to(tree / "nowhere")
+    assert "archive" in names(tree, str(tree))
+    (result,) = [result for result in read_source(str(tree)) if getattr(result, "source", "") == "archive"]
+    assert result == ReadFailure("archive", "cannot be read: No such file or directory")
+    assert only_document(tree / "archive", tree) == ""  # it may have been a folder
+
+
+def test_what_is_a_glob(tree: Path) -> None:
+    (tree / "[a].md").write_text("text")
+    assert [is_glob(f"{tree}/{name}") for name in ("*.md", "[a].md", "b.md", "none")] == [True, False, False, False]
 
 
 def test_globs(tree: Path) -> None:
