@@ -124,7 +124,7 @@ async def test_a_dry_run_into_nothing_makes_no_collection(settings: Settings, tm
 
 async def test_a_duplicate_is_not_tried_alone(settings: Settings, tmp_path: Path) -> None:
     """Its first would be replaced by it."""
-    source, scope = tmp_path / "source", Scope("local", "twice")
+    source, scope = tmp_path / "source", Scope("local", "tried-alone")
     source.mkdir()
     for name in ("a.jsonl", "b.jsonl"):
         (source / name).write_text(json.dumps({"id": "same", "text": f"Of {name}."}))
