@@ -26,7 +26,7 @@ from serve_app.store.payload import (
     query_fault,
     to_hit,
 )
-from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.store.reranking import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, Vector, VectorSpace
 
 MAX_CANDIDATES = 10_000  # looked through for groups
@@ -162,7 +162,7 @@ def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted
 def _ranked(shard: edge.EdgeShard, query: StoreQuery, candidates: int, fields: Sequence[str]) -> Sequence[Found]:
     """Best first, at least so many of them if there are."""
     smoothing = smoothing_of(query)
-    limit = max(candidates, smoothing.candidates) if smoothing else candidates
+    limit = depth(query, candidates)
     with edge_errors():
         found = shard.query(_request(query, limit + MAX_EQUAL_RANKS * _has_ties(query), 0, fields))
     found = _in_order(found)[:limit] if _has_ties(query) else found

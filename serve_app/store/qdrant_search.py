@@ -18,7 +18,7 @@ from serve_app.store.payload import DENSE, HIT_FIELDS, MAX_FACET_VALUES, PASSAGE
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_collections import QdrantCollections, physical_name
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
-from serve_app.store.reranking import is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
+from serve_app.store.reranking import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult, Vector
 
 MAX_CANDIDATES = 10_000  # looked through for groups
@@ -149,8 +149,7 @@ class QdrantSearch:
     async def _ranked(self, query: StoreQuery, candidates: int, fields: Sequence[str]) -> list[Found]:
         """Best first, at least so many of them if there are."""
         smoothing = smoothing_of(query)
-        limit = max(candidates, smoothing.candidates) if smoothing else candidates
-        [points] = await self._points(query.scope, [to_request(query, limit, 0, fields)])
+        [points] = await self._points(query.scope, [to_request(query, depth(query, candidates), 0, fields)])
         found = [Found(str(point.id), point.score, point.payload or {}) for point in points]
         if smoothing is None:
             return found
@@ -160,8 +159,9 @@ class QdrantSearch:
 
     async def _after_feedback(self, query: StoreQuery) -> StoreQuery:
         assert query.feedback is not None
-        first = await self._ranked(replace(query, diversity=None, smoothing=None), query.feedback.passages, ())
-        vectors = await self._vectors(query.scope, [point.id for point in first])
+        passages = query.feedback.passages
+        first = await self._ranked(replace(query, diversity=None, smoothing=None), passages, ())
+        vectors = await self._vectors(query.scope, [point.id for point in first[:passages]])
         return with_feedback(query, [vector for vector in vectors if vector is not None])
 
     async def _vectors(self, scope: Scope, ids: list[str]) -> list[Vector | None]:

@@ -27,6 +27,15 @@ def smoothing_of(query: StoreQuery) -> Smoothing | None:
     return query.smoothing if query.dense is not None and query.diversity is None else None
 
 
+def depth(query: StoreQuery, candidates: int) -> int:
+    """How many hits to take where so many are wanted: as many for every page within the prefetch, for what a graph or
+    codes find first depends on how many are asked for."""
+    if query.diversity is not None:
+        return candidates
+    smoothing = smoothing_of(query)
+    return max(candidates, query.prefetch, smoothing.candidates if smoothing else 0)
+
+
 def with_feedback(query: StoreQuery, vectors: Sequence[Vector]) -> StoreQuery:
     """The query moved by `feedback.share` towards the mean of the vectors of its first passages, of unit length, and no
     feedback left to do.

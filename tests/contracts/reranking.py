@@ -35,7 +35,7 @@ class RerankingContract:
 
     async def test_feedback_moves_the_query_towards_what_was_found_first(self, library: VectorStore) -> None:
         text, mode = "cats purr", "dense"
-        first = (await ask(library, query(text, mode, limit=2))).hits
+        first = (await ask(library, query(text, mode))).hits[:2]
         moved = 0.5 * embed(text) + 0.5 * np.mean([embed(hit.text) for hit in first], axis=0)
         by_hand = dataclasses.replace(query(text, mode), dense=(moved / np.linalg.norm(moved)).astype(np.float32))
         expected = {hit.passage_id: hit.score for hit in (await ask(library, by_hand)).hits}
