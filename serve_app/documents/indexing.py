@@ -106,9 +106,8 @@ class Indexer:
             failed.extend(broken)
             if not batch:
                 break
-            former = await self._store.indexed_documents(
-                scope, [id for one in batch if (id := one.document.id) in stored]
-            )
+            replaced = [id for one in batch if (id := one.document.id) in stored]
+            former = await self._store.indexed_documents(scope, replaced) if replaced else {}
             vectorised = await self._vectorised(batch, former, prints, patient=indexed > 0)
             await self._store.write(scope, space, vectorised)
             indexed += len(batch)
