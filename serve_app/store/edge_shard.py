@@ -19,7 +19,7 @@ from serve_app.control_groups import usable_cpus
 from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
-from serve_app.store.points import StoredPoint
+from serve_app.store.points import StoredPoint, stored_point
 from serve_app.store.write_plan import Put, Step
 from serve_app.types import Quantization, SparseVector, Vector
 
@@ -127,15 +127,7 @@ def to_point(point: StoredPoint) -> edge.Point:
 
 def from_record(record: edge.Record) -> StoredPoint:
     vectors: dict[str, Any] = record.vector or {}  # type: ignore[assignment]  # always named vectors here
-    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
-    return StoredPoint(
-        str(record.id),
-        record.payload or {},
-        None if dense is None else np.asarray(dense, np.float32),
-        None
-        if sparse is None
-        else SparseVector(np.asarray(sparse.indices, np.uint32), np.asarray(sparse.values, "f4")),
-    )
+    return stored_point(str(record.id), record.payload, vectors)
 
 
 def dense_vector(vector: Vector) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from serve_app.store.payload import Payload, document_payload, passage_payload, to_document
+from serve_app.store.payload import DENSE, SPARSE, Payload, document_payload, passage_payload, to_document
 from serve_app.types import (
     IndexedDocument,
     IndexedPassage,
@@ -31,6 +32,19 @@ class StoredPoint:
     payload: Payload
     dense: Vector | None = None
     sparse: SparseVector | None = None
+
+
+def stored_point(id: str, payload: Payload | None, vectors: Mapping[str, Any]) -> StoredPoint:
+    """As a store gave it: vectors by name, the dense one a list, the sparse one an object of both stores' clients."""
+    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
+    return StoredPoint(
+        id,
+        payload or {},
+        None if dense is None else np.asarray(dense, np.float32),
+        None
+        if sparse is None
+        else SparseVector(np.asarray(sparse.indices, np.uint32), np.asarray(sparse.values, np.float32)),
+    )
 
 
 def record_point(scope: Scope, indexed: IndexedDocument, passages: int, fingerprint: str | None) -> StoredPoint:

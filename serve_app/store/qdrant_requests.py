@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 from qdrant_client import models
 
@@ -19,7 +18,7 @@ from serve_app.store.payload import (
     query_fault,
     restrict,
 )
-from serve_app.store.points import StoredPoint
+from serve_app.store.points import StoredPoint, stored_point
 from serve_app.types import (
     FusionMethod,
     JsonObject,
@@ -107,15 +106,7 @@ def to_point(point: StoredPoint) -> models.PointStruct:
 
 def from_record(record: models.Record) -> StoredPoint:
     vectors: dict[str, Any] = record.vector or {}  # type: ignore[assignment]  # always named vectors here
-    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
-    return StoredPoint(
-        str(record.id),
-        record.payload or {},
-        None if dense is None else np.asarray(dense, np.float32),
-        None
-        if sparse is None
-        else SparseVector(np.asarray(sparse.indices, np.uint32), np.asarray(sparse.values, "f4")),
-    )
+    return stored_point(str(record.id), record.payload, vectors)
 
 
 def to_sparse(vector: SparseVector) -> models.SparseVector:
