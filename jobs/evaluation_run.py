@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,18 @@ class Found:
     failed: list[FailedDocument]
 
 
-async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """What answers searches, in this process."""
+
+    engine: EmbeddingEngine
+    store: EdgeStore
+    indexer: Indexer
+    searcher: Searcher
+
+
+@asynccontextmanager
+async def service(settings: Settings) -> AsyncIterator[Service]:
     """The store is a temporary one, taken away at the end. Raises PlatformError."""
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
     embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
@@ -68,12 +80,18 @@ async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], adv
                 release=Release.of(settings, engine.space, engine.precision).name,
                 cache=Tiered(()),  # each question is asked once
             )
-            failed = await index(indexer, judged, advance)
-            rankings = {profile: await search_all(searcher, judged, profile, advance) for profile in profiles}
-            return Found(rankings, engine.space, engine.precision, failed)
+            yield Service(engine, store, indexer, searcher)
         finally:
             await store.close()
             embedder.close()
+
+
+async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:
+    """Raises PlatformError."""
+    async with service(settings) as here:
+        failed = await index(here.indexer, judged, advance)
+        rankings = {profile: await search_all(here.searcher, judged, profile, advance) for profile in profiles}
+        return Found(rankings, here.engine.space, here.engine.precision, failed)
 
 
 async def index(indexer: Indexer, judged: Dataset, advance: Advance) -> list[FailedDocument]:

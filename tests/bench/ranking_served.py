@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +17,14 @@ from typing import Annotated
 import typer
 
 from jobs.beir import Dataset, read_dataset
+from jobs.evaluation_run import COLLECTION, index, search, service
 from jobs.ir_metrics import mean_measures, measure
-from serve_app.cache.tiered import Tiered
-from serve_app.documents.indexing import Indexer
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
-from serve_app.search.release import Release
-from serve_app.search.request import SearchRequest
+from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import Settings, load_settings
-from serve_app.store.edge import EdgeStore
-from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL
 
-COLLECTION, SLICE_DOCUMENTS = "ranking", 64
-DEPTH, ROUNDS = 100, 3
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -45,38 +37,18 @@ class Served:
 
 async def served(data: Dataset, settings: Settings) -> dict[str, Served]:
     """By profile. A round asks every question of every profile in turn, so that all have the same neighbours."""
-    engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-    embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
-    with tempfile.TemporaryDirectory(prefix="ai-docs-ranking-") as folder:
-        store = EdgeStore.open(Path(folder), settings.store)
-        try:
-            indexer = Indexer(
-                tokenizer=engine.tokenizer,
-                chunking=settings.chunking,
-                embedder=embedder,
-                sparse=sparse,
-                store=store,
-            )
-            for start in range(0, len(data.documents), SLICE_DOCUMENTS):
-                await indexer.index(LOCAL_PRINCIPAL.scope(COLLECTION), data.documents[start : start + SLICE_DOCUMENTS])
-            await store.optimize(LOCAL_PRINCIPAL.scope(COLLECTION))
-            searcher = Searcher(
-                embedder=embedder,
-                sparse=sparse,
-                store=store,
-                search=settings.search,
-                batching=settings.batching,
-                release=Release.of(settings, engine.space, engine.precision).name,
-                cache=Tiered(()),
-            )
-            rounds = [await _round(searcher, data, sorted(settings.search.profiles)) for _ in range(ROUNDS)]
-            return {
-                name: Served([one[name] for one in rounds], await _measures(searcher, data, name))
-                for name in sorted(settings.search.profiles)
-            }
-        finally:
-            await store.close()
-            embedder.close()
+    profiles = sorted(settings.search.profiles)
+    async with service(settings) as here:
+        await index(here.indexer, data, silent)
+        await here.store.optimize(LOCAL_PRINCIPAL.scope(COLLECTION))
+        rounds = [await _round(here.searcher, data, profiles) for _ in range(ROUNDS)]
+        return {
+            name: Served([one[name] for one in rounds], await _measures(here.searcher, data, name)) for name in profiles
+        }
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """No progress is shown."""
 
 
 async def _round(searcher: Searcher, data: Dataset, profiles: list[str]) -> dict[str, float]:
@@ -90,12 +62,8 @@ async def _round(searcher: Searcher, data: Dataset, profiles: list[str]) -> dict
 
 
 async def _measures(searcher: Searcher, data: Dataset, profile: str) -> dict[str, float]:
-    per_query = []
-    for query, text in data.queries.items():
-        request = SearchRequest(COLLECTION, text, limit=DEPTH, group_by="document_id", profile=profile)
-        hits = (await searcher.search(LOCAL_PRINCIPAL, request)).found.hits
-        per_query.append(measure([hit.document_id for hit in hits], data.judgements[query]))
-    return mean_measures(per_query)
+    rankings = await search(searcher, data, SearchMode.HYBRID, profile, silent)
+    return mean_measures(measure(ranking, data.judgements[query]) for query, ranking in rankings.items())
 
 
 def table(profiles: dict[str, Served]) -> str:
