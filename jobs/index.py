@@ -72,7 +72,14 @@ def index(
         Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in one call of the engine.")] = 64,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="About so many go through the stages together.",
+            show_default="2 × AIDOCS_EMBEDDING__MAX_BATCH_TOKENS",
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
     ] = None,
@@ -99,7 +106,7 @@ def index(
     with letters:
         index_inputs = partial(
             index_source, inputs, scope, settings,
-            embedders=concurrency, batch_documents=batch_size, prunes=prune, dry_run=dry_run,
+            embedders=concurrency, block_tokens=block_tokens, prunes=prune, dry_run=dry_run,
         )  # fmt: skip
         display = ProgressDisplay(f"{'Comparing' if dry_run else 'Indexing'} {collection}", total_bytes(inputs), errors)
         code, total, seconds = run(index_inputs, display, settings, letters, address)

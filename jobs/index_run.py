@@ -52,7 +52,7 @@ def index_source(
     tally: Tally,
     *,
     embedders: int = 1,
-    batch_documents: int = 64,
+    block_tokens: int | None = None,
     prunes: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -70,7 +70,7 @@ def index_source(
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
     plan = Plan(scope, space, settings.without_secrets(), dry_run)
     with Watch(ledger, tally):
-        run_pipeline(inputs, plan, ledger, embedders=embedders, batch_documents=batch_documents)
+        run_pipeline(inputs, plan, ledger, embedders=embedders, block_tokens=block_tokens)
     require_complete(tally.total, total_bytes(inputs))
     if prunes and exists:
         require_prunable(tally.total)

@@ -72,14 +72,14 @@ def report_of(rows: Iterable[Row]) -> Report:
 
 @dataclass
 class Ledger:
-    """Runs as an actor. A write task may run twice; it counts once."""
+    """Runs as an actor. A task may write twice; it counts once."""
 
     _news: Report = Report()
-    _tasks: set[int] = field(default_factory=set)  # seen
+    _tasks: set[str] = field(default_factory=set)  # ids, seen
     _owners: dict[str, str] = field(default_factory=dict)  # document id → input; some 200 bytes each
     _failed: set[str] = field(default_factory=set)  # document ids
 
-    def written(self, task: int, report: Report) -> None:
+    def written(self, task: str, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report

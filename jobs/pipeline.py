@@ -1,7 +1,7 @@
 """The indexing pipeline on Ray Data.
 
 ```text
-inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreDatasink ──▶ Ledger (counts, dead letters)
+inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreStage ──▶ Ledger (counts, dead letters)
           a row a document,   dense vectors   whole documents,
           unchanged ones                      idempotent
           without text
@@ -19,15 +19,18 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from jobs.inputs import Input
-from jobs.stages import EmbedStage, Plan, ReadStage, StoreDatasink
+from jobs.stages import EmbedStage, Plan, ReadStage, StoreStage
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
 INPUTS_PER_READ = 16  # one call of ReadStage
-BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of embedding on two cores
+BLOCK_TOKENS_PER_PASS = 2.0  # a block has as many tokens as so many of the engine's largest passes
+BYTES_PER_TOKEN = 14  # of a row that is to be embedded; measured: 13 to 15
+QUEUED_BLOCKS = 64  # for each embedder, between all stages; beyond it reading waits
+EMBED_CALLS = 2  # of an embedder at once: one is embedded while the other's table is unpacked, tokenised and packed
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
@@ -56,15 +59,20 @@ def cpu_shares(free_cpus: float, embedders: int, threads: int | None) -> CpuShar
     return CpuShares(read=round(share / 4, 3), embed=round(embed, 3), write=round(share / 8, 3))
 
 
-def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int, batch_documents: int) -> None:
-    """Blocks until all inputs are through. ledger: handle of a Ledger actor.
+def run_pipeline(
+    inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int, block_tokens: int | None = None
+) -> None:
+    """Blocks until all inputs are through. ledger: handle of a Ledger actor. block_tokens: about so many go through the
+    stages together, but a document at least; None for what keeps the engine busy for seconds.
 
     Raises the PlatformError that ended it, Unavailable for whatever Ray or Ray Data raised. What was written until
     then stays, and a new run passes over it.
     """
-    threads = plan.settings.embedding.threads
+    embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
-    cpus = cpu_shares(free_cpus, embedders, threads)
+    cpus = cpu_shares(free_cpus, embedders, embedding.threads)
+    block_bytes = BYTES_PER_TOKEN * (block_tokens or round(BLOCK_TOKENS_PER_PASS * embedding.max_batch_tokens))
+    bound(DataContext.get_current(), block_bytes, QUEUED_BLOCKS * block_bytes * embedders)
     quiet(DataContext.get_current())
     try:
         rows = ray.data.from_arrow(
@@ -82,14 +90,27 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
             rows = rows.map_batches(
                 EmbedStage,
                 fn_constructor_args=(engine_settings(plan.settings, embedders),),
-                batch_size=batch_documents,
+                batch_size=None,  # a block
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=embedders),
+                compute=ActorPoolStrategy(
+                    min_size=1,
+                    max_size=embedders,
+                    max_concurrent_calls_per_actor=EMBED_CALLS,
+                    enable_true_multi_threading=True,
+                ),
                 num_cpus=cpus.embed,
-                num_gpus=1 if plan.settings.embedding.device == "cuda" else 0,
+                num_gpus=1 if embedding.device == "cuda" else 0,
                 **RETRIES,
             )
-        rows.write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
+        rows.map_batches(
+            StoreStage,
+            fn_constructor_args=(plan, ledger),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
+            num_cpus=cpus.write,
+            **RETRIES,
+        ).materialize()
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
@@ -115,14 +136,18 @@ def to_block(inputs: Sequence[Input]) -> pa.Table:
     return pa.Table.from_pylist([each.to_columns() for each in inputs], schema=Input.SCHEMA)
 
 
-def quiet(context: DataContext) -> None:
-    """Blocks of our size, and no output but ours."""
-    context.target_max_block_size = BLOCK_BYTES
+def bound(context: DataContext, block_bytes: int, queued_bytes: int) -> None:
+    """Blocks of this size, and so much of them at once, however large the corpus is."""
+    context.target_max_block_size = block_bytes
     context.target_min_block_size = 1
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=queued_bytes)
+
+
+def quiet(context: DataContext) -> None:
+    """No output but ours."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")  # in every small run
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # Ray has no other way to bound retries
 
 
