@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,13 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from jobs.inputs import Input
+from jobs.slices import slices
 from jobs.stages import EmbedStage, Plan, ReadStage, StoreDatasink
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
-INPUTS_PER_READ = 16  # one call of ReadStage
+READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # at most in one call of ReadStage; a million files are not as many calls
+LEAST_READ_INPUTS = 16  # however big they are
 BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of embedding on two cores
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
@@ -67,12 +69,10 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     cpus = cpu_shares(free_cpus, embedders, threads)
     quiet(DataContext.get_current())
     try:
-        rows = ray.data.from_arrow(
-            [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
-        ).map_batches(
+        rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
             ReadStage,
             fn_constructor_args=(plan, ledger),
-            batch_size=INPUTS_PER_READ,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=embedders),
             num_cpus=cpus.read,
@@ -109,6 +109,11 @@ def engine_settings(settings: Settings, embedders: int) -> Settings:
     """With the number of threads that `cpu_shares` reserves."""
     threads = settings.embedding.threads or (None if embedders == 1 else 1)
     return settings.model_copy(update={"embedding": settings.embedding.model_copy(update={"threads": threads})})
+
+
+def reads(inputs: Iterable[Input]) -> Iterator[list[Input]]:
+    """What one call of ReadStage takes."""
+    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: min(each.size_bytes, READ_BYTES // LEAST_READ_INPUTS))
 
 
 def to_block(inputs: Sequence[Input]) -> pa.Table:

@@ -7,8 +7,8 @@ engine that is gone, a collection of another model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,40 @@ class Plan:
     dry_run: bool = False
 
 
+@dataclass(slots=True)
+class Reading:
+    """How far an input has been read. rest_bytes: those that no row stands for yet. documents: results so far."""
+
+    source: Input
+    rest_bytes: int
+    documents: int = 0
+    seen: set[str] = field(default_factory=set)  # ids
+
+    def accepted(self, document: Document) -> Document:
+        """As any store takes it. Raises InvalidInput."""
+        validate(document)
+        if document.id in self.seen:
+            raise InvalidInput(DUPLICATE)
+        self.seen.add(document.id)
+        return storable(document)
+
+    def failed(self, document_id: str, error: str, source: str = "") -> Row:
+        return failed_row(self.source.name, document_id, error, source=source)
+
+    def take(self, size_bytes: int) -> int:
+        """As many of the rest."""
+        taken = min(self.rest_bytes, size_bytes)
+        self.rest_bytes -= taken
+        return taken
+
+    def end(self) -> Row:
+        return Row(Outcome.END, self.source.name, source_bytes=self.rest_bytes, source_documents=self.documents)
+
+
 class ReadStage:
-    """Inputs → rows: read, checked, compared with the store, cut, BM25 terms. A table out for every slice of an input,
-    so that a big file is never in memory as a whole; rows of unchanged documents carry no text."""
+    """Inputs → rows: read, checked, compared with the store, cut, BM25 terms. A table out for every slice of what is
+    read, so that a big file is never in memory as a whole, nor is the store asked about each of many small ones; rows
+    of unchanged documents carry no text."""
 
     def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
@@ -67,57 +98,64 @@ class ReadStage:
         self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for columns in batch.to_pylist():
-            source = Input.from_columns(columns)
-            seen: set[str] = set()
-            documents, rest_bytes = 0, source.size_bytes
-            for items in slices(read_input(source, self._reader), SLICE_DOCUMENTS, SLICE_CHARS, chars):
-                if not (rows := self._rows(source, items, seen)):
-                    continue
-                documents += len(rows)
-                share_bytes = min(rest_bytes, sum(map(chars, items)))
-                rest_bytes -= share_bytes
-                yield to_table([replace(rows[0], source_bytes=share_bytes), *rows[1:]])
-            yield to_table([Row(Outcome.END, source.name, source_bytes=rest_bytes, source_documents=documents)])
+        inputs = map(Input.from_columns, batch.to_pylist())
+        for some in slices(self._read(inputs), SLICE_DOCUMENTS, SLICE_CHARS, lambda one: chars(one[1])):
+            yield to_table(self._rows(some))
 
-    def _rows(self, source: Input, items: Sequence[ReadResult], seen: set[str]) -> list[Row]:
-        """One row per item; none for one that is not asked for."""
+    def _read(self, inputs: Iterable[Input]) -> Iterator[tuple[Reading, ReadResult | None]]:
+        """What is asked for of one input after the other, and None at the end of each."""
+        for source in inputs:
+            reading = Reading(source, source.size_bytes)
+            for result in read_input(source, self._reader):
+                if isinstance(result, ReadFailure) or not source.only or result.id in source.only:
+                    reading.documents += 1
+                    yield reading, result
+            yield reading, None
+
+    def _rows(self, items: Sequence[tuple[Reading, ReadResult | None]]) -> list[Row]:
+        """One row per item; those that end an input come last, for they stand for what is left of its bytes."""
         rows: list[Row] = []
-        documents: dict[str, Document] = {}
-        for item in items:
+        read: list[tuple[Reading, Document]] = []
+        for reading, item in items:
             if isinstance(item, ReadFailure):
-                rows.append(
-                    failed_row(source.name, item.document_id or source.only_document, item.error, source=item.source)
-                )
-                continue
-            if source.only and item.id not in source.only:
-                continue
-            try:
-                documents[item.id] = accepted(item, seen)
-            except Exception as error:
-                rows.append(failed_row(source.name, item.id, own_fault(error)))
-        for id in self._taken(source, list(documents)):
-            del documents[id]
-            rows.append(failed_row(source.name, id, DUPLICATE))
+                id = item.document_id or reading.source.only_document
+                rows.append(reading.failed(id, item.error, item.source))
+            elif item is not None:
+                try:
+                    read.append((reading, reading.accepted(item)))
+                except Exception as error:
+                    rows.append(reading.failed(item.id, own_fault(error)))
+        documents: dict[str, tuple[Reading, Document]] = {}
+        for (reading, document), is_first in zip(read, self._claimed(read), strict=True):
+            if is_first:
+                documents[document.id] = reading, document
+            else:
+                rows.append(reading.failed(document.id, DUPLICATE))
+        if documents:
+            rows += self._compared(documents)
+        return [*rows, *(reading.end() for reading, item in items if item is None)]
+
+    def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
+        """Whether each is the first of its id in this run."""
+        ids = [(reading.source.name, document.id) for reading, document in documents]
+        return ray.get(self._ledger.claim.remote(ids), timeout=LEDGER_TIMEOUT_S) if ids else []
+
+    def _compared(self, documents: Mapping[str, tuple[Reading, Document]]) -> Iterator[Row]:
+        """Documents, by id, that are not stored as they are, to be embedded; the others as unchanged."""
         plan = self._plan
-        prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, each in documents.items()}
+        prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, (_, each) in documents.items()}
         stored = self._loop.run(patiently(lambda: self._store.fingerprints(plan.scope, list(documents))))
         changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
         former = (
             self._loop.run(patiently(lambda: self._store.indexed_documents(plan.scope, changed))) if changed else {}
         )
-        for id, document in documents.items():
+        for id, (reading, document) in documents.items():
+            share_bytes = reading.take(chars(document))
             if stored.get(id) == prints[id]:
-                rows.append(Row(Outcome.UNCHANGED, source.name, id))
+                yield Row(Outcome.UNCHANGED, reading.source.name, id, share_bytes)
                 continue
-            row = self._to_embed(source, document, prints[id], former.get(id))
-            rows.append(replace(row, replaces=id in stored))
-        return rows
-
-    def _taken(self, source: Input, ids: list[str]) -> list[str]:
-        """Those of the ids that another input of this run had first."""
-        taken: list[str] = ray.get(self._ledger.claim.remote(source.name, ids), timeout=LEDGER_TIMEOUT_S) if ids else []
-        return taken
+            row = self._to_embed(reading.source, document, prints[id], former.get(id))
+            yield replace(row, replaces=id in stored, source_bytes=share_bytes)
 
     def _to_embed(self, source: Input, document: Document, print_: str, former: IndexedDocument | None) -> Row:
         try:
@@ -137,7 +175,7 @@ class ReadStage:
                 digests=pieces.digests,
                 embedded=len(unknown) - unknown.count(None),
                 dense=to_bytes(known, self._plan.space.dim),
-                sparse=tuple(self._sparse.encode_passages(pieces.texts)),
+                sparse=() if self._plan.dry_run else tuple(self._sparse.encode_passages(pieces.texts)),
             )
         except Exception as error:
             return failed_row(source.name, document.id, own_fault(error))
@@ -226,17 +264,8 @@ def to_bytes(vectors: Sequence[Vector | None], dim: int) -> bytes:
     return b"".join((zero if vector is None else vector.astype("<f4")).tobytes() for vector in vectors)
 
 
-def chars(item: ReadResult) -> int:
+def chars(item: ReadResult | None) -> int:
     return len(item.text) if isinstance(item, Document) else 0
-
-
-def accepted(document: Document, seen: set[str]) -> Document:
-    """The document as any store takes it. seen: ids of its input so far. Raises InvalidInput."""
-    validate(document)
-    if document.id in seen:
-        raise InvalidInput(DUPLICATE)
-    seen.add(document.id)
-    return storable(document)
 
 
 def own_fault(error: Exception) -> str:
