@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from jobs.beir import Dataset
 from jobs.evaluation import MODES, Rankings
 from jobs.ir_metrics import MEASURES
+from jobs.slices import slices
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import FailedDocument, Indexer
 from serve_app.embedding.engine import EmbeddingEngine
@@ -26,7 +25,6 @@ from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, VectorSpace
 
-T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # step, done, of how many
 
 COLLECTION = "evaluation"
@@ -112,7 +110,7 @@ async def search_all(searcher: Searcher, judged: Dataset, profile: str, advance:
 async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile: str, advance: Advance) -> Rankings:
     """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
     rankings: Rankings = {}
-    for some in slices(list(judged.queries.items()), SLICE_QUERIES):
+    for some in slices(judged.queries.items(), SLICE_QUERIES):
         requests = [
             SearchRequest(COLLECTION, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
             for _, text in some
@@ -124,9 +122,3 @@ async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile:
             rankings[query] = [hit.document_id for hit in answer.found.hits]
         advance(f"searching, {mode.value}, profile {profile}", len(rankings), len(judged.queries))
     return rankings
-
-
-def slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some

@@ -68,9 +68,9 @@ def index_source(
     # Of what the run needs, only this must not die: it lives and dies with the driver's node.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
-    plan = Plan(scope, space, settings.without_secrets(), dry_run)
+    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens)
     with Watch(ledger, tally):
-        run_pipeline(inputs, plan, ledger, embedders=embedders, block_tokens=block_tokens)
+        run_pipeline(inputs, plan, ledger, embedders=embedders)
     require_complete(tally.total, total_bytes(inputs))
     if prunes and exists:
         require_prunable(tally.total)

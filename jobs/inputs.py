@@ -73,25 +73,28 @@ def to_retry(inputs: Sequence[Input], letters: Sequence[DeadLetter]) -> tuple[li
     """Those of the inputs that have a letter, each with the documents that failed; with all where a letter names
     none, and all below a folder that has one. And the letters that are left: of what is no longer there, and of
     duplicates, whose first is not read without the whole source. Raises InvalidInput if no input is chosen."""
-    wanted: dict[str, set[str]] = {}
-    left = []
+    wanted: dict[str, set[str]] = {}  # by the name of an input, or of a folder
     for letter in letters:
-        below = f"{letter.input}/"
-        names = [each.name for each in inputs if each.name == letter.input or each.name.startswith(below)]
-        if letter.error == DUPLICATE or not names:
-            left.append(letter)
-            continue
-        for name in names:
-            wanted.setdefault(name, set()).add(letter.document_id)
-    if not wanted:
+        if letter.error != DUPLICATE:
+            wanted.setdefault(letter.input, set()).add(letter.document_id)
+    chosen, found = [], set[str]()
+    for each in inputs:
+        if names := wanted.keys() & {each.name, *folders_of(each.name)}:
+            found |= names
+            ids = frozenset().union(*(wanted[name] for name in names))
+            chosen.append(replace(each, only=frozenset() if "" in ids else ids))
+    left = [letter for letter in letters if letter.error == DUPLICATE or letter.input not in found]
+    if not chosen:
         some = next((letter.input for letter in left), "nothing at all")
         raise InvalidInput(f"no dead letter is of this source and can be tried alone; they are of {some} and such")
-    chosen = [
-        replace(each, only=frozenset() if "" in ids else frozenset(ids))
-        for each in inputs
-        if (ids := wanted.get(each.name))
-    ]
     return chosen, left
+
+
+def folders_of(name: str) -> Iterator[str]:
+    """Those above it, from the nearest."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
 
 
 def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:

@@ -85,10 +85,10 @@ class Ledger:
             self._news = self._news + report
             self._failed |= {letter.document_id for letter in report.dead_letters} - {""}
 
-    def claim(self, input: str, ids: Sequence[str]) -> list[str]:
-        """Those of the ids that another input had first. An input may claim again what is its own: its read task
-        may be repeated."""
-        return [id for id in ids if self._owners.setdefault(id, input) != input]
+    def claim(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+        """ids: each with its input. Whether that input had it first. An input may claim again what is its own: its
+        read task may be repeated."""
+        return [self._owners.setdefault(id, input) == input for input, id in ids]
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""

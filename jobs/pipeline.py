@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +22,16 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from jobs.inputs import Input
+from jobs.slices import slices
 from jobs.stages import EmbedStage, Plan, ReadStage, StoreStage
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
-INPUTS_PER_READ = 16  # one call of ReadStage
-BLOCK_TOKENS_PER_PASS = 2.0  # a block has as many tokens as so many of the engine's largest passes
-BYTES_PER_TOKEN = 14  # of a row that is to be embedded; measured: 13 to 15
+READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # at most in one call of ReadStage; a million files are not as many calls
+LEAST_READ_INPUTS = 16  # however big they are
+EMBED_CALLS = 2  # of an embedder at once: one is embedded while the other is unpacked, tokenised and packed
 QUEUED_BLOCKS = 64  # for each embedder, between all stages; beyond it reading waits
-EMBED_CALLS = 2  # of an embedder at once: one is embedded while the other's table is unpacked, tokenised and packed
+BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
@@ -59,11 +60,8 @@ def cpu_shares(free_cpus: float, embedders: int, threads: int | None) -> CpuShar
     return CpuShares(read=round(share / 4, 3), embed=round(embed, 3), write=round(share / 8, 3))
 
 
-def run_pipeline(
-    inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int, block_tokens: int | None = None
-) -> None:
-    """Blocks until all inputs are through. ledger: handle of a Ledger actor. block_tokens: about so many go through the
-    stages together, but a document at least; None for what keeps the engine busy for seconds.
+def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int) -> None:
+    """Blocks until all inputs are through. ledger: handle of a Ledger actor.
 
     Raises the PlatformError that ended it, Unavailable for whatever Ray or Ray Data raised. What was written until
     then stays, and a new run passes over it.
@@ -71,16 +69,13 @@ def run_pipeline(
     embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
     cpus = cpu_shares(free_cpus, embedders, embedding.threads)
-    block_bytes = BYTES_PER_TOKEN * (block_tokens or round(BLOCK_TOKENS_PER_PASS * embedding.max_batch_tokens))
-    bound(DataContext.get_current(), block_bytes, QUEUED_BLOCKS * block_bytes * embedders)
+    bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
     quiet(DataContext.get_current())
     try:
-        rows = ray.data.from_arrow(
-            [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
-        ).map_batches(
+        rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
             ReadStage,
             fn_constructor_args=(plan, ledger),
-            batch_size=INPUTS_PER_READ,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=embedders),
             num_cpus=cpus.read,
@@ -132,14 +127,18 @@ def engine_settings(settings: Settings, embedders: int) -> Settings:
     return settings.model_copy(update={"embedding": settings.embedding.model_copy(update={"threads": threads})})
 
 
+def reads(inputs: Iterable[Input]) -> Iterator[list[Input]]:
+    """What one call of ReadStage takes."""
+    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: min(each.size_bytes, READ_BYTES // LEAST_READ_INPUTS))
+
+
 def to_block(inputs: Sequence[Input]) -> pa.Table:
     return pa.Table.from_pylist([each.to_columns() for each in inputs], schema=Input.SCHEMA)
 
 
-def bound(context: DataContext, block_bytes: int, queued_bytes: int) -> None:
-    """Blocks of this size, and so much of them at once, however large the corpus is."""
-    context.target_max_block_size = block_bytes
-    context.target_min_block_size = 1
+def bound(context: DataContext, queued_bytes: int) -> None:
+    """No more than this between the stages, however large the corpus is, in blocks as they are made (see rows)."""
+    context.target_max_block_size = context.target_min_block_size = 1
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=queued_bytes)
 
 

@@ -63,6 +63,7 @@ class StoreSettings(Section):
     # A collection takes another one at its next optimisation (embedded), or keeps its own (Qdrant server).
     quantization: Quantization = Quantization.NONE
     optimize_after_passages: PositiveInt = 10_000  # unindexed passages that start an optimisation (embedded)
+    min_free_bytes: NonNegativeInt = 256 * MIB  # of its disk; writes that would leave less are refused (embedded)
     search_threads: PositiveInt | None = None  # that share a search (embedded); None = half of the CPUs
     shards: PositiveInt = 1  # of a new collection (Qdrant cluster)
     replicas: PositiveInt = 1  # of each shard (Qdrant cluster)
