@@ -31,12 +31,13 @@ def first_hits(request: SearchRequest, candidates: int) -> SearchRequest:
 
 
 def hits_behind(request: SearchRequest, candidates: int) -> SearchRequest | None:
-    """What finds the part of the page that stays as it is; None if it has none. Facets come with the first hits."""
-    offset, end = max(request.offset, candidates), request.offset + request.limit
-    if end <= offset:
-        return None
-    facets = request.facets if request.offset >= candidates else ()
-    return replace(request, limit=end - offset, offset=offset, facets=facets)
+    """What finds the part of the page that stays as it is; None if it has none. Where the page begins among the first
+    hits, from the start on: a store that looks deeper may find another order, so that what follows on them is what
+    they have not."""
+    if request.offset >= candidates:
+        return request
+    end = request.offset + request.limit
+    return replace(request, limit=end, offset=0, facets=()) if end > candidates else None
 
 
 def texts_of(hits: Sequence[Hit]) -> list[str]:
@@ -51,8 +52,14 @@ def ordered(found: StoreResult, scores: Vector) -> StoreResult:
 
 
 def page_of(request: SearchRequest, first: StoreResult | None, behind: StoreResult | None) -> StoreResult:
-    """first: all first hits, ordered; None where the page begins behind them."""
-    rest = behind.hits if behind else ()
+    """first: all first hits, ordered; None where the page begins behind them. behind: what `hits_behind` finds."""
     if first is None:
         return behind or StoreResult(())
-    return replace(first, hits=(first.hits[request.offset :][: request.limit] + rest))
+    present = {_what(request, hit) for hit in first.hits}
+    rest = (hit for hit in behind.hits if _what(request, hit) not in present) if behind else ()
+    return replace(first, hits=(*first.hits, *rest)[request.offset :][: request.limit])
+
+
+def _what(request: SearchRequest, hit: Hit) -> str:
+    """What a ranking has once."""
+    return hit.document_id if request.group_by == "document_id" else hit.passage_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.serve_app.telemetry.counted import counted
 
 ANN = Principal("acme", "ann")
 CANDIDATES, DOCUMENTS = 8, 15
+NEXT = (5, 8, 6, 7, 9, 3, 10, 11)
 SEARCH = SearchSettings(
     profiles={
         "default": SearchProfile(),
@@ -154,6 +156,20 @@ def test_equal_scores_stay_in_order() -> None:
     found = StoreResult(tuple(Hit(f"d{n}", f"p{n}", 1.0, "", "", "", {}) for n in range(4)))
     order = ordered(found, np.array([0, 2, 0, 2], np.float32))
     assert [hit.document_id for hit in order.hits] == ["d1", "d3", "d0", "d2"]
+
+
+def test_what_a_deeper_search_finds_elsewhere_is_neither_twice_nor_lost() -> None:
+    """Of the first eight, d8 would be, and d3 would not, had more been looked for; d4 by another passage."""
+    request = cats(limit=12, group_by="document_id")
+    first = tuple(Hit(f"d{n}", f"p{n}", 100.0 - n, "", "", "", {}) for n in range(8))
+    deeper = (
+        *first[:3],
+        Hit("d4", "p4b", 0, "", "", "", {}),
+        *(Hit(f"d{n}", f"p{n}", 0, "", "", "", {}) for n in NEXT),
+    )
+    assert hits_behind(request, 8) == replace(request, limit=12)
+    found = page_of(request, StoreResult(first), StoreResult(deeper)).hits
+    assert [hit.document_id for hit in found] == [f"d{n}" for n in (*range(8), 8, 9, 10, 11)]
 
 
 @pytest.mark.parametrize("offset", range(12))
