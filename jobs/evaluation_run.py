@@ -14,6 +14,7 @@ from jobs.ir_metrics import MEASURES
 from jobs.slices import slices
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import FailedDocument, Indexer
+from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import PlatformError
@@ -58,6 +59,7 @@ class Service:
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """The store is a temporary one, taken away at the end. Raises PlatformError."""
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+    rerankers = load_rerankers(settings)
     embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
     with tempfile.TemporaryDirectory(prefix="ai-docs-evaluate-") as folder:
         store = EdgeStore.open(Path(folder), settings.store)
@@ -75,13 +77,16 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
                 store=store,
                 search=settings.search,
                 batching=settings.batching,
-                release=Release.of(settings, engine.space, engine.precision).name,
+                release=Release.of(settings, engine.space, engine.precision, rerankers).name,
                 cache=Tiered(()),  # each question is asked once
+                rerankers=rerankers,
             )
             yield Service(engine, store, indexer, searcher)
         finally:
             await store.close()
             embedder.close()
+            for reranker in rerankers.values():
+                reranker.close()
 
 
 async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:

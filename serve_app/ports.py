@@ -20,6 +20,7 @@ from serve_app.types import (
     SparseVector,
     StoreQuery,
     StoreResult,
+    Vector,
     VectorSpace,
 )
 
@@ -42,6 +43,19 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         """One row per text, in order; the empty text has a vector too. Raises Overloaded, EngineUnavailable."""
+        ...
+
+
+class Reranker(Protocol):
+    """How well passages answer a query, by a model that reads both together."""
+
+    @property
+    def identity(self) -> str:
+        """Model, revision and precision: what the same pair always has the same score with."""
+        ...
+
+    async def score(self, query: str, passages: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Vector:
+        """(n,) float32, one per passage, in order; higher is better. Raises Overloaded, EngineUnavailable."""
         ...
 
 

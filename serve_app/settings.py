@@ -84,6 +84,11 @@ class SearchProfile(Section):
     smoothing_candidates: int = Field(0, ge=0, le=1_000)  # first hits whose scores similar ones share; 0 = none
     smoothing_neighbours: PositiveInt = 5  # nearest candidates
     smoothing_share: float = Field(0.3, ge=0, le=1)  # of their mean in a score
+    rerank_model: str | None = (
+        None  # a cross-encoder that orders the first hits: folder, or name on the hub; None = none
+    )
+    rerank_revision: str | None = None  # a hub revision; None = the newest that is at hand
+    rerank_candidates: int = Field(50, ge=1, le=200)  # first hits that it orders; behind them the order stays
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)

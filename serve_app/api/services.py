@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
-from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import Embedder, Reranker, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch import Prefetcher
 from serve_app.search.recent import Recent
@@ -56,9 +56,10 @@ def wire(
     cache: Tiered,
     checks: Mapping[str, Check],
     meter: Meter | None = None,
+    rerankers: Mapping[str, Reranker] | None = None,
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
-    ask at once. precision: see Release."""
+    ask at once. precision: see Release. rerankers: of the search profiles that have one."""
     embedder = CachedEmbedder(embedder, cache, precision)
     meter = meter or Meter()
     searcher = Searcher(
@@ -67,9 +68,10 @@ def wire(
         store=store,
         search=settings.search,
         batching=settings.batching,
-        release=Release.of(settings, embedder.space, precision).name,
+        release=Release.of(settings, embedder.space, precision, rerankers).name,
         cache=cache,
         meter=meter,
+        rerankers=rerankers,
     )
     return Services(
         meter=meter,

@@ -12,6 +12,7 @@ from serve_app.cache.build import open_cache
 from serve_app.deployments.embedder import PooledEmbedder
 from serve_app.deployments.metrics import cache_samples, prefetch_samples, start_export
 from serve_app.deployments.store import connect_store
+from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
@@ -24,9 +25,10 @@ from serve_app.telemetry.meter import Meter
 
 
 class GatewayReplica:
-    """Raises at construction if the engine cannot be loaded.
+    """Raises at construction if an engine cannot be loaded.
 
-    pool: the embedders' handle where placement is `pooled`; None loads the engine into this replica.
+    pool: the embedders' handle where placement is `pooled`; None loads the engine into this replica. Cross-encoders are
+    in this replica either way.
     """
 
     def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None) -> None:
@@ -43,6 +45,7 @@ class GatewayReplica:
             pooled = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
             embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
             tokenizer, precision = load_tokenizer(model), settings.embedding.precision
+        rerankers = load_rerankers(settings)
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
         self._embedder = embedder
@@ -54,8 +57,13 @@ class GatewayReplica:
             store=store,
             precision=precision,
             cache=cache,
-            checks={"engine": self._check_engine, "store": store.check},
+            checks={
+                "engine": self._check_engine,
+                "store": store.check,
+                **{f"reranker of profile {profile}": one.check for profile, one in rerankers.items()},
+            },
             meter=meter,
+            rerankers=rerankers,
         )
         usefulness = self._services.prefetcher.usefulness
         start_export(meter.samples, lambda: cache_samples(cache), lambda: prefetch_samples(usefulness))

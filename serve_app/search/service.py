@@ -1,21 +1,25 @@
-"""A search from request to answer: cache → profile → vectors (batched) → store.query_batch (micro-batched) → answer."""
+"""A search from request to answer: cache → profile → vectors (batched) → store.query_batch (micro-batched) → rerank,
+where the profile has a cross-encoder → answer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from serve_app.cache.entry import Kind
 from serve_app.cache.keys import result_key
 from serve_app.cache.tiered import MISS, Found, Tiered
-from serve_app.errors import InvalidInput, PlatformError
-from serve_app.ports import Embedder, SparseEncoder, VectorStore
+from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
+from serve_app.ports import Embedder, Reranker, SparseEncoder, VectorStore
 from serve_app.search.batcher import BatchLimits, MicroBatcher
-from serve_app.search.content import encode_result
+from serve_app.search.content import decode_result, encode_result
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
+from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of, require_rerankable, texts_of
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings
 from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
@@ -25,7 +29,8 @@ Asked = tuple[Scope, bytes]  # with a request in its canonical form
 
 
 class Searcher:
-    """Answers searches. `embedder` batches what is asked at once: it is called once per search."""
+    """Answers searches. `embedder` batches what is asked at once: it is called once per search. rerankers: by profile;
+    raises ConfigurationError if one with a `rerank_model` has none."""
 
     def __init__(
         self,
@@ -38,8 +43,13 @@ class Searcher:
         release: str,
         cache: Tiered,
         meter: Meter | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
     ) -> None:
         self._meter = meter or Meter()
+        self._rerankers = rerankers or {}
+        for name, profile in search.profiles.items():
+            if profile.rerank_model is not None and name not in self._rerankers:
+                raise ConfigurationError(f"rerank_model of search profile {name!r} is not loaded")
         self._embedder = embedder
         self._sparse = sparse
         self._search = search
@@ -63,10 +73,11 @@ class Searcher:
         scope = principal.scope(request.collection)
         version = await self._store.version(scope)  # before the search, so that a write meanwhile makes it stale
         if version is None:  # nor may it join a search under way, which may have begun before an acknowledged write
-            found = Found(await self._compute(scope, request, lane), MISS)
+            found = Found(await self._work(scope, request, lane, version)(), MISS)
         else:
             key = result_key(scope, request.canonical, self._release, version)
-            found = await self._cache.get_or_compute(Kind.RESULT, key, partial(self._compute, scope, request, lane))
+            work = self._work(scope, request, lane, version)
+            found = await self._cache.get_or_compute(Kind.RESULT, key, work)
         return self._answer(found, started_at, is_cacheable=version is not None)
 
     def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
@@ -84,12 +95,46 @@ class Searcher:
         took_ms = (time.perf_counter() - started_at) * 1e3
         return SearchAnswer(found.payload, self._release, took_ms, found.tier, is_cacheable)
 
+    def _work(
+        self, scope: Scope, request: SearchRequest, lane: Lane, version: bytes | None
+    ) -> Callable[[], Coroutine[Any, Any, bytes]]:
+        profile = request.profile or self._search.default_profile
+        if profile not in self._rerankers:
+            return partial(self._compute, scope, request, lane)
+        return partial(self._compute_reranked, scope, replace(request, profile=profile), lane, version, profile)
+
     async def _compute(self, scope: Scope, request: SearchRequest, lane: Lane) -> bytes:
         query = await self._to_store_query(scope, request, lane)
         with self._stage("search", lane):
             result = await self._queries.submit(((scope, request.canonical), query))
         with self._stage("serialise", lane):
             return encode_result(result)
+
+    async def _compute_reranked(
+        self, scope: Scope, request: SearchRequest, lane: Lane, version: bytes | None, profile: str
+    ) -> bytes:
+        """A page of the one ranking that all pages are of, which is kept beside them."""
+        require_rerankable(request, profile)
+        candidates = self._search.profiles[profile].rerank_candidates
+        first, behind = first_hits(request, candidates), hits_behind(request, candidates)
+        if request == first:
+            return await self._rerank(scope, first, lane, profile)
+        tail = decode_result(await self._compute(scope, behind, lane)) if behind else None
+        if request.offset >= candidates:
+            head = None
+        elif version is None:
+            head = decode_result(await self._rerank(scope, first, lane, profile))
+        else:
+            key = result_key(scope, first.canonical, self._release, version)
+            work = partial(self._rerank, scope, first, lane, profile)
+            head = decode_result((await self._cache.get_or_compute(Kind.RESULT, key, work)).payload)
+        return encode_result(page_of(request, head, tail))
+
+    async def _rerank(self, scope: Scope, first: SearchRequest, lane: Lane, profile: str) -> bytes:
+        found = decode_result(await self._compute(scope, first, lane))
+        with self._stage("rerank", lane):
+            scores = await self._rerankers[profile].score(first.query, texts_of(found.hits), lane)
+        return encode_result(ordered(found, scores))
 
     def _stage(self, stage: str, lane: Lane) -> AbstractContextManager[None]:
         """Measures what somebody waits for, and that alone."""
