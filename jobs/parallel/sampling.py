@@ -12,35 +12,35 @@ from jobs.parallel.calls import Measured
 from jobs.parallel.profile import LEAST_S, Profile
 
 WAITS_AFTER_S = 0.01  # of whole tasks it can be told so soon that they wait
-COMPUTES_AFTER_S = 0.05
+COMPUTES_AFTER_S = 0.03
 UNFINISHED_AFTER_S = 0.1  # of one that is not done: it may wait first and compute then
 WAITING_CPU_RATIO = 0.5
 GROWTH = 8  # of a sample, until it lasts COMPUTES_AFTER_S
-PROBE_PERIOD_S = 0.001
+PROBE_PERIOD_S = 0.0005
 LATE_S = 0.0005  # a thread that finds the lock taken waits for 5 ms: sys.getswitchinterval
 
 
 class GilProbe:
-    """How often a thread that wakes up finds the global lock taken.
-
-    Wakes come at random to what the other threads do, so their share that is late is the share of time in which the
-    lock is held (for periods longer than LATE_S)."""
+    """For what part of the time the global lock is taken, as a thread finds it that wakes up and wants it. The time that
+    it has to wait is counted, so that long holds weigh as much as they last."""
 
     def __init__(self) -> None:
-        self._wakes = self._late = 0
+        self._wall_s = self._late_s = 0.0
         self._ended = False
         self._thread = threading.Thread(target=self._watch, name="gil-probe", daemon=True)
 
     @property
     def held_ratio(self) -> float:
-        return self._late / self._wakes if self._wakes else 1.0
+        return self._late_s / self._wall_s if self._wall_s else 1.0
 
     def _watch(self) -> None:
         while not self._ended:
             before_s = time.perf_counter()
             time.sleep(PROBE_PERIOD_S)
-            self._late += time.perf_counter() - before_s - PROBE_PERIOD_S > LATE_S
-            self._wakes += 1
+            wall_s = time.perf_counter() - before_s
+            late_s = wall_s - PROBE_PERIOD_S
+            self._late_s += late_s if late_s > LATE_S else 0.0
+            self._wall_s += wall_s
 
     def start(self) -> Self:
         self._thread.start()

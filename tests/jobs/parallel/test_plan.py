@@ -40,7 +40,7 @@ def test_what_holds_the_lock_goes_to_the_workers() -> None:
     assert (found.place, found.concurrency, found.adapts) == (Place.WORKERS, 2, False)
     assert plan(COMPUTES, HERE, 1_000).place is Place.THREADS
     assert plan(replace(COMPUTES, portable=False), CLUSTER, 1_000).place is Place.THREADS
-    assert plan(COMPUTES, CLUSTER, 3).place is Place.THREADS, "done before workers are ready"
+    assert plan(COMPUTES, CLUSTER, 2).place is Place.THREADS, "done before workers are ready"
 
 
 def test_what_releases_the_lock_computes_in_threads() -> None:
@@ -111,7 +111,8 @@ def test_a_sample_grows_until_it_can_tell() -> None:
         sizes.append(sample.next_size())
         sample = sample.after(Measured((Ran(None, None, 1e-4, 1e-4),) * sizes[-1]))
     assert sizes[:3] == [1, 8, 72]
-    assert (sum(sizes), found.tasks, found.gil_ratio) == (500, 500, 1.0)
+    assert 300 <= sum(sizes) == found.tasks <= 302, "30 ms of them"
+    assert found.gil_ratio == 1.0
     assert Sample().verdict(0.0, running_wall_s=0.05, running_cpu_s=0.01) is None, "it may compute later"
     waits = Sample().verdict(0.0, running_wall_s=0.2, running_cpu_s=0.01)
     assert waits is not None and waits.cpu_ratio < 0.1
