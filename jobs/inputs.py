@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from jobs.ledger import DUPLICATE, DeadLetter
+from jobs.parallel.run import run_all
+from jobs.parallel.task import Place, Task
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
 from serve_app.documents.reading import only_document
@@ -19,6 +21,7 @@ from serve_app.documents.sources import find_files, source_root
 from serve_app.errors import InvalidInput
 
 PYTHON_PACKAGES = "python-packages"
+PATHS_PER_TASK = 64
 PACKAGE_BYTES = 9_000  # of documentation; the mean of 162 packages. It is known only when all is read
 
 
@@ -66,7 +69,8 @@ def inputs_of(source: str) -> list[Input]:
         packages, _ = installed()
         return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(packages))]
     root = source_root(source).absolute()  # the stages run in other folders, or on other machines that share this one
-    return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
+    paths = [path.absolute() for path in find_files(source)]
+    return [Input(path, root, size) for path, size in zip(paths, sizes_bytes(paths), strict=True)]
 
 
 def to_retry(inputs: Sequence[Input], letters: Sequence[DeadLetter]) -> tuple[list[Input], list[DeadLetter]]:
@@ -101,6 +105,17 @@ def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:
     if source.path == Path(PYTHON_PACKAGES):
         return python_package_documents()
     return reader.read(source.path, source.root)
+
+
+def sizes_bytes(paths: Sequence[Path]) -> list[int]:
+    """Many are asked for at once where each takes its time, as on a network's file system."""
+    parts = (paths[i : i + PATHS_PER_TASK] for i in range(0, len(paths), PATHS_PER_TASK))
+    tasks = [Task(str(number), _sizes_of, (part,), place=Place.THREADS) for number, part in enumerate(parts)]
+    return [size for outcome in run_all(tasks).values() for size in outcome.result()]
+
+
+def _sizes_of(paths: Sequence[Path]) -> list[int]:
+    return [size_bytes(path) for path in paths]
 
 
 def size_bytes(path: Path) -> int:

@@ -124,6 +124,12 @@ def test_a_file_that_cannot_be_looked_at_is_one_failure(
     assert source.only_document == "a.md"
 
 
+def test_sizes_of_many_files_are_asked_for_in_order(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}.md").write_bytes(b"x" * number)
+    assert [each.size_bytes for each in inputs_of(str(tmp_path))] == list(range(300))
+
+
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])
 def test_nothing_there(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
