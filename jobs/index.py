@@ -42,7 +42,9 @@ Examples:
 Run it again at any time: what is stored and unchanged is passed over; of what changed, only new texts are embedded,
 and passages that are stored just so, at the same place, are not written again. With --prune, documents that the source
 no longer has are deleted at the end, so that the collection is exactly the source. A document that cannot be indexed
-goes to the dead letters and ends nothing; its stored version stays.
+goes to the dead letters and ends nothing; its stored version stays. So does a file that is changed while it is read,
+or has vanished since it was listed, and one that is too long (64 MiB as a whole, 16 Mi characters a row). A store that
+is away, or refuses for want of room on its disk, is waited for two minutes.
 
 The last line of stdout is JSON: documents and passages (indexed), unchanged, deleted, failed, seconds (without the
 start of Ray), passages_per_s, replaced (documents), embedded (passages), dry_run. Exit code: 0 done, 1 failed or every
