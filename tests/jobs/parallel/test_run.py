@@ -102,7 +102,7 @@ def test_a_worker_that_dies_is_no_fault_of_its_tasks(ray_cluster: str, tmp_path:
     found = run_all(tasks)
     failed = {id: outcome.attempts for id, outcome in found.items() if outcome.status is not Status.DONE}
     assert failed == {"20": 4}
-    assert found["7"].attempts == 2 and found["7"].value == "7"
+    assert found["7"].attempts >= 2 and found["7"].value == "7", "more if it waited at the worker that the other killed"
 
 
 def test_a_killed_worker_is_replaced(ray_cluster: str, tmp_path: Path) -> None:
