@@ -21,8 +21,8 @@ LATE_S = 0.0005  # a thread that finds the lock taken waits for 5 ms: sys.getswi
 
 
 class GilProbe:
-    """For what part of the time the global lock is taken, as a thread finds it that wakes up and wants it. The time that
-    it has to wait is counted, so that long holds weigh as much as they last."""
+    """For what part of the time the global lock is taken, as a thread finds it that wakes up and wants it. The time
+    that it has to wait is counted, so that long holds weigh as much as they last."""
 
     def __init__(self) -> None:
         self._wall_s = self._late_s = 0.0
