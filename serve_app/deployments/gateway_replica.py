@@ -46,6 +46,7 @@ class GatewayReplica:
             embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
             tokenizer, precision = load_tokenizer(model), settings.embedding.precision
         rerankers = load_rerankers(settings)
+        self._rerankers = set(rerankers.values())
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
         self._embedder = embedder
@@ -78,7 +79,9 @@ class GatewayReplica:
             await self._embedder.embed(["health"])
 
     async def check_health(self) -> None:
-        """The engine is the replica's own and a new replica would help; the store is not (a dead store must not take
-        every gateway with it): `/health/ready` tells of that one."""
+        """Engine and cross-encoders are the replica's own and a new replica would help; the store is not (a dead store
+        must not take every gateway with it): `/health/ready` tells of that one."""
         if self._local is not None:
             await self._local.check()
+        for reranker in self._rerankers:
+            await reranker.check()
