@@ -68,6 +68,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     """
     embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
+    all_gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     cpus = cpu_shares(free_cpus, embedders, embedding.threads)
     bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
     quiet(DataContext.get_current())
@@ -94,7 +95,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                     enable_true_multi_threading=True,
                 ),
                 num_cpus=cpus.embed,
-                num_gpus=gpus(embedding, ray.cluster_resources().get("GPU", 0.0)),
+                num_gpus=gpus(embedding, all_gpus),
                 **RETRIES,
             )
         rows.map_batches(
