@@ -223,8 +223,8 @@ class Run:
         assert isinstance(end.error, Exception)
         attempts = end.batch.attempts
         kind = self._kinds[attempts[0].task.kind]
-        is_only_sent = not end.is_crash and kind.place is None and kind.profile is not None
-        if is_only_sent and end.batch.place is Place.WORKERS and kind.profile:
+        is_only_sent = not end.is_crash and kind.place is None and end.batch.place is Place.WORKERS
+        if is_only_sent and kind.profile:
             self._decide(kind, replace(kind.profile, portable=False))
         for attempt in attempts:
             attempt.alone = True

@@ -223,3 +223,13 @@ def test_what_cannot_come_back_from_a_worker_is_done_here(ray_cluster: str) -> N
 def slow_lock() -> object:
     work.spin(5_000_000)
     return threading.Lock()
+
+
+def test_what_ends_its_thread_fails_and_is_not_tried_for_ever() -> None:
+    found = run_all([Task(f"{number}", leave, (number,)) for number in range(200)])
+    assert [id for id, outcome in found.items() if outcome.status is not Status.DONE] == ["150"]
+
+
+def leave(number: int) -> None:
+    if number == 150:
+        raise SystemExit
