@@ -69,10 +69,10 @@ def main(source: Path, collection: str) -> None:
         stored = asyncio.run(connect_store(settings).count(scope))
         nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
         report = asdict(tally.total) | {"stored": [stored.documents, stored.passages], "nodes": nodes}
-        print(json.dumps(report | {"killed": killer.killed}))
     finally:
         ray.shutdown()
         cluster.shutdown()
+    print(json.dumps(report | {"killed": killer.killed}))  # last: until shutdown, Ray prints a node's end when it likes
 
 
 if __name__ == "__main__":
