@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.errors import PlatformError
@@ -46,6 +47,15 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         """One row per text, in order; the empty text has a vector too. Raises Overloaded, EngineUnavailable."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a process embeds with. precision: what it computes in, as Release has it."""
+
+    embedder: Embedder
+    tokenizer: Tokenizer
+    precision: str
 
 
 class SparseEncoder(Protocol):

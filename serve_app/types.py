@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.errors import InvalidInput
+from serve_app.errors import Conflict, InvalidInput
 
 JsonScalar = str | int | float | bool | None
 JsonValue = JsonScalar | list["JsonValue"] | dict[str, "JsonValue"]
@@ -136,6 +136,14 @@ class VectorSpace:
     model: str
     revision: str
     dim: int
+
+
+def not_served(space: VectorSpace) -> Conflict:
+    return Conflict(
+        f"the collection was made with model {space.model} (revision {space.revision}, {space.dim} dimensions), and "
+        "that is not loaded here: add it to AIDOCS_EMBEDDING__ALSO, reindex the collection (python -m jobs.reindex), "
+        "or take another collection"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
-from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import Embedder, ServedModel, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch import Prefetcher
 from serve_app.search.recent import Recent
 from serve_app.search.release import Release
 from serve_app.search.request import SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.service import QueryModel, Searcher
 from serve_app.settings import ApiSettings, Settings
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Scope
@@ -56,10 +56,12 @@ def wire(
     cache: Tiered,
     checks: Mapping[str, Check],
     meter: Meter | None = None,
+    also: Sequence[ServedModel] = (),
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
-    ask at once. precision: see Release."""
+    ask at once. precision: see Release. also: models of collections that are not of the embedder's space."""
     embedder = CachedEmbedder(embedder, cache, precision)
+    also = [replace(model, embedder=CachedEmbedder(model.embedder, cache, model.precision)) for model in also]
     meter = meter or Meter()
     searcher = Searcher(
         embedder=embedder,
@@ -70,6 +72,10 @@ def wire(
         release=Release.of(settings, embedder.space, precision).name,
         cache=cache,
         meter=meter,
+        also=[
+            QueryModel(model.embedder, Release.of(settings, model.embedder.space, model.precision).name)
+            for model in also
+        ],
     )
     return Services(
         meter=meter,
@@ -87,6 +93,7 @@ def wire(
             embedder=embedder,
             sparse=sparse,
             store=store,
+            also=also,
         ),
         checks=checks,
     )

@@ -13,7 +13,7 @@ from serve_app.embedding.layout import read_layout
 from serve_app.embedding.revision import content_revision
 from serve_app.errors import ConfigurationError
 from serve_app.settings import EmbeddingSettings
-from serve_app.types import VectorSpace
+from serve_app.types import VectorSpace, not_served
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,15 @@ def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
         max_tokens=layout.max_tokens,
         cache_dir=data_dir / "models" / f"{name.replace('/', '--')}-{revision[:16]}",
     )
+
+
+def settings_of_space(settings: EmbeddingSettings, data_dir: Path, space: VectorSpace) -> EmbeddingSettings:
+    """Of that one of the settings' models whose vectors are of this space. Raises Conflict if none is, and as
+    `resolve_model`."""
+    for each in settings.of_each:
+        if resolve_model(each, data_dir).space == space:
+            return each
+    raise not_served(space)
 
 
 def _locate(settings: EmbeddingSettings, models_dir: Path) -> tuple[str, Path, str]:

@@ -11,9 +11,10 @@ import orjson
 from serve_app.types import Hit, StoreResult
 
 
-def encode_result(result: StoreResult) -> bytes:
-    """`{"hits": […]}`, with `"facets": {path: {value: passages}}` and `"total"` where facets were asked for."""
-    content: dict[str, Any] = {"hits": result.hits}
+def encode_result(result: StoreResult, release: str) -> bytes:
+    """`{"hits": […], "release": …}`, with `"facets": {path: {value: passages}}` and `"total"` where facets were asked
+    for. release: that answered."""
+    content: dict[str, Any] = {"hits": result.hits, "release": release}
     if result.total is not None:
         content |= {"facets": result.facets, "total": result.total}
     return orjson.dumps(content, default=_plain)
@@ -25,6 +26,10 @@ def decode_result(content: bytes) -> StoreResult:
     return StoreResult(
         tuple(replace(hit, headings=tuple(hit.headings)) for hit in hits), found.get("facets", {}), found.get("total")
     )
+
+
+def release_in(content: bytes) -> str:
+    return str(orjson.loads(content)["release"])
 
 
 def _plain(value: object) -> object:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from serve_app.settings import ChunkingSettings, SearchSettings, Settings
-from serve_app.types import VectorSpace
+from serve_app.types import FIRST_INDEX, VectorSpace
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,8 @@ class Release:
         content = [*arithmetic, self.chunking.model_dump(), self.search.model_dump(mode="json")]
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=4).hexdigest()
         return f"{self.space.model.rsplit('/', 1)[-1]}-{digest}"
+
+
+def release_at(release: str, index: str) -> str:
+    """The name of what answers from this index of a collection, which may be made otherwise than the release says."""
+    return release if index == FIRST_INDEX else f"{release}@{index}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from serve_app.search.content import decode_result
+from serve_app.search.content import decode_result, release_in
 from serve_app.types import JsonObject, StoreResult
 
 
@@ -39,11 +39,10 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """content: what was found, as `content.encode_result` writes it. release: what answered. cache: the tier that had
-    the answer, or "miss". is_cacheable: whether it could be kept, so that it is found when it is asked for again."""
+    """content: what was found, as `content.encode_result` writes it. cache: the tier that had the answer, or "miss".
+    is_cacheable: whether it could be kept, so that it is found when it is asked for again."""
 
     content: bytes
-    release: str
     took_ms: float
     cache: str = "miss"
     is_cacheable: bool = True
@@ -52,3 +51,8 @@ class SearchAnswer:
     def found(self) -> StoreResult:
         """For those who do not send it on. Decodes."""
         return decode_result(self.content)
+
+    @property
+    def release(self) -> str:
+        """What answered. Decodes."""
+        return release_in(self.content)

@@ -6,22 +6,33 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 from serve_app.cache.entry import Kind
 from serve_app.cache.keys import result_key
 from serve_app.cache.tiered import MISS, Found, Tiered
-from serve_app.errors import InvalidInput, PlatformError
+from serve_app.errors import Conflict, InvalidInput, PlatformError
 from serve_app.ports import Embedder, SparseEncoder, VectorStore
 from serve_app.search.batcher import BatchLimits, MicroBatcher
 from serve_app.search.content import encode_result
+from serve_app.search.release import release_at
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings
 from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
-from serve_app.types import Lane, Principal, Scope, StoreQuery, StoreResult
+from serve_app.types import Lane, Principal, Scope, StoreQuery, StoreResult, VectorSpace, not_served
 
-Asked = tuple[Scope, bytes]  # with a request in its canonical form
+Asked = tuple[Scope, bytes, VectorSpace]  # with a request in its canonical form
+MAX_KNOWN = 10_000  # collections of other models that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class QueryModel:
+    """What a query's vector is made with, and the name of the release that it is part of."""
+
+    embedder: Embedder
+    release: str
 
 
 class Searcher:
@@ -38,9 +49,13 @@ class Searcher:
         release: str,
         cache: Tiered,
         meter: Meter | None = None,
+        also: Sequence[QueryModel] = (),
     ) -> None:
+        """also: models of collections that are not of the embedder's space."""
         self._meter = meter or Meter()
-        self._embedder = embedder
+        self._main = QueryModel(embedder, release)
+        self._models = {model.embedder.space: model for model in (self._main, *also)}
+        self._known: dict[Scope, QueryModel] = {}  # of collections that are not of the main one, when last asked
         self._sparse = sparse
         self._search = search
         self._release = release
@@ -82,14 +97,34 @@ class Searcher:
 
     def _answer(self, found: Found, started_at: float, *, is_cacheable: bool = True) -> SearchAnswer:
         took_ms = (time.perf_counter() - started_at) * 1e3
-        return SearchAnswer(found.payload, self._release, took_ms, found.tier, is_cacheable)
+        return SearchAnswer(found.payload, took_ms, found.tier, is_cacheable)
 
     async def _compute(self, scope: Scope, request: SearchRequest, lane: Lane) -> bytes:
-        query = await self._to_store_query(scope, request, lane)
-        with self._stage("search", lane):
-            result = await self._queries.submit(((scope, request.canonical), query))
+        """With the model that the collection had when last asked. If it has another one by now, the search is made
+        anew with that one, so that no search asks which it is."""
+        model = self._known.get(scope, self._main)
+        try:
+            result = await self._result(model, scope, request, lane)
+        except Conflict:
+            model = await self._look_up(scope)
+            result = await self._result(model, scope, request, lane)
         with self._stage("serialise", lane):
-            return encode_result(result)
+            return encode_result(result, release_at(model.release, result.index))
+
+    async def _result(self, model: QueryModel, scope: Scope, request: SearchRequest, lane: Lane) -> StoreResult:
+        query = await self._to_store_query(model.embedder, scope, request, lane)
+        with self._stage("search", lane):
+            return await self._queries.submit(((scope, request.canonical, query.space), query))
+
+    async def _look_up(self, scope: Scope) -> QueryModel:
+        """Raises Conflict if the collection's model is not loaded here."""
+        space = (await self._store.answering(scope)).recipe.space
+        if (model := self._models.get(space)) is None:
+            raise not_served(space)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[scope] = model
+        return model
 
     def _stage(self, stage: str, lane: Lane) -> AbstractContextManager[None]:
         """Measures what somebody waits for, and that alone."""
@@ -113,16 +148,16 @@ class Searcher:
                 raise answer
         return answers  # type: ignore[return-value]  # narrowed by the loop above
 
-    async def _to_store_query(self, scope: Scope, request: SearchRequest, lane: Lane) -> StoreQuery:
+    async def _to_store_query(self, embedder: Embedder, scope: Scope, request: SearchRequest, lane: Lane) -> StoreQuery:
         profile = self._profile(request.profile)
         dense = sparse = None
         if request.mode is not SearchMode.SPARSE:
-            dense = (await self._embedder.embed([request.query], lane)).vectors[0]
+            dense = (await embedder.embed([request.query], lane)).vectors[0]
         if request.mode is not SearchMode.DENSE:
             sparse = self._sparse.encode_query(request.query)
         return StoreQuery(
             scope=scope,
-            space=self._embedder.space,
+            space=embedder.space,
             dense=dense,
             sparse=sparse,
             limit=request.limit,

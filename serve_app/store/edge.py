@@ -82,17 +82,15 @@ class EdgeStore:
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         try:
-            collection = await self._collection(scope)
+            return await self._read_of(scope, lambda it: fingerprints(it, document_ids))
         except NotFound:
             return {}
-        return await self._read(lambda: fingerprints(collection, document_ids))
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         try:
-            collection = await self._collection(scope)
+            return await self._read_of(scope, lambda it: indexed_documents(it, document_ids))
         except NotFound:
             return {}
-        return await self._read(lambda: indexed_documents(collection, document_ids))
 
     async def write(
         self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
@@ -151,16 +149,12 @@ class EdgeStore:
     async def _answer(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         try:
             collection = await self._collection(scope)
-            collection.index_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
-            missing = collection.missing_indexes(chain.from_iterable(facet_indexes(query.facets) for query in queries))
-            if missing:
-                await asyncio.wrap_future(collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES)))
-
-            def read() -> list[StoreResult | PlatformError]:
-                with collection.shard() as shard:
-                    return from_index(collection.scope.index, answer(shard, collection.space, queries))
-
-            return await self._read(read)
+            try:
+                return await self._answer_of(collection, queries)
+            except NotFound:  # gone since
+                if (now := await self._collection(scope)) is collection:
+                    raise
+                return await self._answer_of(now, queries)
         except StoreBroken:
             raise
         except PlatformError as error:  # a collection that cannot be read is an answer to its own queries only
@@ -168,38 +162,46 @@ class EdgeStore:
                 raise
             return [error] * len(queries)
 
-    async def document(self, scope: Scope, document_id: str) -> Document:
-        collection = await self._collection(scope)
+    async def _answer_of(
+        self, collection: Collection, queries: Sequence[StoreQuery]
+    ) -> list[StoreResult | PlatformError]:
+        collection.index_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
+        missing = collection.missing_indexes(chain.from_iterable(facet_indexes(query.facets) for query in queries))
+        if missing:
+            await asyncio.wrap_future(collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES)))
 
-        def read() -> Document:
+        def read() -> list[StoreResult | PlatformError]:
+            with collection.shard() as shard:
+                return from_index(collection.scope.index, answer(shard, collection.space, queries))
+
+        return await self._read(read)
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        def read(collection: Collection) -> Document:
             found = retrieve(collection, [document_id], DOCUMENT_FIELDS)
             if not found:
                 raise NotFound(f"there is no document {document_id[:80]!r} in collection {scope.collection!r}")
             return to_document(found[0])
 
-        return await self._read(read)
+        return await self._read_of(scope, read)
 
     async def scroll(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> DocumentPage:
-        collection = await self._collection(scope)
-
-        def read() -> DocumentPage:
+        def read(collection: Collection) -> DocumentPage:
             records, following = scrolled(collection, DOCUMENT_FIELDS, filter, limit, cursor)
             return DocumentPage(tuple(map(to_document, records)), following)
 
-        return await self._read(read)
+        return await self._read_of(scope, read)
 
     async def listing(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
-        collection = await self._collection(scope)
-
-        def read() -> ListingPage:
+        def read(collection: Collection) -> ListingPage:
             records, following = scrolled(collection, LISTED_FIELDS, filter, limit, cursor)
             return ListingPage(tuple(map(to_listed, records)), following)
 
-        return await self._read(read)
+        return await self._read_of(scope, read)
 
     async def version(self, scope: Scope) -> bytes:
         return self._versions.current(scope)
@@ -208,8 +210,7 @@ class EdgeStore:
         return self._versions.current(scope)
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
-        collection = await self._collection(scope)
-        return await self._read(lambda: counted(collection, filter))
+        return await self._read_of(scope, lambda it: counted(it, filter))
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
         found = []
@@ -247,8 +248,7 @@ class EdgeStore:
         require_same_recipe(scope, made.recipe, recipe)
 
     async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
-        collection = await self._collection(scope)
-        return await self._read(lambda: inventory(collection, limit, cursor))
+        return await self._read_of(scope, lambda it: inventory(it, limit, cursor))
 
     async def hold(self, scope: Scope, lease_s: float) -> str:
         collection = await self._collection(scope.at(""))
@@ -292,6 +292,16 @@ class EdgeStore:
     async def _read(self, job: Callable[[], T]) -> T:
         """Run in one of the reader threads."""
         return await self._run(self._readers, job)
+
+    async def _read_of(self, scope: Scope, read: Callable[[Collection], T]) -> T:
+        """Of the index that answers, or of the one that has taken its place where it is gone since."""
+        collection = await self._collection(scope)
+        try:
+            return await self._read(partial(read, collection))
+        except NotFound:
+            if (now := await self._collection(scope)) is collection:
+                raise
+            return await self._read(partial(read, now))
 
     async def _run(self, threads: ThreadPoolExecutor, job: Callable[[], T]) -> T:
         if self._closed:
