@@ -42,6 +42,7 @@ class Report:
     source_bytes: int = 0
     announced: int = 0
     dead_letters: tuple[DeadLetter, ...] = ()
+    moved: tuple[str, ...] = ()
 
     @property
     def documents(self) -> int:
@@ -89,6 +90,9 @@ class Ledger:
         """Those of the ids that another input had first. An input may claim again what is its own: its read task
         may be repeated."""
         return [id for id in ids if self._owners.setdefault(id, input) != input]
+
+    def moved(self, ids: Sequence[str]) -> None:
+        self._news += Report(moved=tuple(ids))
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""

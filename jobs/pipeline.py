@@ -2,8 +2,8 @@
 
 ```text
 inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreDatasink ──▶ Ledger (counts, dead letters)
-          a row a document,   dense vectors   whole documents,
-          unchanged ones                      idempotent
+or        a row a document,   dense vectors   whole documents,
+CopyStage unchanged ones                      idempotent
           without text
 ```
 """
@@ -21,8 +21,10 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
+from jobs.copying import CopyStage
+from jobs.cutting import Plan
 from jobs.inputs import Input
-from jobs.stages import EmbedStage, Plan, ReadStage, StoreDatasink
+from jobs.stages import EmbedStage, ReadStage, StoreDatasink
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
@@ -70,7 +72,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
         rows = ray.data.from_arrow(
             [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
         ).map_batches(
-            ReadStage,
+            CopyStage if plan.source else ReadStage,
             fn_constructor_args=(plan, ledger),
             batch_size=INPUTS_PER_READ,
             batch_format="pyarrow",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,40 +16,26 @@ import pyarrow as pa
 import ray
 from ray.data import Datasink
 
+from jobs.cutting import Cutter, Plan, own_fault, to_bytes
 from jobs.inputs import Input, read_input
 from jobs.ledger import DUPLICATE, Report, report_of
 from jobs.patience import patiently
-from jobs.rows import Outcome, Row, encode_document, failed_row, from_table, indexed_document, to_table
+from jobs.rows import Outcome, Row, failed_row, from_table, indexed_document, to_table
 from jobs.slices import slices
 from serve_app.deployments.store import connect_store
-from serve_app.documents.indexing import cut, fingerprint
 from serve_app.documents.readers.result import ReadFailure, ReadResult
 from serve_app.documents.reading_process import ReadingProcess
-from serve_app.documents.reuse import known_vectors
 from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.models import resolve_model
-from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.errors import InvalidInput, PlatformError
+from serve_app.errors import InvalidInput
 from serve_app.ports import VectorStore
 from serve_app.settings import Settings
-from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
+from serve_app.types import Document, Vector
 
 SLICE_DOCUMENTS = 64  # the store is asked about, or given, so many at once
 SLICE_CHARS = 256 * 1024  # read, before they are cut
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What every stage knows of the run. dry_run: all is read, compared and cut, nothing embedded or written."""
-
-    scope: Scope
-    space: VectorSpace
-    settings: Settings  # without secrets
-    dry_run: bool = False
 
 
 class ReadStage:
@@ -59,12 +45,8 @@ class ReadStage:
     def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
         self._ledger = ledger
-        settings = plan.settings
-        self._tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
-        self._sparse = Bm25SparseEncoder()
-        self._store = connect_store(settings)
+        self._cutter = Cutter(plan)
         self._reader = ReadingProcess()
-        self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for columns in batch.to_pylist():
@@ -99,48 +81,12 @@ class ReadStage:
         for id in self._taken(source, list(documents)):
             del documents[id]
             rows.append(failed_row(source.name, id, DUPLICATE))
-        plan = self._plan
-        prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, each in documents.items()}
-        stored = self._loop.run(patiently(lambda: self._store.fingerprints(plan.scope, list(documents))))
-        changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
-        former = (
-            self._loop.run(patiently(lambda: self._store.indexed_documents(plan.scope, changed))) if changed else {}
-        )
-        for id, document in documents.items():
-            if stored.get(id) == prints[id]:
-                rows.append(Row(Outcome.UNCHANGED, source.name, id))
-                continue
-            row = self._to_embed(source, document, prints[id], former.get(id))
-            rows.append(replace(row, replaces=id in stored))
-        return rows
+        return [*rows, *self._cutter.rows(source.name, documents)]
 
     def _taken(self, source: Input, ids: list[str]) -> list[str]:
         """Those of the ids that another input of this run had first."""
         taken: list[str] = ray.get(self._ledger.claim.remote(source.name, ids), timeout=LEDGER_TIMEOUT_S) if ids else []
         return taken
-
-    def _to_embed(self, source: Input, document: Document, print_: str, former: IndexedDocument | None) -> Row:
-        try:
-            pieces = cut(document, tokenizer=self._tokenizer, chunking=self._plan.settings.chunking)
-            known = known_vectors(pieces.digests, former)
-            unknown = tuple(
-                None if vector is not None else text for text, vector in zip(pieces.texts, known, strict=True)
-            )
-            return Row(
-                Outcome.INDEX,
-                source.name,
-                document.id,
-                fingerprint=print_,
-                document=encode_document(document),
-                passages=pieces.passages,
-                texts=unknown,
-                digests=pieces.digests,
-                embedded=len(unknown) - unknown.count(None),
-                dense=to_bytes(known, self._plan.space.dim),
-                sparse=tuple(self._sparse.encode_passages(pieces.texts)),
-            )
-        except Exception as error:
-            return failed_row(source.name, document.id, own_fault(error))
 
 
 class EmbedStage:
@@ -157,9 +103,13 @@ class EmbedStage:
             own_fault(error)  # of one of them: find it
             return to_table([self._embedded_alone(row) for row in rows])
 
+    def vectors(self, texts: Sequence[str]) -> Vector:
+        """(n, dim)"""
+        return self._engine.embed(texts).vectors
+
     def _embedded(self, rows: Sequence[Row]) -> list[Row]:
         texts = [text for row in rows for text in row.texts if text is not None]
-        vectors = iter(self._engine.embed(texts).vectors if texts else ())
+        vectors = iter(self.vectors(texts) if texts else ())
         return [self._filled_in(row, vectors) for row in rows]
 
     def _filled_in(self, row: Row, vectors: Iterator[Vector]) -> Row:
@@ -185,8 +135,11 @@ class StoreDatasink(Datasink[None]):
         self._ledger = ledger
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> None:
-        report = asyncio.run(self._write(row for block in blocks for row in from_table(block)))
+        report = self.write_all(blocks)
         ray.get(self._ledger.written.remote(ctx.task_idx, report), timeout=LEDGER_TIMEOUT_S)
+
+    def write_all(self, blocks: Iterable[pa.Table]) -> Report:
+        return asyncio.run(self._write(row for block in blocks for row in from_table(block)))
 
     async def _write(self, rows: Iterator[Row]) -> Report:
         store = connect_store(self._plan.settings)
@@ -200,14 +153,15 @@ class StoreDatasink(Datasink[None]):
 
     async def _written(self, store: VectorStore, rows: Sequence[Row]) -> list[Row]:
         """The rows, those that the store refused as failed; of a dry run, as they are."""
-        if self._plan.dry_run:
+        plan = self._plan
+        if plan.dry_run:
             return [*rows]
         good = [row for row in rows if row.outcome is Outcome.INDEX]
         rest = [row for row in rows if row.outcome is not Outcome.INDEX]
         try:
             documents = [indexed_document(row) for row in good]
             if documents:
-                await patiently(lambda: store.write(self._plan.scope, self._plan.space, documents))
+                await patiently(lambda: store.write(plan.scope, plan.space, documents, made_for=plan.made_for))
         except Exception as error:
             reason = own_fault(error)
             if len(good) == 1:
@@ -216,14 +170,6 @@ class StoreDatasink(Datasink[None]):
             alone = [await self._written(store, [row]) for row in good]
             return [*rest, *(row for one in alone for row in one)]
         return [*rest, *good]
-
-
-def to_bytes(vectors: Sequence[Vector | None], dim: int) -> bytes:
-    """Row after row, zero where there is none; empty if there is none at all."""
-    if all(vector is None for vector in vectors):
-        return b""
-    zero = np.zeros(dim, "<f4")
-    return b"".join((zero if vector is None else vector.astype("<f4")).tobytes() for vector in vectors)
 
 
 def chars(item: ReadResult) -> int:
@@ -237,12 +183,3 @@ def accepted(document: Document, seen: set[str]) -> Document:
         raise InvalidInput(DUPLICATE)
     seen.add(document.id)
     return storable(document)
-
-
-def own_fault(error: Exception) -> str:
-    """What is wrong with this document. Raises `error` itself if it is not the document's: then it is everyone's."""
-    if isinstance(error, InvalidInput):
-        return str(error)
-    if isinstance(error, PlatformError | MemoryError):
-        raise error
-    return f"{type(error).__name__}: {error}"
