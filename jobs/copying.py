@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,34 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.cutting import NO_COPIES, Cutter, Plan
+from jobs.cutting import NO_COPIES, Cutter, Plan, Share
 from jobs.inputs import Input
 from jobs.ledger import Report
 from jobs.patience import patiently
-from jobs.rows import Outcome, Row, to_table
+from jobs.rows import Outcome, Row, to_block
 from jobs.slices import slices
-from jobs.stages import LEDGER_TIMEOUT_S, SLICE_DOCUMENTS, EmbedStage, StoreDatasink
+from jobs.stages import LEDGER_TIMEOUT_S, EmbedStage, StoreStage
 from serve_app.documents.indexing import CutDocument, cut, fingerprint
 from serve_app.errors import NotFound
 from serve_app.types import Document, IndexedDocument, SparseVector, Vector
 
+BATCH_DOCUMENTS = 64  # that go through the stages together
 LEAST_COSINE = 0.99  # of a text's vector in passes of other companions; int8 and bf16 are not exact
 
 
-def copy_inputs(versions: Mapping[str, str | None]) -> list[Input]:
+def copy_inputs(versions: Mapping[str, str | None], batch_documents: int = BATCH_DOCUMENTS) -> list[Input]:
     """Of CopyStage, for the documents of these ids and fingerprints; one weighs as much as it has documents."""
-    parts = slices(versions.items(), SLICE_DOCUMENTS, SLICE_DOCUMENTS, lambda _: 1)
+    parts = slices(versions.items(), batch_documents)
     return [Input(Path(f"stored-{n}"), Path(), len(part), versions=tuple(part)) for n, part in enumerate(parts)]
 
 
 class CopyStage:
     """Inputs → rows as ReadStage gives them, of the documents of `plan.source` that the inputs name. It tells `note`
-    which of them it found in another version than the input says, or not at all."""
+    which of them it found in another version than the input says, or not at all.
+
+    A block for each input, which ends with the input's end. So a call that is repeated gives as many, each with the
+    documents of the same ids as far as these are there by then, and whichever of the two Ray takes of a block, it is
+    whole; what either of them found moved is noted."""
 
     def __init__(self, plan: Plan, ledger: Any, note: Callable[[list[str]], object] | None = None) -> None:
         assert plan.source is not None
@@ -47,21 +53,22 @@ class CopyStage:
             versions = {id: one.fingerprint for id, one in found.items()}
             if moved := [id for id, version in source.versions if version is None or versions.get(id) != version]:
                 self._note(moved)
-            rows = self.cutter.rows(source.name, documents, found if self._plan.reuses else NO_COPIES)
-            end = Row(Outcome.END, source.name, source_bytes=source.size_bytes, source_documents=len(rows))
-            yield to_table([*rows, end])
+            shares = [Share(document, source.name, source_bytes=1) for document in documents]
+            rows = self.cutter.rows(shares, found if self._plan.reuses else NO_COPIES)
+            gone = source.size_bytes - len(rows)
+            yield to_block([*rows, Row(Outcome.END, source.name, source_bytes=gone, source_documents=len(rows))])
 
-    def _stored(self, ids: Sequence[str]) -> tuple[dict[str, IndexedDocument], dict[str, Document]]:
-        """Those that are completely stored, and the texts of all: also of one whose last write was cut off."""
+    def _stored(self, ids: Sequence[str]) -> tuple[dict[str, IndexedDocument], list[Document]]:
+        """Those that are completely stored, and all with their texts: also one whose last write was cut off."""
         store, source = self.cutter.store, self._source
         found = self.cutter.ask(patiently(partial(store.indexed_documents, source, ids)))
-        documents = {id: one.document for id, one in found.items()}
+        documents: list[Document] = []
         for id in ids:
-            if id not in documents:
-                try:
-                    documents[id] = self.cutter.ask(patiently(partial(store.document, source, id)))
-                except NotFound:
-                    continue
+            if id in found:
+                documents.append(found[id].document)
+                continue
+            with suppress(NotFound):
+                documents.append(self.cutter.ask(patiently(partial(store.document, source, id))))
         return found, documents
 
 
@@ -73,12 +80,12 @@ class Copier:
         self._plan = plan
         self._moved: list[str] = []
         self._copy = CopyStage(plan, None, self._moved.extend)
-        self._embed, self._sink = EmbedStage(plan.settings), StoreDatasink(plan, None)
+        self._embed, self._store = EmbedStage(plan.settings), StoreStage(plan, None)
 
     def copy(self, versions: Mapping[str, str | None]) -> Report:
         self._moved.clear()
         block = pa.Table.from_pylist([each.to_columns() for each in copy_inputs(versions)], schema=Input.SCHEMA)
-        report = sum((self._sink.write_all([self._embed(rows)]) for rows in self._copy(block)), Report())
+        report = sum((self._store.write(self._embed(rows)) for rows in self._copy(block)), Report())
         return report + Report(moved=tuple(self._moved))
 
     def faults(self, ids: Sequence[str]) -> list[str]:

@@ -23,13 +23,16 @@ from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
 
 T = TypeVar("T")
+PASSES_PER_BLOCK = 2  # of the engine's largest
 NO_COPIES: Mapping[str, IndexedDocument] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What every stage knows of the run. settings: without secrets, with the model and the chunking of this run.
-    dry_run: all is read, compared and cut, nothing embedded or written. made_for: see VectorStore.write.
+    dry_run: all is read, compared and cut, nothing embedded or written. block_tokens: about so many go through the
+    stages together, but a document at least; None for what keeps the engine busy for a second or more. made_for: see
+    VectorStore.write.
 
     source: the index whose documents are read, where no files are. reuses: its vectors of the same texts are taken.
     """
@@ -38,9 +41,23 @@ class Plan:
     space: VectorSpace
     settings: Settings
     dry_run: bool = False
+    block_tokens: int | None = None
     made_for: str | None = None
     source: Scope | None = None
     reuses: bool = False
+
+    @property
+    def tokens_per_block(self) -> int:
+        return self.block_tokens or PASSES_PER_BLOCK * self.settings.embedding.max_batch_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A document, and the part of its input that it stands for. input: its name."""
+
+    document: Document
+    input: str
+    source_bytes: int
 
 
 class Cutter:
@@ -55,24 +72,29 @@ class Cutter:
     def ask(self, answer: Coroutine[Any, Any, T]) -> T:
         return self._loop.run(answer)
 
-    def rows(
-        self, input: str, documents: Mapping[str, Document], copies: Mapping[str, IndexedDocument] = NO_COPIES
-    ) -> list[Row]:
-        """One for each document, by id. copies: other stored versions, with vectors of the same model and precision."""
-        plan, rows = self._plan, []
+    def rows(self, shares: Sequence[Share], copies: Mapping[str, IndexedDocument] = NO_COPIES) -> list[Row]:
+        """One for each, in order; ids are unique. Of a document that is not stored as it is, to be embedded; the others
+        are unchanged. copies: other stored versions, by id, with vectors of the same model and precision."""
+        plan = self._plan
+        documents = {share.document.id: share.document for share in shares}
+        if not documents:
+            return []
         prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, each in documents.items()}
         stored = self.ask(patiently(lambda: self.store.fingerprints(plan.scope, list(documents))))
         changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
         former = self.ask(patiently(lambda: self.store.indexed_documents(plan.scope, changed))) if changed else {}
-        for id, document in documents.items():
+        rows: list[Row] = []
+        for share in shares:
+            id = share.document.id
             if stored.get(id) == prints[id]:
-                rows.append(Row(Outcome.UNCHANGED, input, id))
+                rows.append(Row(Outcome.UNCHANGED, share.input, id, share.source_bytes))
                 continue
-            row = self._to_embed(input, document, prints[id], (former.get(id), copies.get(id)))
-            rows.append(replace(row, replaces=id in stored))
+            row = self._to_embed(share, prints[id], (former.get(id), copies.get(id)))
+            rows.append(replace(row, replaces=id in stored, source_bytes=share.source_bytes))
         return rows
 
-    def _to_embed(self, input: str, document: Document, print_: str, versions: Sequence[IndexedDocument | None]) -> Row:
+    def _to_embed(self, share: Share, print_: str, versions: Sequence[IndexedDocument | None]) -> Row:
+        document = share.document
         try:
             pieces = cut(document, tokenizer=self.tokenizer, chunking=self._plan.settings.chunking)
             known = known_vectors(pieces.digests, *versions)
@@ -81,7 +103,7 @@ class Cutter:
             )
             return Row(
                 Outcome.INDEX,
-                input,
+                share.input,
                 document.id,
                 fingerprint=print_,
                 document=encode_document(document),
@@ -90,10 +112,10 @@ class Cutter:
                 digests=pieces.digests,
                 embedded=len(unknown) - unknown.count(None),
                 dense=to_bytes(known, self._plan.space.dim),
-                sparse=tuple(self.sparse.encode_passages(pieces.texts)),
+                sparse=() if self._plan.dry_run else tuple(self.sparse.encode_passages(pieces.texts)),
             )
         except Exception as error:
-            return failed_row(input, document.id, own_fault(error))
+            return failed_row(share.input, document.id, own_fault(error))
 
 
 def to_bytes(vectors: Sequence[Vector | None], dim: int) -> bytes:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from jobs.beir import Dataset
 from jobs.evaluation import MODES, Rankings
 from jobs.ir_metrics import MEASURES
+from jobs.slices import slices
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import FailedDocument, Indexer
+from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import PlatformError
@@ -26,7 +26,6 @@ from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, VectorSpace
 
-T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # step, done, of how many
 
 COLLECTION = "evaluation"
@@ -60,6 +59,7 @@ class Service:
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """The store is a temporary one, taken away at the end. Raises PlatformError."""
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
+    rerankers = load_rerankers(settings)
     embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
     with tempfile.TemporaryDirectory(prefix="ai-docs-evaluate-") as folder:
         store = EdgeStore.open(Path(folder), settings.store)
@@ -77,13 +77,16 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
                 store=store,
                 search=settings.search,
                 batching=settings.batching,
-                release=Release.of(settings, engine.space, engine.precision).name,
+                release=Release.of(settings, engine.space, engine.precision, rerankers).name,
                 cache=Tiered(()),  # each question is asked once
+                rerankers=rerankers,
             )
             yield Service(engine, store, indexer, searcher)
         finally:
             await store.close()
             embedder.close()
+            for reranker in rerankers.values():
+                reranker.close()
 
 
 async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:
@@ -112,7 +115,7 @@ async def search_all(searcher: Searcher, judged: Dataset, profile: str, advance:
 async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile: str, advance: Advance) -> Rankings:
     """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
     rankings: Rankings = {}
-    for some in slices(list(judged.queries.items()), SLICE_QUERIES):
+    for some in slices(judged.queries.items(), SLICE_QUERIES):
         requests = [
             SearchRequest(COLLECTION, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
             for _, text in some
@@ -124,9 +127,3 @@ async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile:
             rankings[query] = [hit.document_id for hit in answer.found.hits]
         advance(f"searching, {mode.value}, profile {profile}", len(rankings), len(judged.queries))
     return rankings
-
-
-def slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some

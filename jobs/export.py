@@ -110,7 +110,7 @@ async def export_file(scope: Scope, path: Path, store: VectorStore, advance: Adv
         with writing(path, Header(info.space, info.documents)) as write:
             while True:
                 page = await patiently(partial(store.listing, scope, limit=BATCH_DOCUMENTS, cursor=cursor))
-                for some in slices(page.documents, DOCUMENTS_AT_ONCE, DOCUMENTS_AT_ONCE, lambda _: 1):
+                for some in slices(page.documents, DOCUMENTS_AT_ONCE):
                     found = await patiently(partial(store.indexed_documents, scope, [each.id for each in some]))
                     write(list(found.values()))
                     documents += len(found)

@@ -42,7 +42,9 @@ Examples:
 Run it again at any time: what is stored and unchanged is passed over; of what changed, only new texts are embedded,
 and passages that are stored just so, at the same place, are not written again. With --prune, documents that the source
 no longer has are deleted at the end, so that the collection is exactly the source. A document that cannot be indexed
-goes to the dead letters and ends nothing; its stored version stays.
+goes to the dead letters and ends nothing; its stored version stays. So does a file that is changed while it is read,
+or has vanished since it was listed, and one that is too long (64 MiB as a whole, 16 Mi characters a row). A store that
+is away, or refuses for want of room on its disk, is waited for two minutes.
 
 The last line of stdout is JSON: documents and passages (indexed), unchanged, deleted, failed, seconds (without the
 start of Ray), passages_per_s, replaced (documents), embedded (passages), dry_run. Exit code: 0 done, 1 failed or every
@@ -72,7 +74,14 @@ def index(
         Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in one call of the engine.")] = 64,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="About so many go through the stages together.",
+            show_default="2 × AIDOCS_EMBEDDING__MAX_BATCH_TOKENS",
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
     ] = None,
@@ -99,7 +108,7 @@ def index(
     with letters:
         index_inputs = partial(
             index_source, inputs, scope, settings,
-            embedders=concurrency, batch_documents=batch_size, prunes=prune, dry_run=dry_run,
+            embedders=concurrency, block_tokens=block_tokens, prunes=prune, dry_run=dry_run,
         )  # fmt: skip
         display = ProgressDisplay(f"{'Comparing' if dry_run else 'Indexing'} {collection}", total_bytes(inputs), errors)
         code, total, seconds = run(index_inputs, display, settings, letters, address)

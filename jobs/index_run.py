@@ -53,7 +53,7 @@ def index_source(
     tally: Tally,
     *,
     embedders: int = 1,
-    batch_documents: int = 64,
+    block_tokens: int | None = None,
     prunes: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -69,9 +69,10 @@ def index_source(
     settings = settings if made is None else settings_of(made.recipe, settings)
     space = resolve_model(settings.embedding, settings.data_dir).space
     ledger = start_ledger()
-    plan = Plan(scope, space, settings.without_secrets(), dry_run, made.scope.index if made else None)
+    made_for = made.scope.index if made else None
+    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
     with Watch(ledger, tally):
-        run_pipeline(inputs, plan, ledger, embedders=embedders, batch_documents=batch_documents)
+        run_pipeline(inputs, plan, ledger, embedders=embedders)
     require_complete(tally.total, total_bytes(inputs))
     if prunes and documents:
         require_prunable(tally.total)

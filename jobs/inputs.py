@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from jobs.ledger import DUPLICATE, DeadLetter
+from jobs.parallel.run import run_all
+from jobs.parallel.task import Place, Task
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
 from serve_app.documents.reading import only_document
@@ -19,6 +21,7 @@ from serve_app.documents.sources import find_files, source_root
 from serve_app.errors import InvalidInput
 
 PYTHON_PACKAGES = "python-packages"
+PATHS_PER_TASK = 64
 PACKAGE_BYTES = 9_000  # of documentation; the mean of 162 packages. It is known only when all is read
 
 
@@ -74,38 +77,53 @@ def inputs_of(source: str) -> list[Input]:
         packages, _ = installed()
         return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(packages))]
     root = source_root(source).absolute()  # the stages run in other folders, or on other machines that share this one
-    return [Input(path.absolute(), root, size_bytes(path)) for path in find_files(source)]
+    paths = [path.absolute() for path in find_files(source)]
+    return [Input(path, root, size) for path, size in zip(paths, sizes_bytes(paths), strict=True)]
 
 
 def to_retry(inputs: Sequence[Input], letters: Sequence[DeadLetter]) -> tuple[list[Input], list[DeadLetter]]:
     """Those of the inputs that have a letter, each with the documents that failed; with all where a letter names
     none, and all below a folder that has one. And the letters that are left: of what is no longer there, and of
     duplicates, whose first is not read without the whole source. Raises InvalidInput if no input is chosen."""
-    wanted: dict[str, set[str]] = {}
-    left = []
+    wanted: dict[str, set[str]] = {}  # by the name of an input, or of a folder
     for letter in letters:
-        below = f"{letter.input}/"
-        names = [each.name for each in inputs if each.name == letter.input or each.name.startswith(below)]
-        if letter.error == DUPLICATE or not names:
-            left.append(letter)
-            continue
-        for name in names:
-            wanted.setdefault(name, set()).add(letter.document_id)
-    if not wanted:
+        if letter.error != DUPLICATE:
+            wanted.setdefault(letter.input, set()).add(letter.document_id)
+    chosen, found = [], set[str]()
+    for each in inputs:
+        if names := wanted.keys() & {each.name, *folders_of(each.name)}:
+            found |= names
+            ids = frozenset().union(*(wanted[name] for name in names))
+            chosen.append(replace(each, only=frozenset() if "" in ids else ids))
+    left = [letter for letter in letters if letter.error == DUPLICATE or letter.input not in found]
+    if not chosen:
         some = next((letter.input for letter in left), "nothing at all")
         raise InvalidInput(f"no dead letter is of this source and can be tried alone; they are of {some} and such")
-    chosen = [
-        replace(each, only=frozenset() if "" in ids else frozenset(ids))
-        for each in inputs
-        if (ids := wanted.get(each.name))
-    ]
     return chosen, left
+
+
+def folders_of(name: str) -> Iterator[str]:
+    """Those above it, from the nearest."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
 
 
 def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:
     if source.path == Path(PYTHON_PACKAGES):
         return python_package_documents()
     return reader.read(source.path, source.root)
+
+
+def sizes_bytes(paths: Sequence[Path]) -> list[int]:
+    """Many are asked for at once where each takes its time, as on a network's file system."""
+    parts = (paths[i : i + PATHS_PER_TASK] for i in range(0, len(paths), PATHS_PER_TASK))
+    tasks = [Task(str(number), _sizes_of, (part,), place=Place.THREADS) for number, part in enumerate(parts)]
+    return [size for outcome in run_all(tasks).values() for size in outcome.result()]
+
+
+def _sizes_of(paths: Sequence[Path]) -> list[int]:
+    return [size_bytes(path) for path in paths]
 
 
 def size_bytes(path: Path) -> int:

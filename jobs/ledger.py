@@ -73,23 +73,23 @@ def report_of(rows: Iterable[Row]) -> Report:
 
 @dataclass
 class Ledger:
-    """Runs as an actor. A write task may run twice; it counts once."""
+    """Runs as an actor. A task may write twice; it counts once."""
 
     _news: Report = Report()
-    _tasks: set[int] = field(default_factory=set)  # seen
+    _tasks: set[str] = field(default_factory=set)  # ids, seen
     _owners: dict[str, str] = field(default_factory=dict)  # document id → input; some 200 bytes each
     _failed: set[str] = field(default_factory=set)  # document ids
 
-    def written(self, task: int, report: Report) -> None:
+    def written(self, task: str, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report
             self._failed |= {letter.document_id for letter in report.dead_letters} - {""}
 
-    def claim(self, input: str, ids: Sequence[str]) -> list[str]:
-        """Those of the ids that another input had first. An input may claim again what is its own: its read task
-        may be repeated."""
-        return [id for id in ids if self._owners.setdefault(id, input) != input]
+    def claim(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+        """ids: each with its input. Whether that input had it first. An input may claim again what is its own: its
+        read task may be repeated."""
+        return [self._owners.setdefault(id, input) == input for input, id in ids]
 
     def moved(self, ids: Sequence[str]) -> None:
         self._news += Report(moved=tuple(ids))

@@ -1,7 +1,7 @@
 """The indexing pipeline on Ray Data.
 
 ```text
-inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreDatasink ──▶ Ledger (counts, dead letters)
+inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreStage ──▶ Ledger (counts, dead letters)
 or        a row a document,   dense vectors   whole documents,
 CopyStage unchanged ones                      idempotent
           without text
@@ -13,23 +13,27 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from jobs.copying import CopyStage
 from jobs.cutting import Plan
 from jobs.inputs import Input
-from jobs.stages import EmbedStage, ReadStage, StoreDatasink
+from jobs.slices import slices
+from jobs.stages import EmbedStage, ReadStage, StoreStage
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import Settings
 
-INPUTS_PER_READ = 16  # one call of ReadStage
-BLOCK_BYTES = 128 * 1024  # travels between stages at once, a second or two of embedding on two cores
+READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # at most in one call of ReadStage; a million files are not as many calls
+LEAST_READ_INPUTS = 16  # however big they are
+EMBED_CALLS = 2  # of an embedder at once: one is embedded while the other is unpacked, tokenised and packed
+QUEUED_BLOCKS = 64  # for each embedder, between all stages; beyond it reading waits
+BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
 EXECUTOR_TIMEOUT_S = 30.0
@@ -58,23 +62,22 @@ def cpu_shares(free_cpus: float, embedders: int, threads: int | None) -> CpuShar
     return CpuShares(read=round(share / 4, 3), embed=round(embed, 3), write=round(share / 8, 3))
 
 
-def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int, batch_documents: int) -> None:
+def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int) -> None:
     """Blocks until all inputs are through. ledger: handle of a Ledger actor.
 
     Raises the PlatformError that ended it, Unavailable for whatever Ray or Ray Data raised. What was written until
     then stays, and a new run passes over it.
     """
-    threads = plan.settings.embedding.threads
+    embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
-    cpus = cpu_shares(free_cpus, embedders, threads)
+    cpus = cpu_shares(free_cpus, embedders, embedding.threads)
+    bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
     quiet(DataContext.get_current())
     try:
-        rows = ray.data.from_arrow(
-            [to_block(inputs[i : i + INPUTS_PER_READ]) for i in range(0, len(inputs), INPUTS_PER_READ)]
-        ).map_batches(
+        rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
             CopyStage if plan.source else ReadStage,
             fn_constructor_args=(plan, ledger),
-            batch_size=INPUTS_PER_READ,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=embedders),
             num_cpus=cpus.read,
@@ -84,14 +87,27 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
             rows = rows.map_batches(
                 EmbedStage,
                 fn_constructor_args=(engine_settings(plan.settings, embedders),),
-                batch_size=batch_documents,
+                batch_size=None,  # a block
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=embedders),
+                compute=ActorPoolStrategy(
+                    min_size=1,
+                    max_size=embedders,
+                    max_concurrent_calls_per_actor=EMBED_CALLS,
+                    enable_true_multi_threading=True,
+                ),
                 num_cpus=cpus.embed,
-                num_gpus=1 if plan.settings.embedding.device == "cuda" else 0,
+                num_gpus=1 if embedding.device == "cuda" else 0,
                 **RETRIES,
             )
-        rows.write_datasink(StoreDatasink(plan, ledger), ray_remote_args={"num_cpus": cpus.write}, concurrency=WRITERS)
+        rows.map_batches(
+            StoreStage,
+            fn_constructor_args=(plan, ledger),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
+            num_cpus=cpus.write,
+            **RETRIES,
+        ).materialize()
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
@@ -113,18 +129,27 @@ def engine_settings(settings: Settings, embedders: int) -> Settings:
     return settings.model_copy(update={"embedding": settings.embedding.model_copy(update={"threads": threads})})
 
 
+def reads(inputs: Iterable[Input]) -> Iterator[list[Input]]:
+    """What one call of ReadStage or CopyStage takes."""
+    most = READ_BYTES // LEAST_READ_INPUTS
+    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: most if each.versions else min(each.size_bytes, most))
+
+
 def to_block(inputs: Sequence[Input]) -> pa.Table:
     return pa.Table.from_pylist([each.to_columns() for each in inputs], schema=Input.SCHEMA)
 
 
+def bound(context: DataContext, queued_bytes: int) -> None:
+    """No more than this between the stages, however large the corpus is, in blocks as they are made (see rows)."""
+    context.target_max_block_size = context.target_min_block_size = 1
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=queued_bytes)
+
+
 def quiet(context: DataContext) -> None:
-    """Blocks of our size, and no output but ours."""
-    context.target_max_block_size = BLOCK_BYTES
-    context.target_min_block_size = 1
+    """No output but ours."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")  # in every small run
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # Ray has no other way to bound retries
 
 

@@ -195,10 +195,10 @@ def copy_few(work: Work, versions: Versions) -> Report:
 
 def copy_many(work: Work, versions: Versions) -> Report:
     """By the pipeline of jobs.index."""
-    inputs, ledger, most = copy_inputs(versions), start_ledger(), len(versions)
+    inputs, ledger, most = copy_inputs(versions, work.batch_documents), start_ledger(), len(versions)
     tally = Tally(work.letters, lambda total: work.advance("copying", min(total.documents, most), most))
     with Watch(ledger, tally):
-        run_pipeline(inputs, work.plan, ledger, embedders=work.embedders, batch_documents=work.batch_documents)
+        run_pipeline(inputs, work.plan, ledger, embedders=work.embedders)
     require_complete(tally.total, total_bytes(inputs))
     return tally.total
 

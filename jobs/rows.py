@@ -1,5 +1,8 @@
 """What flows between the stages of the indexing pipeline: one row is one document with all of its passages.
 
+Rows go in blocks of BLOCK, whose one row holds them all. Ray Data joins and cuts blocks by their bytes, but not within
+a row: so a block stays what its stage made, and a stage that is repeated gives as many blocks as before.
+
 All stages use the one SCHEMA; what a stage has not filled in yet is empty. Byte columns are little-endian:
 
 ```text
@@ -53,6 +56,7 @@ SCHEMA = pa.schema(
         ("sparse_values", pa.binary()),
     ]
 )
+BLOCK = pa.schema([("rows", pa.list_(pa.struct(list(SCHEMA))))])
 
 
 class Outcome(StrEnum):
@@ -117,12 +121,12 @@ def indexed_document(row: Row) -> IndexedDocument:
     return IndexedDocument(document, row.fingerprint, tuple(starmap(IndexedPassage, items)))
 
 
-def to_table(rows: Iterable[Row]) -> pa.Table:
-    return pa.Table.from_pylist([_encoded(row) for row in rows], schema=SCHEMA)
+def to_block(rows: Iterable[Row]) -> pa.Table:
+    return pa.Table.from_pylist([{"rows": [_encoded(row) for row in rows]}], schema=BLOCK)
 
 
-def from_table(table: pa.Table) -> list[Row]:
-    return [_decoded(columns) for columns in table.select(SCHEMA.names).to_pylist()]
+def from_block(block: pa.Table) -> list[Row]:
+    return [_decoded(columns) for rows in block["rows"].to_pylist() for columns in rows]
 
 
 def _encoded(row: Row) -> dict[str, Any]:

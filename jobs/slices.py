@@ -8,7 +8,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def slices(items: Iterable[T], max_items: int, max_weight: int, weigh: Callable[[T], int]) -> Iterator[list[T]]:
+def slices(
+    items: Iterable[T], max_items: int, max_weight: int = 0, weigh: Callable[[T], int] = lambda item: 0
+) -> Iterator[list[T]]:
     """Runs of items, in order, each up to the limits; one item that is over the weight goes alone."""
     some: list[T] = []
     weight = 0

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import Datasink
 
-from jobs.cutting import Cutter, Plan, own_fault, to_bytes
+from jobs.cutting import Cutter, Plan, Share, own_fault, to_bytes
 from jobs.inputs import Input, read_input
 from jobs.ledger import DUPLICATE, Report, report_of
 from jobs.patience import patiently
-from jobs.rows import Outcome, Row, failed_row, from_table, indexed_document, to_table
+from jobs.rows import Outcome, Row, failed_row, from_block, indexed_document, to_block
 from jobs.slices import slices
 from serve_app.deployments.store import connect_store
 from serve_app.documents.readers.result import ReadFailure, ReadResult
@@ -28,19 +27,52 @@ from serve_app.documents.reading_process import ReadingProcess
 from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import InvalidInput
-from serve_app.ports import VectorStore
 from serve_app.settings import Settings
 from serve_app.types import Document, Vector
 
-SLICE_DOCUMENTS = 64  # the store is asked about, or given, so many at once
-SLICE_CHARS = 256 * 1024  # read, before they are cut
+CHARS_PER_TOKEN = 4  # in English
+BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
 
 
+@dataclass(slots=True)
+class Reading:
+    """How far an input has been read. rest_bytes: those that no row stands for yet. documents: results so far."""
+
+    source: Input
+    rest_bytes: int
+    documents: int = 0
+    seen: set[str] = field(default_factory=set)  # ids
+
+    def accepted(self, document: Document) -> Document:
+        """As any store takes it. Raises InvalidInput."""
+        validate(document)
+        if document.id in self.seen:
+            raise InvalidInput(DUPLICATE)
+        self.seen.add(document.id)
+        return storable(document)
+
+    def failed(self, document_id: str, error: str, source: str = "") -> Row:
+        return failed_row(self.source.name, document_id, error, source=source)
+
+    def share(self, document: Document) -> Share:
+        """A document as the next one to be cut, with as much of the rest as it has characters."""
+        share_bytes = min(self.rest_bytes, chars(document))
+        self.rest_bytes -= share_bytes
+        return Share(document, self.source.name, share_bytes)
+
+    def end(self) -> Row:
+        return Row(Outcome.END, self.source.name, source_bytes=self.rest_bytes, source_documents=self.documents)
+
+
 class ReadStage:
-    """Inputs → rows: read, checked, compared with the store, cut, BM25 terms. A table out for every slice of an input,
-    so that a big file is never in memory as a whole; rows of unchanged documents carry no text."""
+    """Inputs → rows: read, checked, compared with the store, cut, BM25 terms. A block out for every slice of what is
+    read, so that a big file is never in memory as a whole, nor is the store asked about each of many small ones; rows
+    of unchanged documents carry no text.
+
+    Which documents are in a block follows from the inputs alone, and not from what is stored: Ray repeats the work of a
+    node that died, and of a repeated task takes the blocks that it had not yet got of it, by their number."""
 
     def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
@@ -49,59 +81,62 @@ class ReadStage:
         self._reader = ReadingProcess()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for columns in batch.to_pylist():
-            source = Input.from_columns(columns)
-            seen: set[str] = set()
-            documents, rest_bytes = 0, source.size_bytes
-            for items in slices(read_input(source, self._reader), SLICE_DOCUMENTS, SLICE_CHARS, chars):
-                if not (rows := self._rows(source, items, seen)):
-                    continue
-                documents += len(rows)
-                share_bytes = min(rest_bytes, sum(map(chars, items)))
-                rest_bytes -= share_bytes
-                yield to_table([replace(rows[0], source_bytes=share_bytes), *rows[1:]])
-            yield to_table([Row(Outcome.END, source.name, source_bytes=rest_bytes, source_documents=documents)])
+        inputs = map(Input.from_columns, batch.to_pylist())
+        block_chars = CHARS_PER_TOKEN * self._plan.tokens_per_block
+        for some in slices(self._read(inputs), BLOCK_DOCUMENTS, block_chars, lambda one: chars(one[1])):
+            yield to_block(self._rows(some))
 
-    def _rows(self, source: Input, items: Sequence[ReadResult], seen: set[str]) -> list[Row]:
-        """One row per item; none for one that is not asked for."""
+    def _read(self, inputs: Iterable[Input]) -> Iterator[tuple[Reading, ReadResult | None]]:
+        """What is asked for of one input after the other, and None at the end of each."""
+        for source in inputs:
+            reading = Reading(source, source.size_bytes)
+            for result in read_input(source, self._reader):
+                if isinstance(result, ReadFailure) or not source.only or result.id in source.only:
+                    reading.documents += 1
+                    yield reading, result
+            yield reading, None
+
+    def _rows(self, items: Sequence[tuple[Reading, ReadResult | None]]) -> list[Row]:
+        """One row per item; those that end an input come last, for they stand for what is left of its bytes."""
         rows: list[Row] = []
-        documents: dict[str, Document] = {}
-        for item in items:
+        read: list[tuple[Reading, Document]] = []
+        for reading, item in items:
             if isinstance(item, ReadFailure):
-                rows.append(
-                    failed_row(source.name, item.document_id or source.only_document, item.error, source=item.source)
-                )
-                continue
-            if source.only and item.id not in source.only:
-                continue
-            try:
-                documents[item.id] = accepted(item, seen)
-            except Exception as error:
-                rows.append(failed_row(source.name, item.id, own_fault(error)))
-        for id in self._taken(source, list(documents)):
-            del documents[id]
-            rows.append(failed_row(source.name, id, DUPLICATE))
-        return [*rows, *self._cutter.rows(source.name, documents)]
+                id = item.document_id or reading.source.only_document
+                rows.append(reading.failed(id, item.error, item.source))
+            elif item is not None:
+                try:
+                    read.append((reading, reading.accepted(item)))
+                except Exception as error:
+                    rows.append(reading.failed(item.id, own_fault(error)))
+        shares: list[Share] = []
+        for (reading, document), is_first in zip(read, self._claimed(read), strict=True):
+            if is_first:
+                shares.append(reading.share(document))
+            else:
+                rows.append(reading.failed(document.id, DUPLICATE))
+        rows += self._cutter.rows(shares)
+        return [*rows, *(reading.end() for reading, item in items if item is None)]
 
-    def _taken(self, source: Input, ids: list[str]) -> list[str]:
-        """Those of the ids that another input of this run had first."""
-        taken: list[str] = ray.get(self._ledger.claim.remote(source.name, ids), timeout=LEDGER_TIMEOUT_S) if ids else []
-        return taken
+    def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
+        """Whether each is the first of its id in this run."""
+        ids = [(reading.source.name, document.id) for reading, document in documents]
+        return ray.get(self._ledger.claim.remote(ids), timeout=LEDGER_TIMEOUT_S) if ids else []
 
 
 class EmbedStage:
-    """Fills in `dense`, by one call of the engine for all texts of a batch, and drops `texts`."""
+    """Fills in `dense`, by one call of the engine for all texts of a batch, and drops `texts`. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = from_table(batch)
+        rows = from_block(batch)
         try:
-            return to_table(self._embedded(rows))
+            return to_block(self._embedded(rows))
         except Exception as error:
             own_fault(error)  # of one of them: find it
-            return to_table([self._embedded_alone(row) for row in rows])
+            return to_block([self._embedded_alone(row) for row in rows])
 
     def vectors(self, texts: Sequence[str]) -> Vector:
         """(n, dim)"""
@@ -126,32 +161,36 @@ class EmbedStage:
             return failed_row(row.input, row.document_id, own_fault(error), row.source_bytes)
 
 
-class StoreDatasink(Datasink[None]):
-    """Writes whole documents and reports to the ledger. A write task may be repeated: point ids follow from tenant,
-    collection, document and passage (types.passage_point_id), so that it writes the same again."""
+class StoreStage:
+    """Writes whole documents, reports to the ledger, and hands on nothing. A call may be repeated: point ids follow
+    from tenant, collection, document and passage (types.passage_point_id), so that it writes the same again.
+
+    No Datasink: its tasks come seconds apart, Ray ends idle processes sooner, and to start one costs two seconds of
+    CPU."""
 
     def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
         self._ledger = ledger
+        self._store = connect_store(plan.settings)
+        self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
-    def write(self, blocks: Iterable[pa.Table], ctx: Any) -> None:
-        report = self.write_all(blocks)
-        ray.get(self._ledger.written.remote(ctx.task_idx, report), timeout=LEDGER_TIMEOUT_S)
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        report = self.write(batch)
+        task = ray.get_runtime_context().get_task_id()
+        ray.get(self._ledger.written.remote(task, report), timeout=LEDGER_TIMEOUT_S)
+        return to_block([])
 
-    def write_all(self, blocks: Iterable[pa.Table]) -> Report:
-        return asyncio.run(self._write(row for block in blocks for row in from_table(block)))
+    def write(self, block: pa.Table) -> Report:
+        """Without the ledger."""
+        return self._loop.run(self._write(from_block(block)))
 
-    async def _write(self, rows: Iterator[Row]) -> Report:
-        store = connect_store(self._plan.settings)
+    async def _write(self, rows: Iterable[Row]) -> Report:
         report = Report()
-        try:
-            for some in slices(rows, SLICE_DOCUMENTS, SLICE_PASSAGES, lambda row: len(row.passages)):
-                report += report_of(await self._written(store, some))
-        finally:
-            await store.close()
+        for some in slices(rows, BLOCK_DOCUMENTS, SLICE_PASSAGES, lambda row: len(row.passages)):
+            report += report_of(await self._written(some))
         return report
 
-    async def _written(self, store: VectorStore, rows: Sequence[Row]) -> list[Row]:
+    async def _written(self, rows: Sequence[Row]) -> list[Row]:
         """The rows, those that the store refused as failed; of a dry run, as they are."""
         plan = self._plan
         if plan.dry_run:
@@ -161,25 +200,16 @@ class StoreDatasink(Datasink[None]):
         try:
             documents = [indexed_document(row) for row in good]
             if documents:
-                await patiently(lambda: store.write(plan.scope, plan.space, documents, made_for=plan.made_for))
+                await patiently(lambda: self._store.write(plan.scope, plan.space, documents, made_for=plan.made_for))
         except Exception as error:
             reason = own_fault(error)
             if len(good) == 1:
                 row = good[0]
                 return [*rest, failed_row(row.input, row.document_id, reason, row.source_bytes)]
-            alone = [await self._written(store, [row]) for row in good]
+            alone = [await self._written([row]) for row in good]
             return [*rest, *(row for one in alone for row in one)]
         return [*rest, *good]
 
 
-def chars(item: ReadResult) -> int:
+def chars(item: ReadResult | None) -> int:
     return len(item.text) if isinstance(item, Document) else 0
-
-
-def accepted(document: Document, seen: set[str]) -> Document:
-    """The document as any store takes it. seen: ids of its input so far. Raises InvalidInput."""
-    validate(document)
-    if document.id in seen:
-        raise InvalidInput(DUPLICATE)
-    seen.add(document.id)
-    return storable(document)

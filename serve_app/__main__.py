@@ -107,11 +107,13 @@ def not_ready(settings: Settings) -> str | None:
 
 
 def prepare_model(settings: Settings) -> None:
-    from serve_app.embedding.engine import prepare  # slow to import, and needed by this command only
+    from serve_app.embedding.cross_encoder import prepare_rerankers  # slow to import, and needed by this command only
+    from serve_app.embedding.engine import prepare
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
         prepare(settings.embedding, settings.data_dir)
+        prepare_rerankers(settings)
     except PlatformError as error:
         fail(str(error))
 

@@ -24,6 +24,7 @@ from serve_app.types import (
     SparseVector,
     StoreQuery,
     StoreResult,
+    Vector,
     VectorSpace,
 )
 
@@ -56,6 +57,19 @@ class ServedModel:
     embedder: Embedder
     tokenizer: Tokenizer
     precision: str
+
+
+class Reranker(Protocol):
+    """How well passages answer a query, by a model that reads both together."""
+
+    @property
+    def identity(self) -> str:
+        """Model, revision and precision: what the same pair always has the same score with."""
+        ...
+
+    async def score(self, query: str, passages: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Vector:
+        """(n,) float32, one per passage, in order; higher is better. Raises Overloaded, EngineUnavailable."""
+        ...
 
 
 class SparseEncoder(Protocol):

@@ -70,6 +70,7 @@ class StoreSettings(Section):
     # A collection takes another one at its next optimisation (embedded), or keeps its own (Qdrant server).
     quantization: Quantization = Quantization.NONE
     optimize_after_passages: PositiveInt = 10_000  # unindexed passages that start an optimisation (embedded)
+    min_free_bytes: NonNegativeInt = 256 * MIB  # of its disk; writes that would leave less are refused (embedded)
     search_threads: PositiveInt | None = None  # that share a search (embedded); None = half of the CPUs
     shards: PositiveInt = 1  # of a new collection (Qdrant cluster)
     replicas: PositiveInt = 1  # of each shard (Qdrant cluster)
@@ -90,6 +91,11 @@ class SearchProfile(Section):
     smoothing_candidates: int = Field(0, ge=0, le=1_000)  # first hits whose scores similar ones share; 0 = none
     smoothing_neighbours: PositiveInt = 5  # nearest candidates
     smoothing_share: float = Field(0.3, ge=0, le=1)  # of their mean in a score
+    rerank_model: str | None = (
+        None  # a cross-encoder that orders the first hits: folder, or name on the hub; None = none
+    )
+    rerank_revision: str | None = None  # a hub revision; None = the newest that is at hand
+    rerank_candidates: int = Field(50, ge=1, le=200)  # first hits that it orders; behind them the order stays
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
-from serve_app.ports import Embedder, ServedModel, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import Embedder, Reranker, ServedModel, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch import Prefetcher
 from serve_app.search.recent import Recent
@@ -57,9 +57,11 @@ def wire(
     checks: Mapping[str, Check],
     meter: Meter | None = None,
     also: Sequence[ServedModel] = (),
+    rerankers: Mapping[str, Reranker] | None = None,
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
-    ask at once. precision: see Release. also: models of collections that are not of the embedder's space."""
+    ask at once. precision: see Release. also: models of collections that are not of the embedder's space. rerankers: of
+    the search profiles that have one."""
     embedder = CachedEmbedder(embedder, cache, precision)
     also = [replace(model, embedder=CachedEmbedder(model.embedder, cache, model.precision)) for model in also]
     meter = meter or Meter()
@@ -69,13 +71,14 @@ def wire(
         store=store,
         search=settings.search,
         batching=settings.batching,
-        release=Release.of(settings, embedder.space, precision).name,
+        release=Release.of(settings, embedder.space, precision, rerankers).name,
         cache=cache,
         meter=meter,
         also=[
-            QueryModel(model.embedder, Release.of(settings, model.embedder.space, model.precision).name)
+            QueryModel(model.embedder, Release.of(settings, model.embedder.space, model.precision, rerankers).name)
             for model in also
         ],
+        rerankers=rerankers,
     )
     return Services(
         meter=meter,

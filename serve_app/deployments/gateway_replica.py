@@ -13,6 +13,7 @@ from serve_app.cache.build import open_cache
 from serve_app.deployments.embedder import PooledEmbedder
 from serve_app.deployments.metrics import cache_samples, prefetch_samples, start_export
 from serve_app.deployments.store import connect_store
+from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
@@ -28,7 +29,7 @@ class GatewayReplica:
     """Raises at construction if an engine cannot be loaded.
 
     pools: handles of the embedders of each model (EmbeddingSettings.of_each) where placement is `pooled`; none loads
-    the engines into this replica.
+    the engines into this replica. Cross-encoders are in this replica either way.
     """
 
     def __init__(self, settings: Settings, pools: Sequence[DeploymentHandle[Any]]) -> None:
@@ -39,6 +40,7 @@ class GatewayReplica:
             if pools
             else [self._loaded(settings, each, meter) for each in settings.embedding.of_each]
         )
+        rerankers = load_rerankers(settings)
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
         self._embedder = main.embedder
@@ -50,9 +52,14 @@ class GatewayReplica:
             store=store,
             precision=main.precision,
             cache=cache,
-            checks={"engine": self._check_engine, "store": store.check},
+            checks={
+                "engine": self._check_engine,
+                "store": store.check,
+                **{f"reranker of profile {profile}": one.check for profile, one in rerankers.items()},
+            },
             meter=meter,
             also=also,
+            rerankers=rerankers,
         )
         usefulness = self._services.prefetcher.usefulness
         start_export(meter.samples, lambda: cache_samples(cache), lambda: prefetch_samples(usefulness))

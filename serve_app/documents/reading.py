@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,9 @@ READERS: dict[str, Reader] = {
 
 
 ROW_READERS: frozenset[Reader] = frozenset({read_json, read_json_lines, read_csv, read_parquet})
+LAZY_READERS = ROW_READERS - {read_json}  # of files of any length; the others read all before they give anything
+CHANGED = "was changed while it was read: run it again once it is written"
+CLOCK_TICK_S = 0.01  # a file may be written to twice within one, and its time of change is the same
 
 
 def reader_of(path: Path) -> Reader | None:
@@ -61,7 +65,8 @@ def only_document(path: Path, root: Path) -> str:
 
 
 def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
-    """A result for each document of the file, lazily, valid by `validate`. Never raises for what the file is."""
+    """A result for each document of the file, lazily, valid by `validate`. Never raises for what the file is. A file
+    that changes meanwhile is a failure."""
     name = document_id(path, root)
     source = mend(name)
     try:
@@ -78,10 +83,29 @@ def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
         elif not status.st_size:
             yield ReadFailure(source, "is empty")
         else:
-            yield from reader(path, name)
+            yield from _read_undisturbed(path, name, reader, status)
     except InvalidInput as error:
         yield ReadFailure(source, str(error))
     except OSError as error:
         yield ReadFailure(source, f"cannot be read: {error.strerror or error}")
     except Exception as error:  # a parser's; there is no list of what those raise
         yield failure_of(source, error)
+
+
+def _read_undisturbed(path: Path, name: str, reader: Reader, before: os.stat_result) -> Iterator[ReadResult]:
+    """If the file changes meanwhile, a failure: in place of a document which may be half the old and half the new one,
+    or after the rows that were read, for there may be others."""
+    if 0 <= (age_s := time.time() - before.st_mtime) < CLOCK_TICK_S:
+        time.sleep(CLOCK_TICK_S - age_s)
+    is_lazy = reader in LAZY_READERS
+    results = reader(path, name) if is_lazy else list(reader(path, name))
+    if is_lazy:
+        yield from results
+    if _version(path.stat()) != _version(before):
+        yield ReadFailure(name, CHANGED)
+    elif not is_lazy:
+        yield from results
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

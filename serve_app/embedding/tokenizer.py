@@ -15,7 +15,7 @@ from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
 from serve_app.embedding.artifacts import ensure_artifact, find_artifact
-from serve_app.embedding.layout import Layout, read_layout
+from serve_app.embedding.layout import Layout
 from serve_app.embedding.models import Model
 from serve_app.errors import ConfigurationError
 
@@ -75,6 +75,13 @@ class ModelTokenizer:
             waiting, look_chars = short, look_chars * 4
         return [encodings[i] for i in range(len(texts))]
 
+    def encode_pairs(self, query: str, passages: Sequence[str]) -> list[Encoding]:
+        """The query with each passage, special tokens and segments as the model has them for two texts. What is beyond
+        max_tokens is cut off the passage, so that all are compared with the same query; but a query of more than half
+        of max_tokens is cut there."""
+        clean = self._first_tokens(_without_surrogates(query), self.max_tokens // 2)
+        return list(self._pairing.encode_batch_fast([(clean, _without_surrogates(passage)) for passage in passages]))
+
     def pad(self, encodings: Sequence[Encoding], width: int) -> TokenBatch:
         """width: tokens of each row, as many as the longest text has at least. A text without any token (a tokenizer
         that adds none, an empty text) becomes one padding token."""
@@ -95,6 +102,16 @@ class ModelTokenizer:
             return text
         end = WORD_END.search(text, look_chars)
         return text[: end.start()] if end else text
+
+    def _first_tokens(self, text: str, tokens: int) -> str:
+        spans = self.token_spans(text)
+        return text[: spans[tokens - 1][1]] if len(spans) > tokens else text
+
+    @cached_property
+    def _pairing(self) -> Tokenizer:
+        tokenizer = self._read()
+        tokenizer.enable_truncation(self.max_tokens, strategy="only_second")
+        return tokenizer
 
     @cached_property
     def _complete(self) -> Tokenizer:
@@ -120,14 +137,14 @@ def load_tokenizer(model: Model) -> ModelTokenizer:
 
     Raises ConfigurationError, EngineUnavailable (the conversion)."""
     made = find_artifact(model, "fp32")
-    if made is None and not (read_layout(model.path).transformer / "tokenizer.json").is_file():
+    if made is None and not (model.read_layout().transformer / "tokenizer.json").is_file():
         made = ensure_artifact(model, "fp32")
     return open_tokenizer(model, made)
 
 
 def open_tokenizer(model: Model, made: Path | None) -> ModelTokenizer:
     """made: the converted model's folder, whose tokenizer.json (if any) stands in for the model's own."""
-    layout = read_layout(model.path)
+    layout = model.read_layout()
     files = [folder / "tokenizer.json" for folder in (made, layout.transformer) if folder]
     return ModelTokenizer(next((file for file in files if file.is_file()), files[-1]), layout)
 

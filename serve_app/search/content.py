@@ -20,16 +20,14 @@ def encode_result(result: StoreResult, release: str) -> bytes:
     return orjson.dumps(content, default=_plain)
 
 
-def decode_result(content: bytes) -> StoreResult:
+def decode_result(content: bytes) -> tuple[StoreResult, str]:
+    """The result, but that it does not say its index, and the release that answered."""
     found = orjson.loads(content)
     hits = (Hit(**hit) for hit in found["hits"])
-    return StoreResult(
+    result = StoreResult(
         tuple(replace(hit, headings=tuple(hit.headings)) for hit in hits), found.get("facets", {}), found.get("total")
     )
-
-
-def release_in(content: bytes) -> str:
-    return str(orjson.loads(content)["release"])
+    return result, found["release"]
 
 
 def _plain(value: object) -> object:

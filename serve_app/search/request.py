@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from serve_app.search.content import decode_result, release_in
+from serve_app.search.content import decode_result
 from serve_app.types import JsonObject, StoreResult
 
 
@@ -50,9 +50,9 @@ class SearchAnswer:
     @property
     def found(self) -> StoreResult:
         """For those who do not send it on. Decodes."""
-        return decode_result(self.content)
+        return decode_result(self.content)[0]
 
     @property
     def release(self) -> str:
         """What answered. Decodes."""
-        return release_in(self.content)
+        return decode_result(self.content)[1]

@@ -20,6 +20,7 @@ from serve_app.store.edge_indexes import MAX_INDEXES, facet_indexes, filter_inde
 from serve_app.store.edge_query import answer
 from serve_app.store.edge_reads import counted, fingerprints, indexed_documents, inventory, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
+from serve_app.store.free_space import NoRoom
 from serve_app.store.gate import NotNow
 from serve_app.store.indexes import from_index, is_answering, require_made_for, require_same_recipe, unknown
 from serve_app.store.optimize import Optimizer
@@ -74,11 +75,15 @@ class EdgeStore:
     @classmethod
     def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
         """Takes `data_dir`/store for this process. Raises StoreLocked if another one has it, ConfigurationError if
-        the folder cannot be used."""
+        the folder cannot be used, StoreUnavailable if its disk is full before there is anything in it."""
         folder = data_dir.absolute() / folders.FOLDER
         lock = folders.lock(folder)
-        folders.remove_ended(folder)
-        return cls(folder, settings, lock)
+        try:
+            folders.remove_ended(folder)
+            return cls(folder, settings, lock)
+        except OSError as error:
+            lock.close()
+            raise StoreUnavailable(f"the store cannot use {folder}: {error}") from error
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         try:
@@ -167,14 +172,20 @@ class EdgeStore:
     ) -> list[StoreResult | PlatformError]:
         collection.index_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
         missing = collection.missing_indexes(chain.from_iterable(facet_indexes(query.facets) for query in queries))
+        refused: NoRoom | None = None  # only facets need them
         if missing:
-            await asyncio.wrap_future(collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES)))
+            making = collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES))
+            try:
+                await asyncio.wrap_future(making)
+            except NoRoom as error:
+                refused = error
 
         def read() -> list[StoreResult | PlatformError]:
             with collection.shard() as shard:
                 return from_index(collection.scope.index, answer(shard, collection.space, queries))
 
-        return await self._read(read)
+        found = await self._read(read)
+        return [refused if refused and query.facets else each for query, each in zip(queries, found, strict=True)]
 
     async def document(self, scope: Scope, document_id: str) -> Document:
         def read(collection: Collection) -> Document:

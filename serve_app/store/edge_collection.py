@@ -36,6 +36,7 @@ from serve_app.store.edge_shard import (
     from_record,
     load_shard,
 )
+from serve_app.store.free_space import OPENING_BYTES, require_room, size_on_disk_bytes, written_bytes
 from serve_app.store.gate import Gate
 from serve_app.store.payload import require_storable
 from serve_app.store.points import StoredPoint
@@ -97,6 +98,7 @@ class Collection:
         recipe = folders.read_recipe(folder)
         for leftover in folders.leftovers(folder):
             shutil.rmtree(leftover, ignore_errors=True)
+        require_room(folder, OPENING_BYTES)
         current = folders.current_generation(folder)
         generation = Generation.open(current, settings, recipe.space.dim)
         return cls(scope, recipe, generation, settings, changed, answers=answers)
@@ -112,6 +114,9 @@ class Collection:
         *,
         answers: bool,
     ) -> Collection:
+        """Raises NoRoom if the disk has no room for it."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        require_room(folder.parent, settings.min_free_bytes)
         folders.begin_index(folder, recipe)
         path = folders.new_generation(folder)
         generation = Generation(path, create_shard(path, settings, recipe.space.dim), 0)
@@ -177,6 +182,7 @@ class Collection:
         for batch in parts(documents, MAX_STEP_POINTS):
             stored = self._passages_of([indexed.document.id for indexed in batch])
             present = self._present(batch, stored)
+            self._require_room(written_bytes(batch))
             self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS, present))
             self._absent.forget(batch)
 
@@ -190,7 +196,8 @@ class Collection:
         return deleted
 
     def make_indexes(self, wanted: Mapping[str, edge.PayloadSchemaType], most: int) -> None:
-        """Of fields that any passage has, until the collection has `most`; filters are right without, too."""
+        """Of fields that any passage has, until the collection has `most`; filters are right without, too. Raises
+        NoRoom if the disk has no room for one."""
         with self.shard() as shard:
             for path, schema in wanted.items():
                 existing = shard.info().payload_schema
@@ -198,6 +205,7 @@ class Collection:
                     continue
                 with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
                     if has_field(shard, path):
+                        self._require_room()
                         create_index(shard, path, schema)
                     else:
                         self._absent.add(path)
@@ -226,6 +234,7 @@ class Collection:
     def _apply(self, steps: Iterable[Step]) -> None:
         with self.shard() as shard:
             for step in steps:
+                self._require_room()
                 try:
                     apply(shard, step)
                 finally:  # an error may come after a part of it was done
@@ -239,6 +248,9 @@ class Collection:
                     shard.flush()
                     self._unflushed_points = 0
 
+    def _require_room(self, more_bytes: int = 0) -> None:
+        require_room(self._folder, self._settings.min_free_bytes, more_bytes)
+
     # What an optimisation does, in this order; the first and the last in the writer thread.
 
     def copy_for_optimizing(self) -> Path:
@@ -247,6 +259,7 @@ class Collection:
         with self.shard() as shard:
             shard.flush()
             assert self._generation is not None
+            self._require_room(2 * size_on_disk_bytes(self._generation.folder))  # the copy, and what becomes of it
             copy = folders.new_generation(self._folder)
             try:
                 folders.copy_sparsely(self._generation.folder, copy)

@@ -20,6 +20,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -52,9 +53,9 @@ def lock(folder: Path) -> BinaryIO:
             f"{folder} is in use by {f'process {owner}' if owner.isdecimal() else 'another process'}; "
             "stop it, or set AIDOCS_DATA_DIR to another folder"
         ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n".encode())
-    file.flush()
+    with suppress(OSError):  # a full disk: then nobody is told which process it is
+        file.truncate(0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file
 
 

@@ -30,8 +30,13 @@ class Versions:
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError if the folder cannot be written."""
-        with (folder / FILE).open("a+b") as file:
-            file.truncate((1 + SLOTS) * WORD_BYTES)
+        path = folder / FILE
+        path.touch()
+        with path.open("r+b") as file:
+            content = file.read().ljust((1 + SLOTS) * WORD_BYTES, b"\0")
+            file.seek(0)
+            file.write(content)  # all of it, for a hole in a mapped file ends the process where the disk is full
+            file.flush()
             self._words = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
         self._words[0] = time.time_ns()
         self._lock = threading.Lock()

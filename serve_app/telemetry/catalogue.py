@@ -91,9 +91,13 @@ STAGE_SECONDS = Histogram(
     "aidocs_stage_seconds",
     "Time in one stage of a request. tokenize: of a call's texts. queue: of a text, until its forward pass begins. "
     "infer: of a forward pass. search: of a query, in the store and on the way there and back, its wait for a batch "
-    "included. serialise: of what a search found, or of an answer with embeddings, into JSON",
+    "included. rerank: of a search's first hits by a cross-encoder, their wait for its passes included. serialise: of "
+    "what a search found, or of an answer with embeddings, into JSON",
     labels=("stage", "lane"),
-    series=(*combined(("queue", "tokenize", "infer", "serialise"), LANES), ("search", "interactive")),
+    series=(
+        *combined(("queue", "tokenize", "infer", "serialise"), LANES),
+        *combined(("search", "rerank"), ("interactive",)),
+    ),
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 PASS_TOKENS = Histogram(

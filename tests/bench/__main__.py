@@ -20,7 +20,7 @@ from rich.table import Table
 
 from serve_app.embedding.engine import prepare
 from serve_app.settings import load_settings
-from tests.bench import cache, embeddings, engine, indexing, latency, machine, memory, report, search, start
+from tests.bench import cache, embeddings, engine, indexing, latency, machine, memory, parallel, report, search, start
 from tests.bench.contenders import contenders
 from tests.bench.prepared import prepared_store
 from tests.bench.rounds import Comparison
@@ -37,6 +37,7 @@ class Part(StrEnum):
     CACHE = "cache"
     START = "start"
     INDEXING = "indexing"
+    PARALLEL = "parallel"
     LATENCY = "latency"
     MEMORY = "memory"
 
@@ -93,6 +94,9 @@ def measure(terminal: Console, parts: set[Part], rounds: int, documents: int) ->
     if Part.INDEXING in parts:
         with terminal.status("indexing"):
             yield indexing.compare(settings, prepared_store(settings, documents))
+    if Part.PARALLEL in parts:
+        with terminal.status("parallel engine"):
+            yield from parallel.compare(rounds)
     if Part.MEMORY in parts:
         with terminal.status("ten minutes of load"):
             yield memory.compare(settings, prepared_store(settings, documents))

@@ -2,6 +2,8 @@
 queries; and each way beside that on the set's titles, with one right answer each, on which nothing is chosen.
 
 Examples:  python -m tests.bench.ranking --dataset ../shared/data/cranfield  ·  … --out ranking.json
+           python -m tests.bench.ranking --dataset ../shared/data/cranfield --ways documents --passage-tokens 64
+           python -m tests.bench.ranking --ways documents
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from serve_app.settings import load_settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from tests.bench import machine
 from tests.bench.cross_validation import Scores, held_out, randomisation_p
-from tests.bench.ranking_grid import DEFAULT, WAYS, Way
+from tests.bench.ranking_grid import DOCUMENT_WAYS, QUALITY_DOCUMENT_WAYS, WAYS, Way
 from tests.bench.ranking_index import Judged, indexed, known_items
-from tests.bench.ranking_ways import Rank
+from tests.bench.ranking_packages import package_summaries
 
 DEPTH, NDCG_K = 100, 10
+COMPARED = {"passages": WAYS, "documents": DOCUMENT_WAYS, "documents-quality": QUALITY_DOCUMENT_WAYS}
 TITLES = 600  # asked, drawn evenly
 
 
@@ -46,7 +49,7 @@ class Measured:
 @dataclass(frozen=True)
 class Row:
     """One family with its parameters chosen on the other folds (recall: of the way chosen most often), or one way as it
-    is. Differences are to DEFAULT."""
+    is. Differences are to the first way of all."""
 
     name: str
     ndcg: float
@@ -57,27 +60,28 @@ class Row:
 
 def measured(judged: Judged, ways: Sequence[Way]) -> list[Measured]:
     return [
-        Measured(way, *_scores(judged, way.rank))
+        Measured(way, *_scores(judged, way))
         for way in track(ways, judged.name, transient=True, console=Console(stderr=True))
     ]
 
 
-def _scores(judged: Judged, rank: Rank) -> tuple[Scores, Scores]:
-    rankings = [judged.index.by_document(rank(judged.index, one), DEPTH) for one in judged.questions]
+def _scores(judged: Judged, way: Way) -> tuple[Scores, Scores]:
+    index = judged.index
+    rankings = [index.by_document(way.aggregate(way.rank(index, one), index), DEPTH) for one in judged.questions]
     pairs = list(zip(rankings, judged.questions, strict=True))
     ndcg = np.array([ndcg_at_k(ranking, one.grades, NDCG_K) for ranking, one in pairs])
     return ndcg, np.array([recall_at_k(ranking, one.grades, DEPTH) for ranking, one in pairs])
 
 
 def as_they_are(of: Sequence[Measured]) -> dict[str, Row]:
-    default = _default(of)
+    default = of[0]
     return {one.way.name: _row(one.way.name, one.ndcg, one.recall, default) for one in of}
 
 
 def cross_validated(of: Sequence[Measured]) -> dict[str, tuple[Row, str]]:
-    """By family: held-out scores, and the way that was chosen most often. The default stands for choice in each, so
+    """By family: held-out scores, and the way that was chosen most often. The first way stands for choice in each, so
     that a family which is worse everywhere gives no more than that."""
-    default = _default(of)  # ways of a family are neighbours in WAYS
+    default = of[0]  # ways of a family are neighbours
     families: dict[str, tuple[Row, str]] = {}
     for family, members in groupby(of, attrgetter("way.family")):
         choice = [default, *(one for one in members if one is not default)]
@@ -86,10 +90,6 @@ def cross_validated(of: Sequence[Measured]) -> dict[str, tuple[Row, str]]:
         row = _row(family, scores, favourite.recall, default)
         families[family] = row, f"{favourite.way.name} ({max(chosen.values()) / sum(chosen.values()):.0%})"
     return families
-
-
-def _default(of: Sequence[Measured]) -> Measured:
-    return next(one for one in of if one.way is DEFAULT)
 
 
 def _row(name: str, ndcg: Scores, recall: Scores, default: Measured) -> Row:
@@ -119,25 +119,33 @@ def _cells(row: Row) -> str:
 
 
 def main(
-    dataset: Annotated[Path, typer.Option(help="BEIR folder")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="BEIR folder", show_default="the documentation of installed packages")
+    ] = None,
     split: Annotated[str, typer.Option(help="qrels/SPLIT.tsv")] = "test",
+    ways: Annotated[str, typer.Option(help=" or ".join(COMPARED))] = "passages",
+    passage_tokens: Annotated[int | None, typer.Option(help="of a passage, at most", show_default="settings")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON")] = None,
 ) -> None:
     settings = load_settings()
+    chunking = settings.chunking.model_copy(update={"max_tokens": passage_tokens} if passage_tokens else {})
     engine, bm25 = EmbeddingEngine.load(settings.embedding, settings.data_dir), Bm25SparseEncoder()
-    data = read_dataset(dataset, split)
-    of_set, of_titles = (
-        measured(indexed(one, engine, settings.chunking, bm25), WAYS) for one in (data, known_items(data, TITLES))
-    )
-    families, ways, titles = cross_validated(of_set), as_they_are(of_set), as_they_are(of_titles)
-    print(table(families, ways, titles))
+    if dataset is None:
+        data, asked = None, package_summaries(TITLES)
+    else:
+        data = read_dataset(dataset, split)
+        asked = known_items(data, TITLES)
+    of_asked = measured(indexed(asked, engine, chunking, bm25), COMPARED[ways])
+    of_set = measured(indexed(data, engine, chunking, bm25), COMPARED[ways]) if data else of_asked
+    families, alone, items = cross_validated(of_set), as_they_are(of_set), as_they_are(of_asked)
+    print(table(families, alone, items))
     if out:
         content = {
             "machine": machine.describe(),
-            "dataset": data.name,
+            "dataset": (data or asked).name,
             "held_out": [asdict(row) | {"chosen": favourite} for row, favourite in families.values()],
-            "ways": [asdict(row) for row in ways.values()],
-            "titles": [asdict(row) for row in titles.values()],
+            "ways": [asdict(row) for row in alone.values()],
+            "titles": [asdict(row) for row in items.values()],
         }
         out.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.bench.ranking_documents import decaying, documents_first, mean_of_first, mnz, reciprocal_ranks, sum_of_first
+from tests.bench.ranking_index import Aggregate, best_passage
 from tests.bench.ranking_ways import (
     Rank,
     again,
@@ -26,6 +28,7 @@ class Way:
     family: str
     name: str
     rank: Rank
+    aggregate: Aggregate = best_passage
 
 
 DEFAULT = Way("DBSF", "DBSF, prefetch 100 (default)", dbsf)
@@ -87,3 +90,18 @@ WAYS = (
     ),
     QUALITY,
 )
+
+# The first of each is what the others are compared with.
+AGGREGATES: tuple[tuple[str, str, Aggregate], ...] = (
+    ("best passage", "best passage", best_passage),
+    *(("sum of the first", f"first {k} summed", sum_of_first(k)) for k in (2, 3, 5, 10, 1_000)),
+    *(("mean of the first", f"mean of {k}", mean_of_first(k)) for k in (2, 3, 5)),
+    *(("decaying", f"share {share}", decaying(share)) for share in (0.05, 0.1, 0.2, 0.3, 0.5)),
+    ("MNZ", "sum × number", mnz),
+    *(("reciprocal ranks", f"k {k}", reciprocal_ranks(k)) for k in (0, 10, 60)),
+)
+DOCUMENT_WAYS = (
+    *(Way(family, name, dbsf, aggregate) for family, name, aggregate in AGGREGATES),
+    Way("documents, then fusion", "documents, then fusion", documents_first()),
+)
+QUALITY_DOCUMENT_WAYS = tuple(Way(family, name, QUALITY.rank, aggregate) for family, name, aggregate in AGGREGATES)

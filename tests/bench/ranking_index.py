@@ -4,7 +4,7 @@ costs microseconds a question and no store."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,12 +77,21 @@ class Index:
     document: Integers
     ids: tuple[str, ...]
 
-    def by_document(self, scores: Scores, depth: int) -> list[str]:
-        """The first documents, each by its best passage; equal scores in the order of the set."""
-        best = np.full(len(self.ids), -np.inf)
-        np.maximum.at(best, self.document, np.where(np.isnan(scores), -np.inf, scores))
-        first = np.argsort(-best, kind="stable")[:depth]
-        return [self.ids[number] for number in first if np.isfinite(best[number])]
+    def by_document(self, of_documents: Scores, depth: int) -> list[str]:
+        """The first documents; equal scores in the order of the set. of_documents: (documents,), -inf for one that was
+        not found."""
+        first = np.argsort(-of_documents, kind="stable")[:depth]
+        return [self.ids[number] for number in first if np.isfinite(of_documents[number])]
+
+
+Aggregate = Callable[[Scores, Index], Scores]  # of passages to documents
+
+
+def best_passage(scores: Scores, index: Index) -> Scores:
+    """A document is as good as its best passage, as `group_by` has it."""
+    best = np.full(len(index.ids), -np.inf)
+    np.maximum.at(best, index.document, np.where(np.isnan(scores), -np.inf, scores))
+    return best
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from serve_app.store.edge import EdgeStore
 from serve_app.types import Feedback, Smoothing
 from tests.bench.cross_validation import held_out, randomisation_p
 from tests.bench.ranking import as_they_are, cross_validated, measured, table
-from tests.bench.ranking_grid import QUALITY, WAYS
-from tests.bench.ranking_index import Index, Judged, Postings, asked
+from tests.bench.ranking_documents import decaying, mean_of_first, mnz, reciprocal_ranks, sum_of_first
+from tests.bench.ranking_grid import DOCUMENT_WAYS, QUALITY, QUALITY_DOCUMENT_WAYS, WAYS
+from tests.bench.ranking_index import Index, Judged, Postings, asked, best_passage
+from tests.bench.ranking_packages import package_summaries
 from tests.bench.ranking_served import Served
 from tests.bench.ranking_served import table as served_table
 from tests.bench.ranking_ways import dbsf
@@ -66,6 +69,44 @@ def test_every_way_ranks_and_every_family_is_held_out() -> None:
     assert families.keys() == {way.family for way in WAYS}
     assert len(ways) == len(WAYS)
     assert len(table(families, ways, ways).splitlines()) == 2 + len(families) + 1 + 2 + len(WAYS)
+
+
+def test_documents_by_their_passages() -> None:
+    """Of the first document 0.9 and 0.3, of the second 0.8, 0.6 and one that was not found, of the third nothing."""
+    index = replace(judged_set(5).index, document=np.array([0, 1, 1, 0, 1, 2]), ids=("a", "b", "c"))
+    scores = np.array([0.3, 0.8, np.nan, 0.9, 0.6, np.nan])
+    for aggregate, expected in (
+        (best_passage, (0.9, 0.8)),
+        (sum_of_first(2), (1.2, 1.4)),
+        (sum_of_first(1), (0.9, 0.8)),
+        (mean_of_first(3), (0.6, 0.7)),
+        (decaying(0.5), (1.05, 1.1)),
+        (mnz, (2.4, 2.8)),
+        (reciprocal_ranks(1), (1 / 2 + 1 / 5, 1 / 3 + 1 / 4)),
+    ):
+        found = aggregate(scores, index)
+        assert found[:2] == pytest.approx(expected)
+        assert found[2] == -np.inf
+    assert index.by_document(sum_of_first(2)(scores, index), 3) == ["b", "a"]
+
+
+def test_every_way_to_rank_documents_ranks_and_one_passage_a_document_leaves_no_choice() -> None:
+    judged = judged_set(30)
+    first, *others = measured(judged, DOCUMENT_WAYS + QUALITY_DOCUMENT_WAYS)
+    assert all(0 <= one.ndcg.min() <= one.ndcg.max() <= 1 for one in others)
+    for one in others:
+        if one.way.rank is dbsf and one.way.family in {"sum of the first", "mean of the first", "decaying", "MNZ"}:
+            assert one.ndcg == pytest.approx(first.ndcg)
+
+
+def test_a_question_of_installed_packages_is_not_in_the_document_that_answers_it() -> None:
+    data = package_summaries(30)
+    documents = {document.id: document for document in data.documents}
+    assert len(data.queries) == 30
+    for id, text in data.queries.items():
+        assert data.judgements[id] == {id: 1}
+        assert documents[id].title == ""
+        assert " ".join(text.split()) not in " ".join(documents[id].text.split())
 
 
 def test_choosing_among_noise_gains_nothing() -> None:

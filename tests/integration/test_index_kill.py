@@ -92,7 +92,7 @@ def test_killed_parts_lose_no_document(service: Run, tmp_path: Path) -> None:
     ]
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("\n".join(map(json.dumps, rows)))
-    arguments = ["--source", str(corpus), "--collection", "corpus", "--batch-size", "16"]
+    arguments = ["--source", str(corpus), "--collection", "corpus", "--block-tokens", "1024"]
     with subprocess.Popen(
         [sys.executable, "-m", "jobs.index", *arguments],
         env=service.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,

@@ -61,10 +61,10 @@ def main(source: Path, collection: str) -> None:
         killer = NodeKiller(cluster, len(source.read_text().splitlines()))
         with DeadLetterFile(source.with_suffix(".letters")) as letters:
             tally = Tally(letters, killer)
-            index_source(inputs_of(str(source)), scope, settings, tally, embedders=3, batch_documents=16)
+            index_source(inputs_of(str(source)), scope, settings, tally, embedders=3, block_tokens=1_024)
         with DeadLetterFile(source.with_suffix(".letters")) as letters:
             clean = Scope("local", f"{collection}-clean")
-            index_source(inputs_of(str(source)), clean, settings, Tally(letters), batch_documents=16)
+            index_source(inputs_of(str(source)), clean, settings, Tally(letters), block_tokens=1_024)
         require_equal(*(asyncio.run(contents(each, settings)) for each in (scope, clean)))
         stored = asyncio.run(connect_store(settings).count(scope))
         nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]

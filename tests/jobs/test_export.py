@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from jobs.export import cli
+from jobs.export import cli, export_file
 from serve_app.deployments.store import connect_store
-from serve_app.settings import Settings
+from serve_app.errors import Unavailable
+from serve_app.settings import Settings, StoreSettings
+from serve_app.store.edge import EdgeStore
 from serve_app.types import Scope
 from tests.contracts.corpus import SPACE, document
 from tests.jobs.contents import contents, require_equal
@@ -54,6 +59,35 @@ def test_what_cannot_be(settings: Settings, ray_cluster: str, tmp_path: Path) ->
     assert absent.returncode == 1
     assert "there is no collection 'nowhere'" in absent.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@contextmanager
+def no_room_after(size_bytes: int) -> Iterator[None]:
+    """No file of this process grows beyond it: the system refuses as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".jsonl.gz"])
+async def test_without_room_the_file_is_as_it_was(suffix: str, tmp_path: Path) -> None:
+    store, scope, path = EdgeStore.open(tmp_path, StoreSettings()), Scope("local", "room"), tmp_path / f"a{suffix}"
+    await store.write(scope, SPACE, [document("d", *(os.urandom(1_000).hex() for _ in range(100)))])
+    path.write_text("before")
+    with no_room_after(20_000), pytest.raises(Unavailable, match=r"a\..* cannot be written, and is as it was before"):
+        await export_file(scope, path, store, lambda *_: None)
+    assert path.read_text() == "before"
+    assert names(tmp_path) == {path.name, "store"}  # nothing begun is left
+    await export_file(scope, path, store, lambda *_: None)
+    assert path.stat().st_size > 20_000
+    await store.close()
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,31 @@ async def test_what_cannot_be_read_today_is_not_gone(settings: Settings, tmp_pat
     require_equal(before, await contents(scope, settings))
 
 
+async def test_a_source_that_changes_after_it_was_listed(settings: Settings, tmp_path: Path) -> None:
+    """It is indexed as it is read; what has vanished meanwhile is told, and its stored version stays."""
+    source, scope = tmp_path / "source", Scope("local", "moving")
+    write_corpus(source)
+    await index(source, scope, settings)
+
+    inputs = await asyncio.to_thread(inputs_of, str(source))
+    (source / "short.md").unlink()
+    (source / "long.md").write_text("# Long\n\nA page that was cut.")
+    with (source / "rows.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"id": "row5", "text": "Row 5 of the table."}))
+    path = tmp_path / "moving-letters.jsonl"
+    with DeadLetterFile(path) as letters:
+        tally = Tally(letters)
+        await asyncio.to_thread(index_source, inputs, scope, settings, tally, prunes=True)
+    assert (tally.total.indexed, tally.total.unchanged, tally.total.failed, tally.total.deleted) == (2, 5, 1, 0)
+    [letter] = read_letters(path)
+    assert (letter.document_id, letter.error) == ("short.md", "cannot be read: No such file or directory")
+    found = (await contents(scope, settings)).documents
+    assert set(found) == {"long.md", "short.md", *(f"row{number}" for number in range(6))}
+    assert found["long.md"].document.text.endswith("A page that was cut.")
+    last, _ = await index(source, scope, settings, prunes=True)
+    assert (last.unchanged, last.failed, last.deleted) == (7, 0, 1)
+
+
 async def test_a_dry_run_into_nothing_makes_no_collection(settings: Settings, tmp_path: Path) -> None:
     source, scope = tmp_path / "source", Scope("local", "dry")
     write_corpus(source)

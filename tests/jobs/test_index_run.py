@@ -119,6 +119,33 @@ async def test_an_id_counts_once_in_a_run_however_many_files_it_has(settings: Se
     assert (again.indexed, again.unchanged, again.failed) == (0, 41, 39)
 
 
+@pytest.mark.parametrize("first", ["a", "z"])
+async def test_the_first_of_an_id_is_the_first_file_and_row(first: str, settings: Settings, tmp_path: Path) -> None:
+    """Whichever of the two files that is."""
+    scope, letters, source = Scope("local", f"first-{first}"), tmp_path / "letters.jsonl", tmp_path / "source"
+    source.mkdir()
+    rows = [{"id": "same", "text": f"row {number}"} for number in range(3)]
+    (source / f"{first}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (source / "m.jsonl").write_text(json.dumps({"id": "same", "text": "of m"}))
+    total = await index(source, scope, settings, letters)
+    assert (total.indexed, total.failed) == (1, 3)
+    kept = await connect_store(settings).document(scope, "same")
+    assert kept.text == ("row 0" if first == "a" else "of m")
+
+
+async def test_a_thousand_small_files(settings: Settings, tmp_path: Path) -> None:
+    scope, source = Scope("local", "many"), tmp_path / "source"
+    for folder in range(10):
+        (source / f"{folder}").mkdir(parents=True)
+        for number in range(100):
+            (source / f"{folder}" / f"{number}.txt").write_text(f"file {number} of {folder}" if number else "")
+    total = await index(source, scope, settings, tmp_path / "letters.jsonl")
+    assert (total.indexed, total.failed, total.announced) == (990, 10, 1_000)
+    assert (await connect_store(settings).count(scope)).documents == 990
+    again = await index(source, scope, settings, tmp_path / "again.jsonl")
+    assert (again.indexed, again.unchanged, again.failed) == (0, 990, 10)
+
+
 async def test_a_document_of_a_thousand_passages(settings: Settings, tmp_path: Path) -> None:
     scope = Scope("local", "long")
     (tmp_path / "long.txt").write_text(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs.inputs import Input, inputs_of, read_input, to_retry, total_bytes
 from jobs.ledger import DUPLICATE, DeadLetter
-from jobs.pipeline import to_block
+from jobs.pipeline import reads, to_block
 from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.reading_process import ReadingProcess
 from serve_app.errors import InvalidInput
@@ -62,6 +64,50 @@ def test_what_cannot_be_tried_alone_is_told(tmp_path: Path) -> None:
         to_retry(inputs, [gone, twice])
 
 
+def many(number: int, size_bytes: int) -> list[Input]:
+    root = Path("/data")
+    return [Input(root / f"{each // 1000}" / f"{each}.md", root, size_bytes) for each in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("number", "size_bytes", "most_calls", "fewest_inputs"),
+    [(1_000_000, 1_000, 2_000, 512), (1_000_000, 10_000, 10_000, 100), (1_000, 10**9, 63, 16), (3, 10**9, 1, 3)],
+)
+def test_a_million_files_are_not_as_many_calls(
+    number: int, size_bytes: int, most_calls: int, fewest_inputs: int
+) -> None:
+    inputs = many(1, size_bytes) * number
+    calls = [len(some) for some in reads(inputs)]
+    assert sum(calls) == number and len(calls) <= most_calls
+    assert min(calls[:-1], default=calls[-1]) >= fewest_inputs
+
+
+def test_many_letters_of_many_files_are_found_at_once() -> None:
+    """A look at each file for each letter would take minutes."""
+    inputs = many(20_000, 100)
+    letters = [DeadLetter(each.path.name, each.path.name, "is empty", each.name) for each in inputs[::2]]
+    chosen, left = to_retry(inputs, letters)
+    assert chosen == [replace(each, only=frozenset({each.path.name})) for each in inputs[::2]]
+    assert left == []
+
+
+def test_a_source_of_many_small_files_is_listed(tmp_path: Path) -> None:
+    """In a few hundred bytes each: a million have room."""
+    for folder in range(20):
+        (tmp_path / f"{folder:02}").mkdir()
+        for number in range(500):
+            (tmp_path / f"{folder:02}" / f"{number:03}.md").touch()
+    tracemalloc.start()
+    try:
+        inputs = inputs_of(str(tmp_path))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [each.name for each in inputs] == sorted(each.name for each in inputs)
+    assert len(inputs) == 10_000
+    assert peak_bytes < 1_500 * len(inputs)
+
+
 @pytest.mark.parametrize("failing", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
 def test_a_file_that_cannot_be_looked_at_is_one_failure(
     failing: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +122,12 @@ def test_a_file_that_cannot_be_looked_at_is_one_failure(
     (result,) = read_input(source, ReadingProcess())
     assert result == ReadFailure("a.md", f"cannot be read: {failing.strerror}")
     assert source.only_document == "a.md"
+
+
+def test_sizes_of_many_files_are_asked_for_in_order(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}.md").write_bytes(b"x" * number)
+    assert [each.size_bytes for each in inputs_of(str(tmp_path))] == list(range(300))
 
 
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])

@@ -57,13 +57,12 @@ def test_a_repeated_write_task_counts_once() -> None:
 
 def test_an_id_is_its_first_sources() -> None:
     ledger = Ledger()
-    assert ledger.claim("a", ["1", "2"]) == []
-    assert ledger.claim("b", ["2", "3"]) == ["2"]
-    assert ledger.claim("a", ["1", "2", "3"]) == ["3"]  # a repeated task keeps what it had
+    assert ledger.claim([("a", "1"), ("a", "2"), ("b", "2"), ("b", "3")]) == [True, True, False, True]
+    assert ledger.claim([("a", "1"), ("a", "2"), ("a", "3")]) == [True, True, False]  # a repeated task keeps its own
 
 
 def test_absent_is_what_no_input_had_not_even_a_broken_one() -> None:
     ledger = Ledger()
-    ledger.claim("a", ["1", "2"])
+    ledger.claim([("a", "1"), ("a", "2")])
     ledger.written(0, report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
     assert ledger.absent(["1", "b.md", "gone", "2", ""]) == ["gone", ""]

@@ -2,30 +2,58 @@ from __future__ import annotations
 
 import pytest
 
-import jobs.patience
-from jobs.patience import patiently
-from serve_app.errors import StoreUnavailable
+from jobs.patience import PATIENCE_S, patiently
+from serve_app.errors import Conflict, StoreUnavailable
 
 
-async def test_a_store_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.patience, "PAUSE_S", 0.001)
-    answers = iter([StoreUnavailable("1"), StoreUnavailable("2"), "here"])
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class Refusing:
+    """A call to a store that refuses until an instant; each takes a while."""
+
+    def __init__(self, clock: Clock, refuses_s: float, takes_s: float = 0.0) -> None:
+        self._clock, self._until_s, self._takes_s = clock, clock.now_s + refuses_s, takes_s
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        await self._clock.sleep(self._takes_s)
+        if self._clock() < self._until_s:
+            raise StoreUnavailable(f"refused at {self._clock():g}")
+        return "here"
+
+
+@pytest.mark.parametrize(("takes_s", "most_calls"), [(0.0, 61), (10.0, 7)], ids=["at once", "in no time"])
+async def test_a_store_that_refuses_for_a_minute_is_waited_for(takes_s: float, most_calls: int) -> None:
+    clock = Clock()
+    refusing = Refusing(clock, 60, takes_s)
+    assert await patiently(refusing, clock, clock.sleep) == "here"
+    assert 1 < refusing.calls <= most_calls
+    assert clock() < 1_000 + 60 + 2 * takes_s + 2
+
+
+async def test_a_store_that_goes_on_refusing_is_told() -> None:
+    clock = Clock()
+    with pytest.raises(StoreUnavailable, match="refused at"):
+        await patiently(Refusing(clock, float("inf")), clock, clock.sleep)
+    assert PATIENCE_S < clock() - 1_000 < PATIENCE_S + 2
+
+
+async def test_what_waiting_does_not_mend_is_told_at_once() -> None:
+    clock = Clock()
 
     async def call() -> str:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        raise Conflict("another model")
 
-    assert await patiently(call) == "here"
-
-
-async def test_a_store_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.patience, "PAUSE_S", 0.001)
-    monkeypatch.setattr(jobs.patience, "PATIENCE_S", 0.01)
-
-    async def call() -> str:
-        raise StoreUnavailable("gone")
-
-    with pytest.raises(StoreUnavailable):
-        await patiently(call)
+    with pytest.raises(Conflict):
+        await patiently(call, clock, clock.sleep)
+    assert clock() == 1_000

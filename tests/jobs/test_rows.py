@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.rows import SCHEMA, Outcome, Row, encode_document, failed_row, from_table, indexed_document, to_table
+from jobs.rows import BLOCK, Outcome, Row, encode_document, failed_row, from_block, indexed_document, to_block
 from serve_app.types import Document, Passage, SparseVector
 
 DIM = 4
@@ -43,7 +42,7 @@ def test_a_document_survives_the_way_through_arrow(
         dense=dense.tobytes(),
         sparse=tuple(vector for _, vector in pieces),
     )
-    (again,) = from_table(to_table([row]))
+    (again,) = from_block(to_block([row]))
     assert (again.source_bytes, again.texts, again.replaces, again.embedded) == (source_bytes, row.texts, True, 3)
     stored = indexed_document(again)
     assert (stored.document, stored.fingerprint) == (document, "print")
@@ -59,12 +58,13 @@ def test_a_document_survives_the_way_through_arrow(
 def test_any_failure_can_be_told(source: str, document_id: str, error: str) -> None:
     """Also where a name or message holds half of a surrogate pair, which Arrow refuses."""
     row = failed_row("input", document_id, error, 7, source + "\udc80")
-    (again,) = from_table(to_table([row]))
+    (again,) = from_block(to_block([row]))
     assert again == row
     assert again.source.endswith("\\udc80")
 
 
 def test_tables_of_all_outcomes_fit_together() -> None:
-    tables = [to_table([Row(outcome, "file", "id")]) for outcome in Outcome]
-    assert all(table.schema == SCHEMA for table in [*tables, to_table([])])
-    assert [row.outcome for row in from_table(pa.concat_tables(tables))] == list(Outcome)
+    blocks = [to_block([Row(outcome, "file", "id")] * 2) for outcome in Outcome]
+    assert all((block.schema, len(block)) == (BLOCK, 1) for block in [*blocks, to_block([])])
+    assert from_block(to_block([])) == []
+    assert [row.outcome for block in blocks for row in from_block(block)] == [each for each in Outcome for _ in "ab"]

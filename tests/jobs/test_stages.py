@@ -18,6 +18,12 @@ def test_slices_keep_all_in_order_and_within_the_limits(weights: list[int], max_
     assert all(runs)
 
 
+@given(st.lists(st.integers()), st.integers(1, 5))
+def test_slices_without_weights_are_full_but_for_the_last(items: list[int], max_items: int) -> None:
+    *full, last = [*slices(items, max_items)] or [[]]
+    assert all(len(run) == max_items for run in full) and len(last) <= max_items
+
+
 def test_what_is_the_documents_fault_and_what_is_not() -> None:
     assert own_fault(InvalidInput("empty")) == "empty"
     assert own_fault(ZeroDivisionError("by zero")) == "ZeroDivisionError: by zero"

@@ -48,6 +48,8 @@ def _rows(lines: TextIO, document_id: str) -> Iterator[ReadResult]:
             fields = next(table, None)
         except csv.Error as error:
             yield ReadFailure(source, f"is not CSV: {error} (line {table.line_num})")
+            if "field limit" in str(error):  # a quote that nobody closes: what follows would be taken for rows
+                return
             continue
         except (OSError, EOFError, zlib.error, UnreadableDocument) as error:
             yield failure_of(source, error)

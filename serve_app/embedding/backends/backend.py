@@ -18,5 +18,6 @@ class Backend(Protocol):
     pass_overhead_tokens: int  # what a pass costs by itself, in tokens that could be computed in that time
 
     def infer(self, batch: TokenBatch) -> Vector:
-        """(n, dim) float32 of unit length. Thread-safe; releases the GIL. Raises EngineUnavailable."""
+        """(n, dim) float32: unit vectors, or a cross-encoder's scores (dim 1). Thread-safe; releases the GIL. Raises
+        EngineUnavailable."""
         ...

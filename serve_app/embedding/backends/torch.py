@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from serve_app.embedding.models import Model
 from serve_app.embedding.precision import Precision
 from serve_app.embedding.tokenizer import INPUTS, TokenBatch
 from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.types import Vector
+
+Pipeline = SentenceTransformer | CrossEncoder
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_PASS_TOKENS_PER_THREAD = 2_048
@@ -46,20 +49,26 @@ class TorchBackend:
         try:
             with self._lock, torch.inference_mode():
                 features = {name: torch.from_numpy(getattr(batch, name)).to(self.device) for name in INPUTS}
-                vectors = self._pipeline(features)["sentence_embedding"].float()
-                return np.asarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy(), dtype=np.float32)
+                return np.asarray(answer(self._pipeline, features).cpu().numpy(), dtype=np.float32)
         except RuntimeError as error:
             raise EngineUnavailable(f"torch failed on a batch of {batch.input_ids.shape}: {error}") from error
 
 
-def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> SentenceTransformer:
+def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> Pipeline:
     """Raises EngineUnavailable if sentence-transformers cannot load the model."""
+    load = CrossEncoder if model.task == "rerank" else SentenceTransformer
     try:
-        return SentenceTransformer(
-            str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": dtype}
-        ).eval()
+        return load(str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": dtype}).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EngineUnavailable(f"sentence-transformers cannot load {model.path}: {error}") from error
+
+
+def answer(pipeline: Pipeline, features: Mapping[str, Any]) -> torch.Tensor:
+    """(n, dim) float32 of the tensors named in INPUTS: unit vectors, or a cross-encoder's scores as its `predict` gives
+    them."""
+    if isinstance(pipeline, CrossEncoder):
+        return pipeline.activation_fn(pipeline(dict(features))["scores"].float())
+    return torch.nn.functional.normalize(pipeline(dict(features))["sentence_embedding"].float(), dim=-1)
 
 
 def find_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> str:

@@ -43,6 +43,7 @@ def make_services(settings: Settings, embedder: Embedder, store: VectorStore, /,
         precision=settings.embedding.precision,
         cache=Tiered((MemoryTier(64 * MIB, ttl_s=60),)),
         checks={"store": store.check},
+        rerankers=replaced.pop("rerankers", None),
     )
     return replace(services, **{"models": ("sentence-transformers/all-MiniLM-L6-v2",)} | replaced)
 

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.embedding.artifacts import artifact_name
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.models import resolve_model
+from serve_app.embedding.models import Model, resolve_model
 from serve_app.settings import EmbeddingSettings
 from tests.serve_app.embedding.conftest import SavesModel
 
@@ -47,6 +47,16 @@ def test_converted_model_answers_as_the_original(
     assert found.vectors.shape == (len(TEXTS), model.dim)
     assert found.tokens.max() == model.max_tokens == 32
     assert np.asarray(found.vectors * expected).sum(axis=1).min() >= 0.9999
+
+
+def test_a_cross_encoder_in_int8_is_judged_by_the_correlation_of_its_scores() -> None:
+    from serve_app.embedding.backends.convert import quantisation_fault
+
+    model = Model(Path(), "tiny", "1", 1, 64, Path(), "rerank")
+    scores = np.random.default_rng(0).normal(size=(16, 1)).astype(np.float32)
+    assert quantisation_fault(model, [(scores, 3 * scores + 1)]) == ""
+    assert "correlation" in quantisation_fault(model, [(scores[:8], scores[:8]), (scores[8:], -scores[8:])])
+    assert "correlation" in quantisation_fault(model, [(scores, np.ones_like(scores))])
 
 
 def _vocabulary(path: Path) -> list[str]:

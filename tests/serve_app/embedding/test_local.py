@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from tokenizers import Encoding
 
-from serve_app.embedding import local
+from serve_app.embedding import passes
 from serve_app.embedding.batches import padded_width
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import BULK_PASS_IN, LOOK_TEXTS, LocalEmbedder
+from serve_app.embedding.local import LocalEmbedder
+from serve_app.embedding.passes import BULK_PASS_IN, LOOK_TEXTS
 from serve_app.errors import EngineUnavailable, Overloaded
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Vector, VectorSpace
@@ -39,6 +40,10 @@ class CountingEngine(EmbeddingEngine):
     @property
     def space(self) -> VectorSpace:
         return VectorSpace("counting", "1", DIM)
+
+    @property
+    def dim(self) -> int:
+        return DIM
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
         self.passes.append([len(encoding.ids) for encoding in encodings])
@@ -180,10 +185,10 @@ async def test_a_call_of_which_one_pass_failed_has_failed_whichever_pass_tells_i
 ) -> None:
     """The pass that failed loses its core before it tells the call, and the other one ends meanwhile."""
     counting = CountingEngine(engine, passes_at_once=2)
-    told, tell = threading.Event(), local.settle
+    told, tell = threading.Event(), passes.settle
     first = threading.Lock()
 
-    def late(call: local.Call, error: Exception | None) -> None:
+    def late(call: passes.Call, error: Exception | None) -> None:
         if first.acquire(blocking=False):
             assert told.wait(SOON_S)
         else:
@@ -197,7 +202,7 @@ async def test_a_call_of_which_one_pass_failed_has_failed_whichever_pass_tells_i
             raise EngineUnavailable("broken")
         return infer(encodings)
 
-    monkeypatch.setattr(local, "settle", late)
+    monkeypatch.setattr(passes, "settle", late)
     monkeypatch.setattr(counting, "infer", one_fails)
     embedder = LocalEmbedder(counting)
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serve_app.search.release import Release
 from serve_app.settings import Settings
-from serve_app.types import VectorSpace
+from serve_app.types import Lane, Vector, VectorSpace
 
 SPACE = VectorSpace("owner/small-model", "abc", 384)
 
@@ -46,6 +48,25 @@ def test_it_begins_with_the_models_short_name() -> None:
 )
 def test_what_changes_an_answer_changes_the_name(other: str) -> None:
     assert other != name()
+
+
+def test_what_reranks_is_part_of_it() -> None:
+    """Not only its name: a folder's content can change."""
+    settings = Settings.model_validate({"search": {"profiles": {"precise": {"rerank_model": "folder"}}}})
+
+    def named(identity: str) -> str:
+        return Release.of(settings, SPACE, "int8", {"precise": Reads(identity)}).name
+
+    assert named("folder@1 fp32") == named("folder@1 fp32") != Release.of(settings, SPACE, "int8").name
+    assert len({named(identity) for identity in ("folder@1 fp32", "folder@2 fp32", "folder@1 bf16")}) == 3
+
+
+@dataclass(frozen=True)
+class Reads:
+    identity: str
+
+    async def score(self, query: str, passages: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Vector:
+        return np.zeros(len(passages), np.float32)
 
 
 def test_the_default_profile_is_part_of_it() -> None:

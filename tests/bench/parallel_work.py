@@ -1,0 +1,111 @@
+"""What `tests.bench.parallel` runs, and the server that it waits for. A module of its own, which workers import."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.parallel.task import Task
+from serve_app.documents.markdown_blocks import parse_blocks
+from tests.bench.child import answer_all
+
+LATENCY_S = 0.02
+AT_ONCE = 48  # requests that the server works on; the rest queue
+MATRIX_BYTES = 48 * 1024**2
+RESULT_BYTES = 2 * 1024**2
+
+
+@cache
+def page() -> str:
+    """Some real Markdown."""
+    return (Path(__file__).parent / "NOTES.md").read_text()
+
+
+def parse(times: int) -> int:
+    """Computes and holds the global lock: the Markdown parser."""
+    return sum(len(list(parse_blocks(page()[:20_000]))) for _ in range(times))
+
+
+def parse_line(number: int) -> int:
+    """Some tenths of a millisecond."""
+    start = number % 1_000
+    return len(list(parse_blocks(page()[start : start + 400])))
+
+
+def fetch(port: int, number: int) -> int:
+    """Waits for the server."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"x")
+        return len(connection.recv(64)) + number
+
+
+def fetch_and_parse(port: int, number: int) -> int:
+    return fetch(port, number) + parse(1)
+
+
+def transform(seed: int) -> NDArray[np.float32]:
+    """Takes memory and releases the lock: a large array, read and written several times; a part of it is kept."""
+    values = np.full(MATRIX_BYTES // 4, seed + 2, np.float32)
+    for _ in range(4):
+        np.sqrt(values, out=values)
+        np.multiply(values, 3, out=values)
+    return values[: RESULT_BYTES // 4].copy()
+
+
+def step(times: int, *_: object) -> int:
+    return parse(times)
+
+
+def graph(nodes: int, seed: int = 0) -> list[Task]:
+    """Layers of steps of very different length, each after one or two of the layer before; a chain beside them."""
+    chance = random.Random(seed)
+    tasks: list[Task] = []
+    layer: list[str] = []
+    while len(tasks) < nodes:
+        width = chance.randint(3, 8)
+        ids = [f"{len(tasks) + number}" for number in range(width)]
+        for id in ids:
+            before = tuple(chance.sample(layer, min(len(layer), chance.randint(1, 2))))
+            tasks.append(Task(id, step, (chance.choice((1, 1, 2, 6)),), needs=before))
+        layer = ids
+    chain = [f"chain {number}" for number in range(10)]
+    for before, id in zip(["", *chain], chain, strict=False):
+        tasks.append(Task(id, step, (4,), needs=(before,) if before else ()))
+    return tasks
+
+
+async def serve(ports: SimpleQueue[int]) -> None:
+    """Answers each connection after LATENCY_S, AT_ONCE of them at the same time."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        async with room:
+            await asyncio.sleep(LATENCY_S)
+        writer.write(b"answer")
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1_024)
+    ports.put(listening.sockets[0].getsockname()[1])
+    await listening.serve_forever()
+
+
+def main() -> None:
+    """The server, in a process of its own: it tells its port."""
+    ports: SimpleQueue[int] = SimpleQueue()
+    threading.Thread(target=lambda: asyncio.run(serve(ports)), daemon=True).start()
+    port = ports.get(timeout=30)
+    answer_all(lambda _: port, sys.stdin)
+
+
+if __name__ == "__main__":
+    main()
