@@ -73,7 +73,14 @@ def index(
     retry: Annotated[
         Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Embedding actors, and at most as many that read. One uses all CPUs of its machine. With several, "
+            "chance decides whose document is kept where files share an id.",
+        ),
+    ] = 1,
     block_tokens: Annotated[
         int | None,
         typer.Option(

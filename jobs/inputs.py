@@ -13,6 +13,7 @@ import pyarrow as pa
 from jobs.ledger import DUPLICATE, DeadLetter
 from jobs.parallel.run import run_all
 from jobs.parallel.task import Place, Task
+from jobs.slices import slices
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
 from serve_app.documents.reading import only_document
@@ -117,8 +118,8 @@ def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:
 
 def sizes_bytes(paths: Sequence[Path]) -> list[int]:
     """Many are asked for at once where each takes its time, as on a network's file system."""
-    parts = (paths[i : i + PATHS_PER_TASK] for i in range(0, len(paths), PATHS_PER_TASK))
-    tasks = [Task(str(number), _sizes_of, (part,), place=Place.THREADS) for number, part in enumerate(parts)]
+    parts = enumerate(slices(paths, PATHS_PER_TASK))
+    tasks = [Task(str(number), _sizes_of, (part,), place=Place.THREADS) for number, part in parts]
     return [size for outcome in run_all(tasks).values() for size in outcome.result()]
 
 

@@ -27,7 +27,7 @@ from jobs.inputs import Input
 from jobs.slices import slices
 from jobs.stages import EmbedStage, ReadStage, StoreStage
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
-from serve_app.settings import Settings
+from serve_app.settings import EmbeddingSettings, Settings
 
 READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # at most in one call of ReadStage; a million files are not as many calls
 LEAST_READ_INPUTS = 16  # however big they are
@@ -70,6 +70,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     """
     embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
+    all_gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     cpus = cpu_shares(free_cpus, embedders, embedding.threads)
     bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
     quiet(DataContext.get_current())
@@ -96,7 +97,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                     enable_true_multi_threading=True,
                 ),
                 num_cpus=cpus.embed,
-                num_gpus=1 if embedding.device == "cuda" else 0,
+                num_gpus=gpus(embedding, all_gpus),
                 **RETRIES,
             )
         rows.map_batches(
@@ -121,6 +122,12 @@ def await_executor() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("StreamingExecutor"):
             thread.join(EXECUTOR_TIMEOUT_S)
+
+
+def gpus(embedding: EmbeddingSettings, in_cluster: float) -> int:
+    """That an embedder takes: of the torch engine one, where it may and there is any. Ray hides what is not taken."""
+    is_wanted = embedding.device == "cuda" or (embedding.device == "auto" and in_cluster >= 1)
+    return int(embedding.engine == "torch" and is_wanted)
 
 
 def engine_settings(settings: Settings, embedders: int) -> Settings:

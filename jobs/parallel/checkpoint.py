@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import orjson
@@ -51,13 +52,17 @@ class Checkpoint:
         """Wholly or not at all. Raises InvalidInput if JSON does not give the value back as it is, Unavailable if there
         is no room."""
         content, suffix = (value, ".bytes") if isinstance(value, bytes) else (to_json(value), ".json")
+        new: Path | None = None
         try:
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix="new-", delete=False) as file:
+                new = Path(file.name)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(file.name).replace(self._folder / f"{key}{suffix}")
+            new.replace(self._folder / f"{key}{suffix}")
         except OSError as error:
+            if new:
+                new.unlink(missing_ok=True)
             raise Unavailable(
                 f"the checkpoint in {self._folder} cannot be written: {error.strerror}. Make room and run it again: "
                 "what is in it is passed over"
@@ -96,7 +101,12 @@ def keys_of(tasks: Mapping[str, Task], order: Iterable[str]) -> dict[str, str]:
 
 
 def function_name(task: Task) -> str:
-    function: Any = task.kind[0]
+    """Raises InvalidInput for what depends on more than its arguments: an object's method, an object that is called."""
+    function: Any = task.function
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not isinstance(function, FunctionType | BuiltinFunctionType | type):
+        raise InvalidInput(f"{task.id}: a checkpoint needs a function, for what else an object holds is not in its key")
     return f"{function.__module__}.{function.__qualname__}"
 
 

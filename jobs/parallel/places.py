@@ -26,12 +26,15 @@ MEMORY_SHARE = 0.5  # of what is free, that tasks in this process may take
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """One try of a task. args: with the values that it needs. alone: in no batch with others, one of which may have
-    killed its worker."""
+    """A task on its way. args: with the values that it needs. begun: how often it was handed out; errors and crashes:
+    what came of it, where it alone can be to blame. alone: in no batch with others, one of which may have killed its
+    worker."""
 
     task: Task
     args: tuple[Any, ...]
-    tries: int = 1
+    begun: int = 0
+    errors: int = 0
+    crashes: int = 0
     alone: bool = False
 
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -24,7 +25,7 @@ from serve_app.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 
-READ_AHEAD = 1_024  # tasks taken from a stream before it is known what they cost
+READ_AHEAD = 1_024  # tasks taken from a stream beyond those that are about to run
 FEW = 4  # of one kind in a graph: not worth a sample
 CRASH_RETRIES = 3  # of a task whose worker died, which may not be its fault
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before another try; each is twice the one before
@@ -145,11 +146,11 @@ class Run:
     def _place(self, attempt: Attempt) -> Place | None:
         """Where its kind has to run. Only a worker can be ended, and few tasks, which may be long, are in nobody's way
         there."""
-        task = attempt.task
+        task, has_workers = attempt.task, self._workers and self._resources.worker_cpus
         if task.place is Place.WORKERS and not self._workers:
             raise InvalidInput(f"{task.id} is to run in a worker: connect to Ray before")
         is_for_workers = task.timeout_s is not None or (self._graph and self._graph.of_kind(task.kind) <= FEW)
-        if task.place is None and self._workers and is_for_workers and pickled_bytes((task.function, attempt.args)):
+        if task.place is None and has_workers and is_for_workers and pickled_bytes((task.function, attempt.args)):
             return Place.WORKERS
         return task.place
 
@@ -178,6 +179,8 @@ class Run:
         timeout_s = attempts[0].task.timeout_s
         batch = Batch(attempts, place, now_s + timeout_s if timeout_s is not None else float("inf"))
         kind.running.add(batch)
+        for attempt in attempts:
+            attempt.begun += 1
         if place is Place.WORKERS and self._workers and kind.plan:
             self._workers.submit(batch, kind.threads)
         else:
@@ -209,20 +212,29 @@ class Run:
             return
         for attempt, ran in zip(end.batch.attempts, end.measured.ran, strict=False):
             if ran.error is None:
-                yield from self._done(Outcome(attempt.task.id, value=ran.value, attempts=attempt.tries))
+                yield from self._done(Outcome(attempt.task.id, value=ran.value, attempts=attempt.begun))
             else:
-                yield from self._failed(attempt, ran.error, attempt.task.retries)
+                yield from self._failed(attempt, ran.error)
         self._learn(kind, end.batch, end.measured)
 
     def _lost(self, end: End) -> Iterator[Outcome]:
-        """A batch without any result. Its tasks are tried again one by one, so that only one is to blame."""
+        """A batch without any result. Its tasks are tried again one by one, so that only one is to blame; here, where
+        nothing but the way to a worker and back was."""
         assert isinstance(end.error, Exception)
         attempts = end.batch.attempts
+        kind = self._kinds[attempts[0].task.kind]
+        is_only_sent = not end.is_crash and kind.place is None and end.batch.place is Place.WORKERS
+        if is_only_sent and kind.profile:
+            self._decide(kind, replace(kind.profile, portable=False))
         for attempt in attempts:
-            is_blamed = len(attempts) == 1
             attempt.alone = True
-            retries = CRASH_RETRIES if end.is_crash else 0 if is_blamed else attempt.tries
-            yield from self._failed(attempt, end.error, retries)
+            if len(attempts) > 1 or is_only_sent:
+                self._again(attempt)
+            elif end.is_crash and attempt.crashes < CRASH_RETRIES:
+                attempt.crashes += 1
+                self._again(attempt)
+            else:
+                yield from self._gone(failed(attempt, end.error))
 
     def _end_late(self) -> Iterator[Outcome]:
         now_s = time.perf_counter()
@@ -232,7 +244,7 @@ class Run:
                 if self._workers:
                     self._workers.cancel(batch)
                 for attempt in batch.attempts:
-                    yield from self._failed(attempt, timed_out(attempt.task), attempt.task.retries)
+                    yield from self._failed(attempt, timed_out(attempt.task))
 
     def _done(self, outcome: Outcome) -> Iterator[Outcome]:
         if self._checkpoint and not outcome.resumed:
@@ -246,13 +258,16 @@ class Run:
         self._source.done(outcome.id)
         yield outcome
 
-    def _failed(self, attempt: Attempt, error: Exception, retries: int) -> Iterator[Outcome]:
-        if attempt.tries <= retries:
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt.tries - 1))
-            attempt.tries += 1
-            heapq.heappush(self._later, (time.perf_counter() + pause_s, next(self._numbers), attempt))
-            return
-        yield from self._gone(Outcome(attempt.task.id, Status.FAILED, error=error, attempts=attempt.tries))
+    def _failed(self, attempt: Attempt, error: Exception) -> Iterator[Outcome]:
+        attempt.errors += 1
+        if attempt.errors <= attempt.task.retries:
+            self._again(attempt)
+        else:
+            yield from self._gone(failed(attempt, error))
+
+    def _again(self, attempt: Attempt) -> None:
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt.begun - 1))
+        heapq.heappush(self._later, (time.perf_counter() + pause_s, next(self._numbers), attempt))
 
     def _gone(self, outcome: Outcome) -> Iterator[Outcome]:
         yield outcome
@@ -304,3 +319,7 @@ class Run:
             for batch in kind.running:
                 if self._workers:
                     self._workers.cancel(batch)
+
+
+def failed(attempt: Attempt, error: Exception) -> Outcome:
+    return Outcome(attempt.task.id, Status.FAILED, error=error, attempts=attempt.begun)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from jobs.parallel.calls import Measured
+from jobs.parallel.clocks import CallClock
 from jobs.parallel.profile import LEAST_S, Profile
 
 WAITS_AFTER_S = 0.01  # of whole tasks it can be told so soon that they wait
@@ -22,7 +23,8 @@ LATE_S = 0.0005  # a thread that finds the lock taken waits for 5 ms: sys.getswi
 
 class GilProbe:
     """For what part of the time the global lock is taken, as a thread finds it that wakes up and wants it. The time
-    that it has to wait is counted, so that long holds weigh as much as they last."""
+    that it has to wait is counted, so that long holds weigh as much as they last; not that for which the system had no
+    CPU for it."""
 
     def __init__(self) -> None:
         self._wall_s = self._late_s = 0.0
@@ -34,10 +36,11 @@ class GilProbe:
         return self._late_s / self._wall_s if self._wall_s else 1.0
 
     def _watch(self) -> None:
+        clock = CallClock()
         while not self._ended:
-            before_s = time.perf_counter()
+            before = clock.start()
             time.sleep(PROBE_PERIOD_S)
-            wall_s = time.perf_counter() - before_s
+            wall_s, _ = clock.stop(before)
             late_s = wall_s - PROBE_PERIOD_S
             self._late_s += late_s if late_s > LATE_S else 0.0
             self._wall_s += wall_s

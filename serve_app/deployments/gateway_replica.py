@@ -41,6 +41,7 @@ class GatewayReplica:
             else [self._loaded(settings, each, meter) for each in settings.embedding.of_each]
         )
         rerankers = load_rerankers(settings)
+        self._rerankers = set(rerankers.values())
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
         self._embedder = main.embedder
@@ -86,7 +87,9 @@ class GatewayReplica:
             await self._embedder.embed(["health"])
 
     async def check_health(self) -> None:
-        """The engines are the replica's own and a new replica would help; the store is not (a dead store must not take
-        every gateway with it): `/health/ready` tells of that one."""
+        """Engines and cross-encoders are the replica's own and a new replica would help; the store is not (a dead store
+        must not take every gateway with it): `/health/ready` tells of that one."""
         for embedder in self._local:
             await embedder.check()
+        for reranker in self._rerankers:
+            await reranker.check()

@@ -54,8 +54,8 @@ class LocalReranker:
 
 def load_rerankers(settings: Settings) -> dict[str, LocalReranker]:
     """By search profile, for those with a `rerank_model`; profiles with the same one share it. Raises
-    ConfigurationError, which names the profile, for a model that is missing or cannot be one."""
-    loaded: dict[str, LocalReranker] = {}  # by path: the revision is in it
+    ConfigurationError, which names the profile, for a model that is missing or cannot be one, EngineUnavailable."""
+    loaded: dict[str, LocalReranker] = {}  # by path and revision
     rerankers: dict[str, LocalReranker] = {}
     for name, profile in settings.search.profiles.items():
         if profile.rerank_model is None:

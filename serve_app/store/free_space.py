@@ -19,7 +19,7 @@ COPIES = 2  # of what is written: in the log, and in a segment
 
 
 class NoRoom(StoreUnavailable):
-    """Nothing was done; reads go on."""
+    """What was asked for was not done, or not wholly: to repeat it does it. Collections that are open are read on."""
 
 
 def require_room(folder: Path, free_bytes: int, more_bytes: int = 0) -> None:
@@ -28,7 +28,7 @@ def require_room(folder: Path, free_bytes: int, more_bytes: int = 0) -> None:
     if free < needed:
         raise NoRoom(
             f"the disk of {folder} is full: {free / MIB:,.0f} MiB are free, {needed / MIB:,.0f} are needed. Make room "
-            "and repeat what was refused; what is stored is as it was, and can be searched"
+            "and repeat what was refused; collections that are open can be searched"
         )
 
 

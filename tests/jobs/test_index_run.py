@@ -10,12 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from jobs.dead_letters import DeadLetterFile
 from jobs.index_run import Tally, index_source, require_complete
 from jobs.inputs import inputs_of
-from jobs.ledger import Report
+from jobs.ledger import Ledger, Report
+from jobs.pipeline import reads, to_block
+from jobs.rows import from_block
+from jobs.stages import Plan, ReadStage
 from serve_app.deployments.store import connect_store
+from serve_app.embedding.models import resolve_model
 from serve_app.errors import Conflict, Unavailable
 from serve_app.settings import ChunkingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -156,6 +161,37 @@ async def test_a_document_of_a_thousand_passages(settings: Settings, tmp_path: P
     assert (total.indexed, total.failed) == (1, 0)
     assert total.passages > 1024
     assert (await connect_store(settings).count(scope)).passages == total.passages
+
+
+async def test_documents_larger_than_all_that_may_wait_between_the_stages(settings: Settings, tmp_path: Path) -> None:
+    scope, source = Scope("local", "larger"), tmp_path / "source"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.txt").write_text(f"Document {number}. " + "It goes on and on. " * 2_000)
+    with DeadLetterFile(tmp_path / "letters.jsonl") as file:
+        tally = Tally(file)
+        await asyncio.to_thread(index_source, inputs_of(str(source)), scope, settings, tally, block_tokens=16)
+    assert (tally.total.indexed, tally.total.failed) == (4, 0)
+
+
+async def test_a_repeated_reading_gives_the_same_blocks(settings: Settings, tmp_path: Path) -> None:
+    """Ray repeats what a node that died was reading, and takes the blocks after those it has. By then the first
+    documents are stored."""
+    scope, source = Scope("local", "repeated"), tmp_path / "source"
+    write_corpus(source)
+    read = ray.remote(num_cpus=0)(blocks).remote  # in a process of its own, which ends what a stage never ends
+    before = await read(source, scope, settings)
+    await index(source, scope, settings, tmp_path / "letters.jsonl")
+    assert await read(source, scope, settings) == before
+    assert len(before) > 5
+
+
+def blocks(source: Path, scope: Scope, settings: Settings) -> list[list[str]]:
+    """Ids of the documents in each block that reading gives."""
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    stage = ReadStage(Plan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote())
+    read = (block for some in reads(inputs_of(str(source))) for block in stage(to_block(some)))
+    return [sorted(row.document_id for row in from_block(block)) for block in read]
 
 
 async def test_a_collection_of_another_model_is_refused_before_work(settings: Settings, tmp_path: Path) -> None:

@@ -46,12 +46,12 @@ def test_reports_add_up() -> None:
 
 def test_a_repeated_write_task_counts_once() -> None:
     ledger, report = Ledger(), report_of(ROWS)
-    ledger.written(0, report)
-    ledger.written(0, report)
+    ledger.written("0", report)
+    ledger.written("0", report)
     assert ledger.take() == report
-    ledger.written(0, report)
+    ledger.written("0", report)
     assert ledger.take() == Report()
-    ledger.written(1, report)
+    ledger.written("1", report)
     assert ledger.take() == report
 
 
@@ -64,5 +64,5 @@ def test_an_id_is_its_first_sources() -> None:
 def test_absent_is_what_no_input_had_not_even_a_broken_one() -> None:
     ledger = Ledger()
     ledger.claim([("a", "1"), ("a", "2")])
-    ledger.written(0, report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
+    ledger.written("0", report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
     assert ledger.absent(["1", "b.md", "gone", "2", ""]) == ["gone", ""]

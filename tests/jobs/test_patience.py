@@ -32,7 +32,7 @@ class Refusing:
         return "here"
 
 
-@pytest.mark.parametrize(("takes_s", "most_calls"), [(0.0, 61), (10.0, 7)], ids=["at once", "in no time"])
+@pytest.mark.parametrize(("takes_s", "most_calls"), [(0.0, 61), (10.0, 7)], ids=["at once", "slowly"])
 async def test_a_store_that_refuses_for_a_minute_is_waited_for(takes_s: float, most_calls: int) -> None:
     clock = Clock()
     refusing = Refusing(clock, 60, takes_s)

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cutting import own_fault
-from jobs.pipeline import cpu_shares, platform_error
+from jobs.pipeline import cpu_shares, gpus, platform_error
 from jobs.slices import slices
 from serve_app.errors import ConfigurationError, EngineUnavailable, InvalidInput, StoreUnavailable
+from serve_app.settings import EmbeddingSettings
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 5), st.integers(0, 60))
@@ -57,3 +58,10 @@ def test_our_error_is_found_under_rays() -> None:
     wrapped.__cause__.__cause__ = ours
     assert platform_error(wrapped) is ours
     assert platform_error(RuntimeError()) is None
+
+
+def test_embedders_take_a_gpu_where_torch_may_use_one() -> None:
+    torch, openvino = EmbeddingSettings(engine="torch"), EmbeddingSettings()
+    assert (gpus(torch, 4.0), gpus(torch, 0.0), gpus(openvino, 4.0)) == (1, 0, 0)
+    assert gpus(EmbeddingSettings(engine="torch", device="cuda"), 0.0) == 1, "it waits for a node that has one"
+    assert gpus(EmbeddingSettings(engine="torch", device="cpu"), 4.0) == 0

@@ -45,6 +45,8 @@ def test_what_json_does_not_give_back_is_a_failure_and_not_a_surprise(tmp_path: 
     assert [outcome.status for outcome in found.values()] == [Status.FAILED, Status.SKIPPED, Status.DONE]
     with pytest.raises(InvalidInput, match="JSON does not give tuple back"):
         found["pair"].result()
+    with pytest.raises(InvalidInput, match="a: a checkpoint needs a function"):
+        run_all([Task("a", Path().joinpath)], checkpoint=Checkpoint(tmp_path))
     with pytest.raises(InvalidInput, match="arguments that are JSON or paths"):
         run_all([Task("a", add, (object(),))], checkpoint=Checkpoint(tmp_path))
 

@@ -100,9 +100,9 @@ def test_a_worker_that_dies_is_no_fault_of_its_tasks(ray_cluster: str, tmp_path:
     tasks[7] = Task("7", work.die_first, (tmp_path, "7", 1), place=Place.WORKERS)
     tasks[20] = Task("20", work.die_first, (tmp_path, "20", 99), place=Place.WORKERS)
     found = run_all(tasks)
-    failed = {id: outcome.attempts for id, outcome in found.items() if outcome.status is not Status.DONE}
-    assert failed == {"20": 4}
-    assert found["7"].attempts >= 2 and found["7"].value == "7", "more if it waited at the worker that the other killed"
+    assert [id for id, outcome in found.items() if outcome.status is not Status.DONE] == ["20"]
+    assert found["20"].attempts >= 4
+    assert found["7"].attempts >= 2 and found["7"].value == "7"
 
 
 def test_a_killed_worker_is_replaced(ray_cluster: str, tmp_path: Path) -> None:
@@ -127,11 +127,13 @@ def kill_first(folder: Path) -> None:
 
 
 def test_a_timeout_ends_the_worker_and_frees_its_place(ray_cluster: str, tmp_path: Path) -> None:
-    tasks = [Task(f"{number}", work.hang, (tmp_path,), timeout_s=1.0) for number in range(3)]
+    run_all([Task("warm", work.add, (1,), place=Place.WORKERS)])  # a worker's start takes seconds, and counts
+    tasks = [Task(f"{number}", work.hang, (tmp_path,), timeout_s=5.0) for number in range(3)]
     found = run_all([*tasks, Task("good", work.add, (1,), timeout_s=DEADLINE_S)])
-    with pytest.raises(DeadlineExceeded, match="0 was not done in 1 s"):
+    with pytest.raises(DeadlineExceeded, match="0 was not done in 5 s"):
         found["0"].result()
     assert found["good"].value == 1
+    assert any(tmp_path.iterdir())
     until(lambda: not any(psutil.pid_exists(int(path.name)) for path in tmp_path.iterdir()))
 
 
@@ -210,3 +212,24 @@ def test_what_cannot_be_run_is_refused_before_anything_runs() -> None:
     with pytest.raises(InvalidInput, match="there is no such task"):
         run([Task("a", work.add, after=("b",))])
     assert list(run([])) == []
+
+
+def test_what_cannot_come_back_from_a_worker_is_done_here(ray_cluster: str) -> None:
+    """The first, which is the sample, is not done when it is seen that the others should go to workers."""
+    found = run_all([Task(f"{number}", slow_lock) for number in range(12)])
+    assert {outcome.status for outcome in found.values()} == {Status.DONE}
+
+
+def slow_lock() -> object:
+    work.spin(5_000_000)
+    return threading.Lock()
+
+
+def test_what_ends_its_thread_fails_and_is_not_tried_for_ever() -> None:
+    found = run_all([Task(f"{number}", leave, (number,)) for number in range(200)])
+    assert [id for id, outcome in found.items() if outcome.status is not Status.DONE] == ["150"]
+
+
+def leave(number: int) -> None:
+    if number == 150:
+        raise SystemExit
