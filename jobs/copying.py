@@ -23,13 +23,13 @@ from serve_app.documents.indexing import CutDocument, cut, fingerprint
 from serve_app.errors import NotFound
 from serve_app.types import Document, IndexedDocument, SparseVector, Vector
 
-BATCH_DOCUMENTS = 64  # that go through the stages together
+BLOCK_DOCUMENTS = 64  # that go through the stages together
 LEAST_COSINE = 0.99  # of a text's vector in passes of other companions; int8 and bf16 are not exact
 
 
-def copy_inputs(versions: Mapping[str, str | None], batch_documents: int = BATCH_DOCUMENTS) -> list[Input]:
+def copy_inputs(versions: Mapping[str, str | None], block_documents: int = BLOCK_DOCUMENTS) -> list[Input]:
     """Of CopyStage, for the documents of these ids and fingerprints; one weighs as much as it has documents."""
-    parts = slices(versions.items(), batch_documents)
+    parts = slices(versions.items(), block_documents)
     return [Input(Path(f"stored-{n}"), Path(), len(part), versions=tuple(part)) for n, part in enumerate(parts)]
 
 

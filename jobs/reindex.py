@@ -81,7 +81,7 @@ def reindex(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
     concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in one call of the engine.")] = 64,
+    block_documents: Annotated[int, typer.Option(min=1, help="So many go through the stages together.")] = 64,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
     ] = None,
@@ -102,7 +102,7 @@ def reindex(
                 else:
                     result = reindexed(
                         session, scope, settings, wish, letters=letters, advance=steps.advance,
-                        embedders=concurrency, batch_documents=batch_size,
+                        embedders=concurrency, block_documents=block_documents,
                         rolls_back=rollback, drops=drop_old, dry_run=dry_run,
                     )  # fmt: skip
             finally:
@@ -133,7 +133,7 @@ def reindexed(
     letters: DeadLetterFile,
     advance: Advance,
     embedders: int = 1,
-    batch_documents: int = 64,
+    block_documents: int = 64,
     rolls_back: bool = False,
     drops: bool = False,
     dry_run: bool = False,
@@ -143,7 +143,7 @@ def reindexed(
     answering = session.ask(partial(session.store.answering, scope))
     name, recipe = wanted_index(session, answering, wish, settings, rolls_back=rolls_back)
     plan = plan_of(answering, recipe, name, settings)
-    work = Work(session, plan, answering.scope, letters, advance, embedders, batch_documents)
+    work = Work(session, plan, answering.scope, letters, advance, embedders, block_documents)
     verified, is_new = 0, name != answering.scope.index
     if is_new and not dry_run:
         copied = build(work, recipe)

@@ -106,7 +106,7 @@ class Work:
     letters: DeadLetterFile
     advance: Advance
     embedders: int = 1
-    batch_documents: int = 64
+    block_documents: int = 64
     total: Report = field(default_factory=Report)
     rounds: int = 0
 
@@ -195,7 +195,7 @@ def copy_few(work: Work, versions: Versions) -> Report:
 
 def copy_many(work: Work, versions: Versions) -> Report:
     """By the pipeline of jobs.index."""
-    inputs, ledger, most = copy_inputs(versions, work.batch_documents), start_ledger(), len(versions)
+    inputs, ledger, most = copy_inputs(versions, work.block_documents), start_ledger(), len(versions)
     tally = Tally(work.letters, lambda total: work.advance("copying", min(total.documents, most), most))
     with Watch(ledger, tally):
         run_pipeline(inputs, work.plan, ledger, embedders=work.embedders)

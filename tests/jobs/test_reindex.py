@@ -33,6 +33,7 @@ from tests.tiny_model import tiny_model
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 150.0
 DOCUMENTS = 80
+MANY = 200  # more than one block, so that a run can be killed between
 FINE_TOKENS = 64
 QUERIES = ["pistons of an engine", "ships that cross the sea", "what turns in the night", "part of version"]
 
@@ -77,7 +78,7 @@ async def gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 def document(number: int, version: int) -> dict[str, Any]:
     """Of several passages, whatever the chunking, one of which differs between versions."""
     parts = [
-        f"Part {part} of document {number} tells of engine {part}. " + "It turns by night. " * 25 for part in range(4)
+        f"Part {part} of document {number} tells of engine {part}. " + "It turns by night. " * 12 for part in range(4)
     ]
     return {"id": f"d{number}", "title": f"Document {number}", "text": "\n\n".join([f"Version {version}.", *parts])}
 
@@ -225,9 +226,10 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
 
     async with gateway(two_models) as client:
         traffic = Traffic(client, name)
-        for at in range(0, 400, 100):
+        for at in range(0, MANY, 100):
             await traffic.put(*(document(number, 0) for number in range(at, at + 100)))
-        line, environ = command(two_models, name, "--max-tokens", str(FINE_TOKENS), address=ray_cluster)
+        fine = ("--max-tokens", str(FINE_TOKENS), "--block-documents", "16")
+        line, environ = command(two_models, name, *fine, address=ray_cluster)
         with started(line, environ) as run:
             try:
                 deadline_s = time.monotonic() + DEADLINE_S
@@ -240,11 +242,11 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
         assert (await store.answering(scope)).scope.index == "first"
         await traffic.put(document(0, 1))
         await traffic.delete("d1")
-        would = await reindex(two_models, name, "--max-tokens", str(FINE_TOKENS), "--dry-run", address=ray_cluster)
+        would = await reindex(two_models, name, *fine, "--dry-run", address=ray_cluster)
         assert (would["copied"], would["dry_run"]) == (0, True)
-        told = await reindex(two_models, name, "--max-tokens", str(FINE_TOKENS), address=ray_cluster)
-        assert told["unchanged"] > 0 and told["copied"] > 0 and told["documents"] == 399
-        again = await reindex(two_models, name, "--max-tokens", str(FINE_TOKENS), address=ray_cluster)
+        told = await reindex(two_models, name, *fine, address=ray_cluster)
+        assert told["unchanged"] > 0 and told["copied"] > 0 and told["documents"] == MANY - 1
+        again = await reindex(two_models, name, *fine, address=ray_cluster)
         assert (again["index"], again["former"], again["copied"]) == (told["index"], None, 0)
         await require_clean(traffic, name, "clean-killed", with_chunking(two_models, FINE_TOKENS))
 
