@@ -12,17 +12,18 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
 from jobs.inputs import Input, total_bytes
 from jobs.ledger import Ledger, Report
 from jobs.pipeline import run_pipeline
 from jobs.prune import prune, require_prunable
-from jobs.stages import Plan
 from serve_app.deployments.store import connect_store
-from serve_app.embedding.models import resolve_model
-from serve_app.errors import Conflict, NotFound, PlatformError, Unavailable
+from serve_app.documents.indexing import chunking_of
+from serve_app.embedding.models import resolve_model, settings_of_space
+from serve_app.errors import NotFound, PlatformError, Unavailable
 from serve_app.settings import Settings
-from serve_app.types import Scope, VectorSpace
+from serve_app.types import IndexInfo, Recipe, Scope
 
 POLL_PERIOD_S = 0.5
 LEDGER_TIMEOUT_S = 30.0
@@ -59,41 +60,52 @@ def index_source(
     """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter, and if it
     prunes, no other document is in the store. A dry run only counts what would be done.
 
-    Raises ConfigurationError, Conflict (the collection was made with another model, or cannot be pruned after this
-    run), StoreUnavailable, EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was
+    A collection that is there gets them as its index was made. Raises ConfigurationError, Conflict (that is of a model
+    which the settings do not name, another index took its place, or it cannot be pruned after this run),
+    StoreUnavailable, EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was
     written stays.
     """
+    made, documents = asyncio.run(answering(settings, scope))
+    settings = settings if made is None else settings_of(made.recipe, settings)
     space = resolve_model(settings.embedding, settings.data_dir).space
-    exists = asyncio.run(require_writable(settings, scope, space))
-    # Of what the run needs, only this must not die: it lives and dies with the driver's node.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
-    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens)
+    ledger = start_ledger()
+    made_for = made.scope.index if made else None
+    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
     with Watch(ledger, tally):
         run_pipeline(inputs, plan, ledger, embedders=embedders)
     require_complete(tally.total, total_bytes(inputs))
-    if prunes and exists:
+    if prunes and documents:
         require_prunable(tally.total)
         asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
 
 
-async def require_writable(settings: Settings, scope: Scope, space: VectorSpace) -> bool:
-    """Before anything is read. Whether the collection has any document yet. Raises StoreUnavailable, Conflict."""
+def start_ledger() -> Any:
+    """A handle. Of what a run needs, only this must not die: it lives and dies with the driver's node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+async def answering(settings: Settings, scope: Scope) -> tuple[IndexInfo | None, int]:
+    """The index that answers, and how many documents it has; None for a collection that is not there. Before anything
+    is read. Raises StoreUnavailable."""
     store = connect_store(settings)
     try:
         await store.check()
-        info = await store.count(scope)
+        return await store.answering(scope), (await store.count(scope)).documents
     except NotFound:
-        return False
+        return None, 0
     finally:
         await store.close()
-    made_with = info.space
-    if made_with != space:
-        raise Conflict(
-            f"{scope.collection} was made with {made_with.model} ({made_with.revision}, {made_with.dim} dimensions), "
-            f"this run has {space.model} ({space.revision}, {space.dim}): index into a new collection"
-        )
-    return info.documents > 0
+
+
+def settings_of(recipe: Recipe, settings: Settings) -> Settings:
+    """With the model, precision and chunking that the index was made with. Raises Conflict if its model is none of the
+    settings', and as `resolve_model`."""
+    embedding = settings_of_space(settings.embedding, settings.data_dir, recipe.space)
+    if recipe.precision:
+        embedding = embedding.model_copy(update={"precision": recipe.precision})
+    chunking = chunking_of(recipe, settings.chunking)
+    return settings.model_copy(update={"embedding": embedding, "chunking": chunking})
 
 
 def require_complete(total: Report, size_bytes: int) -> None:

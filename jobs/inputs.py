@@ -29,15 +29,22 @@ PACKAGE_BYTES = 9_000  # of documentation; the mean of 162 packages. It is known
 @dataclass(frozen=True, slots=True)
 class Input:
     """A file of a source, read as one. size_bytes: its weight in the progress. only: ids of the documents to take of
-    it; all if there is none."""
+    it; all if there is none. versions: of documents that are stored (jobs.copying), by id."""
 
     path: Path
     root: Path
     size_bytes: int
     only: frozenset[str] = frozenset()
+    versions: tuple[tuple[str, str | None], ...] = ()
 
     SCHEMA: ClassVar = pa.schema(
-        [("path", pa.binary()), ("root", pa.binary()), ("size_bytes", pa.int64()), ("only", pa.list_(pa.string()))]
+        [
+            ("path", pa.binary()),
+            ("root", pa.binary()),
+            ("size_bytes", pa.int64()),
+            ("only", pa.list_(pa.string())),
+            ("versions", pa.map_(pa.string(), pa.string())),
+        ]
     )
 
     @property
@@ -51,12 +58,13 @@ class Input:
             "root": os.fsencode(self.root),
             "size_bytes": self.size_bytes,
             "only": sorted(self.only),
+            "versions": self.versions,
         }
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> Input:
         path, root = (Path(os.fsdecode(columns[name])) for name in ("path", "root"))
-        return cls(path, root, columns["size_bytes"], frozenset(columns["only"]))
+        return cls(path, root, columns["size_bytes"], frozenset(columns["only"]), tuple(columns["versions"]))
 
     @property
     def only_document(self) -> str:

@@ -42,6 +42,7 @@ class Report:
     source_bytes: int = 0
     announced: int = 0
     dead_letters: tuple[DeadLetter, ...] = ()
+    moved: tuple[str, ...] = ()
 
     @property
     def documents(self) -> int:
@@ -89,6 +90,9 @@ class Ledger:
         """ids: each with its input. Whether that input had it first. An input may claim again what is its own: its
         read task may be repeated."""
         return [self._owners.setdefault(id, input) == input for input, id in ids]
+
+    def moved(self, ids: Sequence[str]) -> None:
+        self._news += Report(moved=tuple(ids))
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""

@@ -2,8 +2,8 @@
 
 ```text
 inputs ─▶ ReadStage ────────▶ EmbedStage ───▶ StoreStage ──▶ Ledger (counts, dead letters)
-          a row a document,   dense vectors   whole documents,
-          unchanged ones                      idempotent
+or        a row a document,   dense vectors   whole documents,
+CopyStage unchanged ones                      idempotent
           without text
 ```
 """
@@ -21,9 +21,11 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
+from jobs.copying import CopyStage
+from jobs.cutting import Plan
 from jobs.inputs import Input
 from jobs.slices import slices
-from jobs.stages import EmbedStage, Plan, ReadStage, StoreStage
+from jobs.stages import EmbedStage, ReadStage, StoreStage
 from serve_app.errors import ConfigurationError, PlatformError, Unavailable
 from serve_app.settings import EmbeddingSettings, Settings
 
@@ -74,7 +76,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     quiet(DataContext.get_current())
     try:
         rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
-            ReadStage,
+            CopyStage if plan.source else ReadStage,
             fn_constructor_args=(plan, ledger),
             batch_size=None,  # a block
             batch_format="pyarrow",
@@ -135,8 +137,9 @@ def engine_settings(settings: Settings, embedders: int) -> Settings:
 
 
 def reads(inputs: Iterable[Input]) -> Iterator[list[Input]]:
-    """What one call of ReadStage takes."""
-    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: min(each.size_bytes, READ_BYTES // LEAST_READ_INPUTS))
+    """What one call of ReadStage or CopyStage takes."""
+    most = READ_BYTES // LEAST_READ_INPUTS
+    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: most if each.versions else min(each.size_bytes, most))
 
 
 def to_block(inputs: Sequence[Input]) -> pa.Table:

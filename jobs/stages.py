@@ -7,7 +7,7 @@ engine that is gone, a collection of another model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,47 +15,25 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from jobs.cutting import Cutter, Plan, Share, own_fault, to_bytes
 from jobs.inputs import Input, read_input
 from jobs.ledger import DUPLICATE, Report, report_of
 from jobs.patience import patiently
-from jobs.rows import Outcome, Row, encode_document, failed_row, from_block, indexed_document, to_block
+from jobs.rows import Outcome, Row, failed_row, from_block, indexed_document, to_block
 from jobs.slices import slices
 from serve_app.deployments.store import connect_store
-from serve_app.documents.indexing import cut, fingerprint
 from serve_app.documents.readers.result import ReadFailure, ReadResult
 from serve_app.documents.reading_process import ReadingProcess
-from serve_app.documents.reuse import known_vectors
 from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.models import resolve_model
-from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.errors import InvalidInput, PlatformError
+from serve_app.errors import InvalidInput
 from serve_app.settings import Settings
-from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
+from serve_app.types import Document, Vector
 
-PASSES_PER_BLOCK = 2  # of the engine's largest
 CHARS_PER_TOKEN = 4  # in English
 BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What every stage knows of the run. dry_run: all is read, compared and cut, nothing embedded or written.
-    block_tokens: about so many go through the stages together, but a document at least; None for what keeps the engine
-    busy for a second or more."""
-
-    scope: Scope
-    space: VectorSpace
-    settings: Settings  # without secrets
-    dry_run: bool = False
-    block_tokens: int | None = None
-
-    @property
-    def tokens_per_block(self) -> int:
-        return self.block_tokens or PASSES_PER_BLOCK * self.settings.embedding.max_batch_tokens
 
 
 @dataclass(slots=True)
@@ -78,11 +56,11 @@ class Reading:
     def failed(self, document_id: str, error: str, source: str = "") -> Row:
         return failed_row(self.source.name, document_id, error, source=source)
 
-    def take(self, size_bytes: int) -> int:
-        """As many of the rest."""
-        taken = min(self.rest_bytes, size_bytes)
-        self.rest_bytes -= taken
-        return taken
+    def share(self, document: Document) -> Share:
+        """A document as the next one to be cut, with as much of the rest as it has characters."""
+        share_bytes = min(self.rest_bytes, chars(document))
+        self.rest_bytes -= share_bytes
+        return Share(document, self.source.name, share_bytes)
 
     def end(self) -> Row:
         return Row(Outcome.END, self.source.name, source_bytes=self.rest_bytes, source_documents=self.documents)
@@ -99,12 +77,8 @@ class ReadStage:
     def __init__(self, plan: Plan, ledger: Any) -> None:
         self._plan = plan
         self._ledger = ledger
-        settings = plan.settings
-        self._tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
-        self._sparse = Bm25SparseEncoder()
-        self._store = connect_store(settings)
+        self._cutter = Cutter(plan)
         self._reader = ReadingProcess()
-        self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         inputs = map(Input.from_columns, batch.to_pylist())
@@ -135,14 +109,13 @@ class ReadStage:
                     read.append((reading, reading.accepted(item)))
                 except Exception as error:
                     rows.append(reading.failed(item.id, own_fault(error)))
-        documents: dict[str, tuple[Reading, Document]] = {}
+        shares: list[Share] = []
         for (reading, document), is_first in zip(read, self._claimed(read), strict=True):
             if is_first:
-                documents[document.id] = reading, document
+                shares.append(reading.share(document))
             else:
                 rows.append(reading.failed(document.id, DUPLICATE))
-        if documents:
-            rows += self._compared(documents)
+        rows += self._cutter.rows(shares)
         return [*rows, *(reading.end() for reading, item in items if item is None)]
 
     def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
@@ -150,49 +123,9 @@ class ReadStage:
         ids = [(reading.source.name, document.id) for reading, document in documents]
         return ray.get(self._ledger.claim.remote(ids), timeout=LEDGER_TIMEOUT_S) if ids else []
 
-    def _compared(self, documents: Mapping[str, tuple[Reading, Document]]) -> Iterator[Row]:
-        """Documents, by id, that are not stored as they are, to be embedded; the others as unchanged."""
-        plan = self._plan
-        prints = {id: fingerprint(each, plan.space, plan.settings.chunking) for id, (_, each) in documents.items()}
-        stored = self._loop.run(patiently(lambda: self._store.fingerprints(plan.scope, list(documents))))
-        changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
-        former = (
-            self._loop.run(patiently(lambda: self._store.indexed_documents(plan.scope, changed))) if changed else {}
-        )
-        for id, (reading, document) in documents.items():
-            share_bytes = reading.take(chars(document))
-            if stored.get(id) == prints[id]:
-                yield Row(Outcome.UNCHANGED, reading.source.name, id, share_bytes)
-                continue
-            row = self._to_embed(reading.source, document, prints[id], former.get(id))
-            yield replace(row, replaces=id in stored, source_bytes=share_bytes)
-
-    def _to_embed(self, source: Input, document: Document, print_: str, former: IndexedDocument | None) -> Row:
-        try:
-            pieces = cut(document, tokenizer=self._tokenizer, chunking=self._plan.settings.chunking)
-            known = known_vectors(pieces.digests, former)
-            unknown = tuple(
-                None if vector is not None else text for text, vector in zip(pieces.texts, known, strict=True)
-            )
-            return Row(
-                Outcome.INDEX,
-                source.name,
-                document.id,
-                fingerprint=print_,
-                document=encode_document(document),
-                passages=pieces.passages,
-                texts=unknown,
-                digests=pieces.digests,
-                embedded=len(unknown) - unknown.count(None),
-                dense=to_bytes(known, self._plan.space.dim),
-                sparse=() if self._plan.dry_run else tuple(self._sparse.encode_passages(pieces.texts)),
-            )
-        except Exception as error:
-            return failed_row(source.name, document.id, own_fault(error))
-
 
 class EmbedStage:
-    """Fills in `dense`, by one call of the engine for all texts of a batch, and drops `texts`."""
+    """Fills in `dense`, by one call of the engine for all texts of a batch, and drops `texts`. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
@@ -205,9 +138,13 @@ class EmbedStage:
             own_fault(error)  # of one of them: find it
             return to_block([self._embedded_alone(row) for row in rows])
 
+    def vectors(self, texts: Sequence[str]) -> Vector:
+        """(n, dim)"""
+        return self._engine.embed(texts).vectors
+
     def _embedded(self, rows: Sequence[Row]) -> list[Row]:
         texts = [text for row in rows for text in row.texts if text is not None]
-        vectors = iter(self._engine.embed(texts).vectors if texts else ())
+        vectors = iter(self.vectors(texts) if texts else ())
         return [self._filled_in(row, vectors) for row in rows]
 
     def _filled_in(self, row: Row, vectors: Iterator[Vector]) -> Row:
@@ -238,10 +175,14 @@ class StoreStage:
         self._loop = asyncio.Runner()  # one loop for the life of the store's client
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        report = self._loop.run(self._write(from_block(batch)))
+        report = self.write(batch)
         task = ray.get_runtime_context().get_task_id()
         ray.get(self._ledger.written.remote(task, report), timeout=LEDGER_TIMEOUT_S)
         return to_block([])
+
+    def write(self, block: pa.Table) -> Report:
+        """Without the ledger."""
+        return self._loop.run(self._write(from_block(block)))
 
     async def _write(self, rows: Iterable[Row]) -> Report:
         report = Report()
@@ -251,14 +192,15 @@ class StoreStage:
 
     async def _written(self, rows: Sequence[Row]) -> list[Row]:
         """The rows, those that the store refused as failed; of a dry run, as they are."""
-        if self._plan.dry_run:
+        plan = self._plan
+        if plan.dry_run:
             return [*rows]
         good = [row for row in rows if row.outcome is Outcome.INDEX]
         rest = [row for row in rows if row.outcome is not Outcome.INDEX]
         try:
             documents = [indexed_document(row) for row in good]
             if documents:
-                await patiently(lambda: self._store.write(self._plan.scope, self._plan.space, documents))
+                await patiently(lambda: self._store.write(plan.scope, plan.space, documents, made_for=plan.made_for))
         except Exception as error:
             reason = own_fault(error)
             if len(good) == 1:
@@ -269,22 +211,5 @@ class StoreStage:
         return [*rest, *good]
 
 
-def to_bytes(vectors: Sequence[Vector | None], dim: int) -> bytes:
-    """Row after row, zero where there is none; empty if there is none at all."""
-    if all(vector is None for vector in vectors):
-        return b""
-    zero = np.zeros(dim, "<f4")
-    return b"".join((zero if vector is None else vector.astype("<f4")).tobytes() for vector in vectors)
-
-
 def chars(item: ReadResult | None) -> int:
     return len(item.text) if isinstance(item, Document) else 0
-
-
-def own_fault(error: Exception) -> str:
-    """What is wrong with this document. Raises `error` itself if it is not the document's: then it is everyone's."""
-    if isinstance(error, InvalidInput):
-        return str(error)
-    if isinstance(error, PlatformError | MemoryError):
-        raise error
-    return f"{type(error).__name__}: {error}"

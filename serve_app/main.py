@@ -24,11 +24,13 @@ class AppArguments(BaseModel, extra="forbid"):
 
 
 def app(arguments: AppArguments) -> Application:
-    """gateway (HTTP) → embedder pool, if placement is `pooled`; the store is an actor that replicas find by name."""
+    """gateway (HTTP) → a pool of embedders for each model, if placement is `pooled`; the store is an actor that
+    replicas find by name."""
     settings = load_settings().without_secrets()
-    pool = None
+    pools = []
     if settings.embedding.placement == "pooled":
-        embedder = serve.deployment(**options.embedder(settings.serving))(EmbedderDeployment)
-        pool = embedder.bind(options.embedder_threads(settings), settings.data_dir, settings.batching.max_waiting)
+        for number, model in enumerate(options.embedder_threads(settings).of_each):
+            embedder = serve.deployment(**options.embedder(settings.serving, number))(EmbedderDeployment)
+            pools.append(embedder.bind(model, settings.data_dir, settings.batching.max_waiting))
     gateway = serve.deployment(**options.gateway(settings.serving))(serve.ingress()(GatewayDeployment))
-    return gateway.bind(settings, pool, arguments.version)
+    return gateway.bind(settings, pools, arguments.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.errors import PlatformError
@@ -13,9 +14,12 @@ from serve_app.types import (
     DocumentPage,
     Embeddings,
     IndexedDocument,
+    IndexInfo,
+    InventoryPage,
     JsonObject,
     Lane,
     ListingPage,
+    Recipe,
     Scope,
     SparseVector,
     StoreQuery,
@@ -44,6 +48,15 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         """One row per text, in order; the empty text has a vector too. Raises Overloaded, EngineUnavailable."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a process embeds with. precision: what it computes in, as Release has it."""
+
+    embedder: Embedder
+    tokenizer: Tokenizer
+    precision: str
 
 
 class Reranker(Protocol):
@@ -84,12 +97,16 @@ class VectorStore(Protocol):
         and a dense vector of unit length. One that is written meanwhile may be missing. Empty for a new collection."""
         ...
 
-    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+    async def write(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
+    ) -> None:
         """Put these documents in, each replacing all passages of its former version; a passage that is stored just so
         is not written again. On return all of it is durable
         and is seen by every later query. If it fails or is cut off half-way, a document's fingerprint is absent until
-        it is written again, so that repeating the call heals it. Raises Conflict if the collection has another space.
-        """
+        it is written again, so that repeating the call heals it.
+
+        made_for: name of the index that the documents were cut and embedded for. Raises Conflict if another one
+        answers by now, or if the collection has another space. Waits while writes are held back (Indexes.hold)."""
         ...
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
@@ -128,6 +145,10 @@ class VectorStore(Protocol):
         """The version, where that can be told without waiting; else None, which says nothing: ask `version`."""
         ...
 
+    async def answering(self, scope: Scope) -> IndexInfo:
+        """The index that answers."""
+        ...
+
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
         """Documents and passages that match."""
         ...
@@ -137,7 +158,8 @@ class VectorStore(Protocol):
         ...
 
     async def drop(self, scope: Scope) -> None:
-        """Remove the collection and all that is in it."""
+        """Remove the collection and all that is in it; with a name in the scope, that index, unless it answers
+        (Conflict)."""
         ...
 
     async def check(self) -> None:
@@ -145,6 +167,45 @@ class VectorStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Indexes(Protocol):
+    """The indexes of a collection, of which one answers: a new one is built beside it and takes its place. Both stores
+    are one. All methods of a VectorStore take a scope with an index's name as well; `write` and `delete_documents`
+    take such a scope only while that index does not answer (else Conflict), so that a build which goes on after its
+    switch spoils nothing. Raises as a VectorStore."""
+
+    async def indexes(self, scope: Scope) -> list[IndexInfo]:
+        """The one that answers first, the others by name. Raises NotFound."""
+        ...
+
+    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
+        """An empty one, named by the scope; nothing where it is there. Raises NotFound for a collection that is not
+        there, Conflict if the index has another recipe."""
+        ...
+
+    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
+        """As `listing`, in the same order and with the same cursors: which version of each document is stored."""
+        ...
+
+    async def hold(self, scope: Scope, lease_s: float) -> str:
+        """On return every write and delete that was acknowledged, or will be without having waited, can be read, and
+        those that come wait until `switch`, `release`, or the end of the lease. Returns what those two ask for."""
+        ...
+
+    async def switch(self, scope: Scope, held: str) -> None:
+        """From now on the index that the scope names answers; atomic, durable, and writes go on, into it. Searches that
+        have begun end on the other one, which stays. Nothing where it answers already. Raises Conflict if the hold
+        has ended, and then nothing has changed."""
+        ...
+
+    async def release(self, scope: Scope, held: str) -> None:
+        """Writes go on. Nothing if the hold has ended."""
+        ...
+
+
+class IndexedStore(VectorStore, Indexes, Protocol):
+    """What a store is."""
 
 
 class Versions(Protocol):

@@ -41,12 +41,19 @@ class Section(BaseModel, frozen=True, extra="forbid"):
 class EmbeddingSettings(Section):
     model: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: folder, installed package or name on the hub
     revision: str | None = None  # a hub revision; None = the newest that is at hand
+    also: tuple[str, ...] = ()  # further models, of collections that are not of the first; each takes its memory
     engine: Literal["openvino", "torch"] = "openvino"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     placement: Literal["local", "pooled"] = "local"  # in the gateway replica, or in a deployment of its own
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # torch engine only
     max_batch_tokens: PositiveInt = 16_384  # padded tokens in one forward pass
     threads: PositiveInt | None = None  # None = the CPUs that this process may use; in a pool, those it reserves
+
+    @property
+    def of_each(self) -> list[EmbeddingSettings]:
+        """Settings of each model alone, the first one first."""
+        alone = self.model_copy(update={"also": ()})
+        return [alone, *(alone.model_copy(update={"model": name, "revision": None}) for name in self.also)]
 
 
 class ChunkingSettings(Section):

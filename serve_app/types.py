@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.errors import InvalidInput
+from serve_app.errors import Conflict, InvalidInput
 
 JsonScalar = str | int | float | bool | None
 JsonValue = JsonScalar | list["JsonValue"] | dict[str, "JsonValue"]
@@ -49,18 +51,27 @@ class Lane(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One tenant's one collection. Raises InvalidInput if a name has other than 1–63 letters, digits, `.`, `_`,
-    `-`, or does not begin with a letter or digit (so it is safe as a folder's name)."""
+    `-`, or does not begin with a letter or digit (so it is safe as a folder's name).
+
+    index: one of the collection's indexes, whether it answers or not; "" for the one that answers, as every request
+    has it. A store turns "" into a name in one place of its own, and what is below asks for a name."""
 
     tenant: str
     collection: str
+    index: str = ""
 
     def __post_init__(self) -> None:
-        for kind, name in (("tenant", self.tenant), ("collection", self.collection)):
+        names = {"tenant": self.tenant, "collection": self.collection} | ({"index": self.index} if self.index else {})
+        for kind, name in names.items():
             if not NAME.fullmatch(name):
                 raise InvalidInput(
                     f"{name[:80]!r} is not a {kind} name: 1 to 63 letters, digits, '.', '_' or '-', "
                     "the first a letter or digit"
                 )
+
+    def at(self, index: str) -> Scope:
+        """This index of the collection; "" for the one that answers."""
+        return Scope(self.tenant, self.collection, index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,62 @@ class VectorSpace:
     model: str
     revision: str
     dim: int
+
+
+def not_served(space: VectorSpace) -> Conflict:
+    return Conflict(
+        f"the collection was made with model {space.model} (revision {space.revision}, {space.dim} dimensions), and "
+        "that is not loaded here: add it to AIDOCS_EMBEDDING__ALSO, reindex the collection (python -m jobs.reindex), "
+        "or take another collection"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an index is made with. max_tokens, overlap_tokens (of the chunking) and precision are None in an index that
+    was made by its first write: there the settings of who writes rule."""
+
+    space: VectorSpace
+    max_tokens: int | None = None
+    overlap_tokens: int | None = None
+    precision: str | None = None
+
+    @property
+    def index_name(self) -> str:
+        """The model's short name and 8 hex digits of all: the same recipe, the same name."""
+        short = re.sub(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]+", "", self.space.model.rsplit("/", 1)[-1])[:40]
+        digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4)
+        return f"{short}-{digest.hexdigest()}".lstrip("-")
+
+
+FIRST_INDEX = "first"  # of every collection, made by its first write
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """One index of a collection. scope: with its name."""
+
+    scope: Scope
+    recipe: Recipe
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """Which version of a document is stored. fingerprint: None while it is being written, or if that was cut off.
+    passages: how many may be there."""
+
+    document_id: str
+    fingerprint: str | None
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryPage:
+    """One page of an inventory. `cursor` is None on the last."""
+
+    documents: tuple[StoredVersion, ...]
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,11 +323,12 @@ FacetCounts = Mapping[str, int]  # value → passages, most frequent first
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """total: passages that match the filter, counted only where facets are asked for."""
+    """total: passages that match the filter, counted only where facets are asked for. index: that all of it is from."""
 
     hits: tuple[Hit, ...]
     facets: Mapping[str, FacetCounts] = field(default_factory=dict)
     total: int | None = None
+    index: str = FIRST_INDEX
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
-from serve_app.ports import Embedder, Reranker, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import Embedder, Reranker, ServedModel, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch import Prefetcher
 from serve_app.search.recent import Recent
 from serve_app.search.release import Release
 from serve_app.search.request import SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.service import QueryModel, Searcher
 from serve_app.settings import ApiSettings, Settings
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Scope
@@ -56,11 +56,14 @@ def wire(
     cache: Tiered,
     checks: Mapping[str, Check],
     meter: Meter | None = None,
+    also: Sequence[ServedModel] = (),
     rerankers: Mapping[str, Reranker] | None = None,
 ) -> Services:
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
-    ask at once. precision: see Release. rerankers: of the search profiles that have one."""
+    ask at once. precision: see Release. also: models of collections that are not of the embedder's space. rerankers: of
+    the search profiles that have one."""
     embedder = CachedEmbedder(embedder, cache, precision)
+    also = [replace(model, embedder=CachedEmbedder(model.embedder, cache, model.precision)) for model in also]
     meter = meter or Meter()
     searcher = Searcher(
         embedder=embedder,
@@ -71,6 +74,10 @@ def wire(
         release=Release.of(settings, embedder.space, precision, rerankers).name,
         cache=cache,
         meter=meter,
+        also=[
+            QueryModel(model.embedder, Release.of(settings, model.embedder.space, model.precision, rerankers).name)
+            for model in also
+        ],
         rerankers=rerankers,
     )
     return Services(
@@ -89,6 +96,7 @@ def wire(
             embedder=embedder,
             sparse=sparse,
             store=store,
+            also=also,
         ),
         checks=checks,
     )

@@ -12,7 +12,7 @@ from serve_app.types import Scope, VectorSpace
 
 KEY_BYTES = 32
 EMBEDDING = b"aidocs-embed-2"  # at most 16 bytes; count up when a payload's format or the engine's arithmetic changes
-RESULT = b"aidocs-result-2"
+RESULT = b"aidocs-result-3"
 VERSION = b"aidocs-version1"
 
 
@@ -24,8 +24,8 @@ def embedding_key(space: VectorSpace, precision: str, text: str) -> bytes:
 def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> bytes:
     """The answer to one search. The tenant is part of it, so no two tenants share an entry.
 
-    request: canonical bytes of all that the request asks for. release: its name. version: the collection's, which
-    every write changes, so that an answer from before a write is not found after it."""
+    request: canonical bytes of all that the request asks for. release: name of the process's own. version: the
+    collection's, which every write changes, so that an answer from before a write is not found after it."""
     return digest(RESULT, scope.tenant, scope.collection, request, release, version)
 
 

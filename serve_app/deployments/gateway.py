@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -15,10 +16,10 @@ class GatewayDeployment:
     version: changes nothing here; another value makes Serve roll the replicas (RAY_NOTES, golden rule 6).
     """
 
-    def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None = None, version: str = "") -> None:
+    def __init__(self, settings: Settings, pools: Sequence[DeploymentHandle[Any]] = (), version: str = "") -> None:
         from serve_app.deployments.gateway_replica import GatewayReplica  # a second, in the replica only
 
-        self._replica = GatewayReplica(settings, pool)
+        self._replica = GatewayReplica(settings, pools)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve in the replica, after the constructor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -17,9 +18,9 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.ports import Embedder
+from serve_app.ports import ServedModel
 from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
-from serve_app.settings import Settings
+from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.telemetry.meter import Meter
 
@@ -27,36 +28,30 @@ from serve_app.telemetry.meter import Meter
 class GatewayReplica:
     """Raises at construction if an engine cannot be loaded.
 
-    pool: the embedders' handle where placement is `pooled`; None loads the engine into this replica. Cross-encoders are
-    in this replica either way.
+    pools: handles of the embedders of each model (EmbeddingSettings.of_each) where placement is `pooled`; none loads
+    the engines into this replica. Cross-encoders are in this replica either way.
     """
 
-    def __init__(self, settings: Settings, pool: DeploymentHandle[Any] | None) -> None:
-        self._local: LocalEmbedder | None = None
-        embedder: Embedder
-        precision: str
+    def __init__(self, settings: Settings, pools: Sequence[DeploymentHandle[Any]]) -> None:
         meter = Meter()
-        if pool is None:
-            engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-            embedder = self._local = LocalEmbedder(engine, settings.batching.max_waiting, meter)
-            tokenizer, precision = engine.tokenizer, engine.precision
-        else:
-            model = resolve_model(settings.embedding, settings.data_dir)
-            pooled = PooledEmbedder(pool, model.space, settings.api.request_timeout_s)
-            embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
-            tokenizer, precision = load_tokenizer(model), settings.embedding.precision
+        self._local: list[LocalEmbedder] = []
+        main, *also = (
+            [self._pooled(settings, *each) for each in zip(settings.embedding.of_each, pools, strict=True)]
+            if pools
+            else [self._loaded(settings, each, meter) for each in settings.embedding.of_each]
+        )
         rerankers = load_rerankers(settings)
         self._rerankers = set(rerankers.values())
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
-        self._embedder = embedder
+        self._embedder = main.embedder
         self._services = wire(
             settings,
-            embedder=embedder,
-            tokenizer=tokenizer,
+            embedder=main.embedder,
+            tokenizer=main.tokenizer,
             sparse=Bm25SparseEncoder(),
             store=store,
-            precision=precision,
+            precision=main.precision,
             cache=cache,
             checks={
                 "engine": self._check_engine,
@@ -64,24 +59,37 @@ class GatewayReplica:
                 **{f"reranker of profile {profile}": one.check for profile, one in rerankers.items()},
             },
             meter=meter,
+            also=also,
             rerankers=rerankers,
         )
         usefulness = self._services.prefetcher.usefulness
         start_export(meter.samples, lambda: cache_samples(cache), lambda: prefetch_samples(usefulness))
 
+    def _loaded(self, settings: Settings, model: EmbeddingSettings, meter: Meter) -> ServedModel:
+        engine = EmbeddingEngine.load(model, settings.data_dir)
+        embedder = LocalEmbedder(engine, settings.batching.max_waiting, meter)
+        self._local.append(embedder)
+        return ServedModel(embedder, engine.tokenizer, engine.precision)
+
+    def _pooled(self, settings: Settings, model: EmbeddingSettings, pool: DeploymentHandle[Any]) -> ServedModel:
+        resolved = resolve_model(model, settings.data_dir)
+        pooled = PooledEmbedder(pool, resolved.space, settings.api.request_timeout_s)
+        embedder = BatchedEmbedder(pooled, settings.batching, embed_concurrency(settings))
+        return ServedModel(embedder, load_tokenizer(resolved), model.precision)
+
     def app(self) -> Any:
         return build_app(self._services)
 
     async def _check_engine(self) -> None:
-        if self._local is not None:
-            await self._local.check()
+        if self._local:
+            await self.check_health()
         else:
             await self._embedder.embed(["health"])
 
     async def check_health(self) -> None:
-        """Engine and cross-encoders are the replica's own and a new replica would help; the store is not (a dead store
+        """Engines and cross-encoders are the replica's own and a new replica would help; the store is not (a dead store
         must not take every gateway with it): `/health/ready` tells of that one."""
-        if self._local is not None:
-            await self._local.check()
+        for embedder in self._local:
+            await embedder.check()
         for reranker in self._rerankers:
             await reranker.check()

@@ -53,9 +53,10 @@ def embedder_threads(settings: Settings) -> EmbeddingSettings:
     return settings.embedding.model_copy(update={"threads": threads})
 
 
-def embedder(settings: ServingSettings) -> dict[str, Any]:
+def embedder(settings: ServingSettings, number: int = 0) -> dict[str, Any]:
+    """number: of the model, from 0."""
     return {
-        "name": "embedder",
+        "name": f"embedder-{number}" if number else "embedder",
         "ray_actor_options": {"num_cpus": settings.embedder_cpus, "num_gpus": settings.embedder_gpus},
         "autoscaling_config": autoscaling(
             settings,

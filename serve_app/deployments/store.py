@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from serve_app.errors import NotFound, PlatformError, StoreUnavailable
-from serve_app.ports import VectorStore, Versions
+from serve_app.ports import IndexedStore, VectorStore, Versions
 from serve_app.settings import RedisSettings, Settings, StoreSettings
 from serve_app.store.edge_folders import FOLDER
 from serve_app.store.edge_shard import StoreBroken
@@ -29,8 +29,11 @@ from serve_app.types import (
     Document,
     DocumentPage,
     IndexedDocument,
+    IndexInfo,
+    InventoryPage,
     JsonObject,
     ListingPage,
+    Recipe,
     Scope,
     StoreQuery,
     StoreResult,
@@ -46,7 +49,7 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def connect_store(settings: Settings) -> VectorStore:
+def connect_store(settings: Settings) -> IndexedStore:
     """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
     if settings.store.url is None:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
@@ -95,7 +98,7 @@ class StoreActor:
 
 
 class EmbeddedStoreClient:
-    """A VectorStore: each method is one hop to the actor."""
+    """An IndexedStore: each method is one hop to the actor."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
         self._data_dir = data_dir
@@ -151,8 +154,10 @@ class EmbeddedStoreClient:
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         return await self._call("indexed_documents", scope, document_ids)
 
-    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
-        await self._call("write", scope, space, documents)
+    async def write(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
+    ) -> None:
+        await self._call("write", scope, space, documents, made_for=made_for)
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         answer, repeated = await self._call_until_answered("delete_documents", scope, document_ids)
@@ -196,6 +201,27 @@ class EmbeddedStoreClient:
         answer, repeated = await self._call_until_answered("drop", scope)
         if isinstance(answer, PlatformError) and not (repeated and isinstance(answer, NotFound)):
             raise answer
+
+    async def answering(self, scope: Scope) -> IndexInfo:
+        return await self._call("answering", scope)
+
+    async def indexes(self, scope: Scope) -> list[IndexInfo]:
+        return await self._call("indexes", scope)
+
+    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
+        await self._call("make_index", scope, recipe)
+
+    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
+        return await self._call("inventory", scope, limit=limit, cursor=cursor)
+
+    async def hold(self, scope: Scope, lease_s: float) -> str:
+        return await self._call("hold", scope, lease_s)
+
+    async def switch(self, scope: Scope, held: str) -> None:
+        await self._call("switch", scope, held)
+
+    async def release(self, scope: Scope, held: str) -> None:
+        await self._call("release", scope, held)
 
     async def check(self) -> None:
         await self._call("check")

@@ -14,10 +14,21 @@ from dataclasses import dataclass
 from serve_app.documents.chunking import CHUNKER_VERSION, chunk, embedding_title
 from serve_app.documents.reuse import digest, known_vectors
 from serve_app.documents.validation import storable, validate
-from serve_app.errors import InvalidInput, Overloaded, UnreadableDocument
-from serve_app.ports import Embedder, SparseEncoder, Tokenizer, VectorStore
+from serve_app.errors import Conflict, InvalidInput, NotFound, Overloaded, UnreadableDocument
+from serve_app.ports import Embedder, ServedModel, SparseEncoder, Tokenizer, VectorStore
 from serve_app.settings import ChunkingSettings
-from serve_app.types import Document, IndexedDocument, IndexedPassage, Lane, Passage, Scope, Vector, VectorSpace
+from serve_app.types import (
+    Document,
+    IndexedDocument,
+    IndexedPassage,
+    Lane,
+    Passage,
+    Recipe,
+    Scope,
+    Vector,
+    VectorSpace,
+    not_served,
+)
 
 SLICE_PASSAGES = 256  # embedded and written together: a big upload does not keep searches waiting
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # while the embedder is overloaded; each is twice the one before
@@ -67,6 +78,22 @@ def cut(document: Document, *, tokenizer: Tokenizer, chunking: ChunkingSettings)
     return CutDocument(document, tuple(passages), texts, tuple(map(digest, texts)))
 
 
+def chunking_of(recipe: Recipe, settings: ChunkingSettings) -> ChunkingSettings:
+    """How an index's documents are cut: as it was made, or as the settings say where it leaves that to them."""
+    asked = {"max_tokens": recipe.max_tokens, "overlap_tokens": recipe.overlap_tokens}
+    return settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How documents are made for the index that answers. index: its name; None for a collection that is not there."""
+
+    index: str | None
+    embedder: Embedder
+    tokenizer: Tokenizer
+    chunking: ChunkingSettings
+
+
 class Indexer:
     """Indexes uploads into any store with any engine. Safe to call concurrently."""
 
@@ -78,66 +105,76 @@ class Indexer:
         embedder: Embedder,
         sparse: SparseEncoder,
         store: VectorStore,
+        also: Sequence[ServedModel] = (),
     ) -> None:
-        self._tokenizer = tokenizer
-        self._chunking = chunking
-        self._embedder = embedder
+        """also: models of collections that are not of the embedder's space."""
+        self._new = Way(None, embedder, tokenizer, chunking)
+        models = [(embedder, tokenizer), *((model.embedder, model.tokenizer) for model in also)]
+        self._models = {each.space: (each, tokenizer) for each, tokenizer in models}
         self._sparse = sparse
         self._store = store
 
     async def index(self, scope: Scope, documents: Sequence[Document]) -> IndexReport:
-        """Write the documents that are new or changed; on return they are found by every search.
+        """Write the documents that are new or changed; on return they are found by every search. They are cut and
+        embedded as the collection's index was made; if another index takes its place meanwhile, anew as that one was.
 
         A document that cannot be indexed is in `failed` with the reason and harms no other; of several with one id
         the last counts. Raises Overloaded only while nothing is written; after the first slice it waits for the
-        embedder, until the caller's deadline cancels it. Raises what concerns all of them: Conflict,
-        StoreUnavailable, EngineUnavailable; then, or when it is cancelled, some may have been written, each of them
-        wholly, and the same call again does the rest.
+        embedder, until the caller's deadline cancels it. Raises what concerns all of them: Conflict (a model that is
+        not loaded here), StoreUnavailable, EngineUnavailable; then, or when it is cancelled, some may have been
+        written, each of them wholly, and the same call again does the rest.
         """
-        space = self._embedder.space
         wanted, failed = await asyncio.to_thread(_accepted, documents)
-        prints = await asyncio.to_thread(self._fingerprints, wanted, space)
-        stored = await self._store.fingerprints(scope, list(wanted))
-        changed = [document for id, document in wanted.items() if stored.get(id) != prints[id]]
-        indexed = passages = 0
-        waiting = iter(changed)
+        passages: dict[str, int] = {}  # of each document that was written
+        way = await self._way(scope)
         while True:
-            batch, broken = await asyncio.to_thread(self._next_slice, waiting)
+            try:
+                broken = await self._index(scope, way, wanted, passages)
+                break
+            except Conflict:
+                before, way = way, await self._way(scope)
+                if way == before:
+                    raise
+        unchanged = len(wanted) - len(passages) - len(broken)
+        return IndexReport(len(passages), sum(passages.values()), unchanged, (*failed, *broken))
+
+    async def _way(self, scope: Scope) -> Way:
+        """Raises Conflict if the collection's model is not loaded here."""
+        try:
+            answering = await self._store.answering(scope)
+        except NotFound:
+            return self._new
+        recipe = answering.recipe
+        if recipe.space not in self._models:
+            raise not_served(recipe.space)
+        embedder, tokenizer = self._models[recipe.space]
+        return Way(answering.scope.index, embedder, tokenizer, chunking_of(recipe, self._new.chunking))
+
+    async def _index(
+        self, scope: Scope, way: Way, wanted: Mapping[str, Document], passages: dict[str, int]
+    ) -> list[FailedDocument]:
+        """Adds to `passages` what it has written. Those that could not be cut."""
+        space, failed = way.embedder.space, []
+        prints = await asyncio.to_thread(_fingerprints, wanted, space, way.chunking)
+        stored = await self._store.fingerprints(scope, list(wanted))
+        waiting = iter([document for id, document in wanted.items() if stored.get(id) != prints[id]])
+        while True:
+            batch, broken = await asyncio.to_thread(_next_slice, waiting, way)
             failed.extend(broken)
             if not batch:
-                break
+                return failed
             replaced = [id for one in batch if (id := one.document.id) in stored]
             former = await self._store.indexed_documents(scope, replaced) if replaced else {}
-            vectorised = await self._vectorised(batch, former, prints, patient=indexed > 0)
-            await self._store.write(scope, space, vectorised)
-            indexed += len(batch)
-            passages += sum(len(document.passages) for document in batch)
-        return IndexReport(indexed, passages, len(wanted) - len(changed), tuple(failed))
-
-    def _fingerprints(self, wanted: dict[str, Document], space: VectorSpace) -> dict[str, str]:
-        return {id: fingerprint(document, space, self._chunking) for id, document in wanted.items()}
-
-    def _next_slice(self, waiting: Iterator[Document]) -> tuple[list[CutDocument], list[FailedDocument]]:
-        """Cut documents until a slice is full or none is left."""
-        batch: list[CutDocument] = []
-        failed: list[FailedDocument] = []
-        passages = 0
-        for document in waiting:
-            try:
-                batch.append(cut(document, tokenizer=self._tokenizer, chunking=self._chunking))
-            except InvalidInput as error:
-                failed.append(FailedDocument(document.id, str(error)))
-                continue
-            passages += len(batch[-1].passages)
-            if passages >= SLICE_PASSAGES:
-                break
-        return batch, failed
+            vectorised = await self._vectorised(batch, former, prints, way.embedder, patient=bool(passages))
+            await self._store.write(scope, space, vectorised, made_for=way.index)
+            passages.update({one.document.id: len(one.passages) for one in batch})
 
     async def _vectorised(
         self,
         batch: Sequence[CutDocument],
         former: Mapping[str, IndexedDocument],
         prints: Mapping[str, str],
+        embedder: Embedder,
         *,
         patient: bool,
     ) -> list[IndexedDocument]:
@@ -147,7 +184,7 @@ class Indexer:
         unknown = [text for text, vector in zip(texts, known, strict=True) if vector is None]
         embedded: list[Vector] = []
         for start in range(0, len(unknown), SLICE_PASSAGES):
-            embedded.extend(await self._embedded(unknown[start : start + SLICE_PASSAGES], patient=patient))
+            embedded.extend(await _embedded(embedder, unknown[start : start + SLICE_PASSAGES], patient=patient))
         sparse = await asyncio.to_thread(self._sparse.encode_passages, texts)
         vectors = iter(embedded)
         dense = (next(vectors) if vector is None else vector for vector in known)
@@ -162,17 +199,39 @@ class Indexer:
             for one in batch
         ]
 
-    async def _embedded(self, texts: Sequence[str], *, patient: bool) -> Vector:
-        """Their vectors, (n, dim). If patient, it tries again for as long as the embedder is overloaded."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return (await self._embedder.embed(texts, Lane.BULK)).vectors
-            except Overloaded:
-                if not patient:
-                    raise
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+async def _embedded(embedder: Embedder, texts: Sequence[str], *, patient: bool) -> Vector:
+    """Their vectors, (n, dim). If patient, it tries again for as long as the embedder is overloaded."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return (await embedder.embed(texts, Lane.BULK)).vectors
+        except Overloaded:
+            if not patient:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _fingerprints(wanted: Mapping[str, Document], space: VectorSpace, chunking: ChunkingSettings) -> dict[str, str]:
+    return {id: fingerprint(document, space, chunking) for id, document in wanted.items()}
+
+
+def _next_slice(waiting: Iterator[Document], way: Way) -> tuple[list[CutDocument], list[FailedDocument]]:
+    """Cut documents until a slice is full or none is left."""
+    batch: list[CutDocument] = []
+    failed: list[FailedDocument] = []
+    passages = 0
+    for document in waiting:
+        try:
+            batch.append(cut(document, tokenizer=way.tokenizer, chunking=way.chunking))
+        except InvalidInput as error:
+            failed.append(FailedDocument(document.id, str(error)))
+            continue
+        passages += len(batch[-1].passages)
+        if passages >= SLICE_PASSAGES:
+            break
+    return batch, failed
 
 
 def _accepted(documents: Sequence[Document]) -> tuple[dict[str, Document], list[FailedDocument]]:

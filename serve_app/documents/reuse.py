@@ -15,8 +15,8 @@ def digest(text: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def known_vectors(digests: Sequence[str], stored: IndexedDocument | None) -> list[Vector | None]:
-    """For each digest the vector that the document's stored version has of this text, which is of the collection's
-    one model; None where it must be embedded."""
-    known = {item.digest: item.dense for item in stored.passages} if stored else {}
+def known_vectors(digests: Sequence[str], *stored: IndexedDocument | None) -> list[Vector | None]:
+    """For each digest the vector that one of the document's stored versions has of this text, all of one model; None
+    where it must be embedded."""
+    known = {item.digest: item.dense for each in stored if each for item in each.passages}
     return [known.get(one) if one else None for one in digests]

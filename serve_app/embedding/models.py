@@ -14,7 +14,7 @@ from serve_app.embedding.layout import Layout, read_cross_encoder_layout, read_l
 from serve_app.embedding.revision import content_revision
 from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.settings import EmbeddingSettings
-from serve_app.types import VectorSpace
+from serve_app.types import VectorSpace, not_served
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,15 @@ def _resolve(model: str, wanted: str | None, data_dir: Path, task: Task) -> Mode
         cache_dir=data_dir / "models" / f"{name.replace('/', '--')}-{revision[:16]}{CACHED_AS[task]}",
         task=task,
     )
+
+
+def settings_of_space(settings: EmbeddingSettings, data_dir: Path, space: VectorSpace) -> EmbeddingSettings:
+    """Of that one of the settings' models whose vectors are of this space. Raises Conflict if none is, and as
+    `resolve_model`."""
+    for each in settings.of_each:
+        if resolve_model(each, data_dir).space == space:
+            return each
+    raise not_served(space)
 
 
 def _locate(model: str, wanted: str | None, models_dir: Path, hub_owner: str) -> tuple[str, Path, str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from serve_app.ports import Reranker
 from serve_app.settings import ChunkingSettings, SearchSettings, Settings
-from serve_app.types import VectorSpace
+from serve_app.types import FIRST_INDEX, VectorSpace
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,8 @@ class Release:
         content = [*arithmetic, *how]
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=4).hexdigest()
         return f"{self.space.model.rsplit('/', 1)[-1]}-{digest}"
+
+
+def release_at(release: str, index: str) -> str:
+    """The name of what answers from this index of a collection, which may be made otherwise than the release says."""
+    return release if index == FIRST_INDEX else f"{release}@{index}"

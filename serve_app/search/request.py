@@ -39,11 +39,10 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """content: what was found, as `content.encode_result` writes it. release: what answered. cache: the tier that had
-    the answer, or "miss". is_cacheable: whether it could be kept, so that it is found when it is asked for again."""
+    """content: what was found, as `content.encode_result` writes it. cache: the tier that had the answer, or "miss".
+    is_cacheable: whether it could be kept, so that it is found when it is asked for again."""
 
     content: bytes
-    release: str
     took_ms: float
     cache: str = "miss"
     is_cacheable: bool = True
@@ -51,4 +50,9 @@ class SearchAnswer:
     @property
     def found(self) -> StoreResult:
         """For those who do not send it on. Decodes."""
-        return decode_result(self.content)
+        return decode_result(self.content)[0]
+
+    @property
+    def release(self) -> str:
+        """What answered. Decodes."""
+        return decode_result(self.content)[1]

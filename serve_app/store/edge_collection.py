@@ -1,4 +1,4 @@
-"""One collection of the embedded store: its open shard, its one writer, and what an optimisation needs of them.
+"""One index of the embedded store: its open shard, its one writer, and what an optimisation needs of them.
 
 Reads run in any thread. Everything that changes the collection runs in its writer thread, one job after another, so
 it needs no locks and a caller that goes away leaves no half-done job behind.
@@ -37,10 +37,11 @@ from serve_app.store.edge_shard import (
     load_shard,
 )
 from serve_app.store.free_space import OPENING_BYTES, require_room, size_on_disk_bytes, written_bytes
+from serve_app.store.gate import Gate
 from serve_app.store.payload import require_storable
 from serve_app.store.points import StoredPoint
 from serve_app.store.write_plan import Step, parts, plan_removal, plan_write
-from serve_app.types import IndexedDocument, Scope, VectorSpace, document_point_id, passage_point_id
+from serve_app.types import IndexedDocument, Recipe, Scope, VectorSpace, document_point_id, passage_point_id
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,13 +67,17 @@ class Collection:
     def __init__(
         self,
         scope: Scope,
-        space: VectorSpace,
+        recipe: Recipe,
         generation: Generation,
         settings: StoreSettings,
         changed: Callable[[Scope], None],
+        *,
+        answers: bool,
     ) -> None:
-        """changed: called after each change that a search can see, before the write that made it is acknowledged."""
-        self.scope, self.space = scope, space
+        """scope: with the index's name. changed: called after each change that a search can see, before the write that
+        made it is acknowledged."""
+        self.scope, self.recipe = scope, recipe
+        self.gate = Gate(scope.index, answers=answers)
         self._tell_changed = changed
         self._folder, self._settings = generation.folder.parent, settings
         self._generation: Generation | None = generation
@@ -86,32 +91,41 @@ class Collection:
         self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
 
     @classmethod
-    def open(cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None]) -> Collection:
+    def open(
+        cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None], *, answers: bool
+    ) -> Collection:
         """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
-        space = folders.read_space(folder)
+        recipe = folders.read_recipe(folder)
         for leftover in folders.leftovers(folder):
             shutil.rmtree(leftover, ignore_errors=True)
         require_room(folder, OPENING_BYTES)
         current = folders.current_generation(folder)
-        return cls(scope, space, Generation.open(current, settings, space.dim), settings, changed)
+        generation = Generation.open(current, settings, recipe.space.dim)
+        return cls(scope, recipe, generation, settings, changed, answers=answers)
 
     @classmethod
     def create(
         cls,
         folder: Path,
         scope: Scope,
-        space: VectorSpace,
+        recipe: Recipe,
         settings: StoreSettings,
         changed: Callable[[Scope], None],
+        *,
+        answers: bool,
     ) -> Collection:
         """Raises NoRoom if the disk has no room for it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         require_room(folder.parent, settings.min_free_bytes)
-        folders.begin_collection(folder, space)
+        folders.begin_index(folder, recipe)
         path = folders.new_generation(folder)
-        generation = Generation(path, create_shard(path, settings, space.dim), 0)
+        generation = Generation(path, create_shard(path, settings, recipe.space.dim), 0)
         folders.switch_to(path)
-        return cls(scope, space, generation, settings, changed)
+        return cls(scope, recipe, generation, settings, changed, answers=answers)
+
+    @property
+    def space(self) -> VectorSpace:
+        return self.recipe.space
 
     @contextmanager
     def shard(self) -> Iterator[edge.EdgeShard]:
@@ -161,8 +175,9 @@ class Collection:
 
     # Jobs of the writer thread.
 
-    def write(self, documents: Sequence[IndexedDocument]) -> None:
-        """documents: ids are unique."""
+    def write(self, documents: Sequence[IndexedDocument], *, by_name: bool) -> None:
+        """documents: ids are unique. by_name: see Gate.require_open."""
+        self.gate.require_open(by_name=by_name)
         require_storable(documents, self.space.dim)
         for batch in parts(documents, MAX_STEP_POINTS):
             stored = self._passages_of([indexed.document.id for indexed in batch])
@@ -171,7 +186,8 @@ class Collection:
             self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS, present))
             self._absent.forget(batch)
 
-    def delete(self, document_ids: Sequence[str]) -> int:
+    def delete(self, document_ids: Sequence[str], *, by_name: bool) -> int:
+        self.gate.require_open(by_name=by_name)
         deleted = 0
         for batch in parts(list(dict.fromkeys(document_ids)), MAX_STEP_POINTS):
             stored = self._passages_of(batch)
@@ -225,7 +241,8 @@ class Collection:
                     with self._changed:
                         if self._touched is not None:
                             self._touched.update(step.ids)
-                    self._tell_changed(self.scope)
+                    if self.gate.answers:
+                        self._tell_changed(self.scope)
                 self._unflushed_points += len(step.ids)
                 if self._unflushed_points >= FLUSH_AFTER_POINTS:
                     shard.flush()
@@ -310,7 +327,7 @@ class Collection:
         """Of one that has ended on disk. Waits until nobody uses it any more, then removes its folder."""
         self._dropped = True
         self._end()
-        folders.end_collection(self._folder)  # an optimisation may have ended in between, with a new CURRENT
+        folders.end_index(self._folder)  # an optimisation may have ended in between, with a new CURRENT
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property

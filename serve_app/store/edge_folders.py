@@ -2,12 +2,14 @@
 
     store/.versions                              see versions.py
     store/LOCK                                   held with flock by the owner, whose process id it contains
-    store/<tenant>/<collection>/collection.json  {"schema": 1, "space": {"model", "revision", "dim"}}
+    store/<tenant>/<collection>/collection.json  {"schema": 1, "space": {"model", "revision", "dim"}, "recipe": {…}}
                                 CURRENT          the name of the generation that counts, replaced atomically
                                 <generation>/    a Qdrant Edge shard, and optimized.json once it was optimised
+                   <collection>~<index>/         as <collection>/, which is the first index; `~` is in no name
+                   <collection>~.answers         the name of the index that answers; the first where there is none
 
-A collection exists from the moment its CURRENT does, until it is unlinked; whatever CURRENT does not name is what a
-crash left, and is removed when the collection is opened.
+An index exists from the moment its CURRENT does, until it is unlinked; whatever CURRENT does not name is what a
+crash left, and is removed when the index is opened. A collection exists while the index that answers does.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve_app.errors import ConfigurationError, StoreLocked, StoreUnavailable
-from serve_app.types import NAME, Scope, VectorSpace
+from serve_app.types import FIRST_INDEX, NAME, Recipe, Scope, VectorSpace
 
 FOLDER = "store"
 CURRENT, COLLECTION, OPTIMIZED, LOCK = "CURRENT", "collection.json", "optimized.json", "LOCK"
+ANSWERS = ".answers"  # no index has that name
 SCHEMA = 1
 COPY_BYTES = 1 << 20  # at a time
 
@@ -56,53 +59,96 @@ def lock(folder: Path) -> BinaryIO:
     return file
 
 
-def collection_folder(root: Path, scope: Scope) -> Path:
-    return root / scope.tenant / scope.collection
+def index_folder(root: Path, scope: Scope) -> Path:
+    """scope: with an index's name."""
+    assert scope.index, "it must be known which index"
+    return root / scope.tenant / (scope.collection + (f"~{scope.index}" if scope.index != FIRST_INDEX else ""))
+
+
+def answering(root: Path, scope: Scope) -> Scope:
+    """The one place where a collection's name becomes that of the index that answers, which may not exist."""
+    try:
+        return scope.at(_pointer(root, scope).read_text().strip())
+    except FileNotFoundError:
+        return scope.at(FIRST_INDEX)
+
+
+def let_answer(root: Path, scope: Scope) -> None:
+    """From now on this index answers. Atomic and durable."""
+    write_durably(_pointer(root, scope), f"{scope.index}\n")
+
+
+def indexes_of(root: Path, scope: Scope) -> list[Scope]:
+    """All that exist, by name."""
+    names = [path.parent.name for path in (root / scope.tenant).glob(f"{scope.collection}*/{CURRENT}")]
+    parts = [name.partition("~") for name in names]
+    return sorted(
+        (scope.at(index or FIRST_INDEX) for collection, _, index in parts if collection == scope.collection),
+        key=lambda each: each.index,
+    )
 
 
 def collections_of(root: Path, tenant: str) -> list[str]:
     """Names of the tenant's collections, sorted."""
-    folder = root / tenant
-    return sorted(path.parent.name for path in folder.glob(f"*/{CURRENT}") if NAME.fullmatch(path.parent.name))
+    names = {path.parent.name.partition("~")[0] for path in (root / tenant).glob(f"*/{CURRENT}")}
+    scopes = [Scope(tenant, name) for name in sorted(names) if NAME.fullmatch(name)]
+    return [scope.collection for scope in scopes if exists(index_folder(root, answering(root, scope)))]
+
+
+def _pointer(root: Path, scope: Scope) -> Path:
+    return root / scope.tenant / f"{scope.collection}~{ANSWERS}"
 
 
 def exists(folder: Path) -> bool:
     return (folder / CURRENT).is_file()
 
 
-def read_space(folder: Path) -> VectorSpace:
+def read_recipe(folder: Path) -> Recipe:
     """Raises StoreUnavailable if it cannot be read, or the collection was made by a version of ai-docs that this one
     does not know."""
     try:
         content = json.loads((folder / COLLECTION).read_text())
-        space = VectorSpace(**content["space"]) if content["schema"] == SCHEMA else None
+        known = content["schema"] == SCHEMA
+        recipe = Recipe(VectorSpace(**content["space"]), **content.get("recipe", {})) if known else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreUnavailable(
             f"{folder / COLLECTION} cannot be read ({error!r}): restore it, or drop the collection and index it again"
         ) from error
-    if space is None:
+    if recipe is None:
         raise StoreUnavailable(
             f"{folder} has schema {content.get('schema')}, this version of ai-docs reads {SCHEMA}: "
             "use the version that made it, or index the documents again"
         )
-    return space
+    return recipe
 
 
-def begin_collection(folder: Path, space: VectorSpace) -> None:
-    """Everything but CURRENT, so the collection does not exist yet."""
+def begin_index(folder: Path, recipe: Recipe) -> None:
+    """Everything but CURRENT, so the index does not exist yet."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / COLLECTION, json.dumps({"schema": SCHEMA, "space": asdict(space)}))
+    rest = asdict(recipe)
+    write_durably(folder / COLLECTION, json.dumps({"schema": SCHEMA, "space": rest.pop("space"), "recipe": rest}))
 
 
-def end_collection(folder: Path) -> None:
-    """From now on the collection does not exist; its files are still there."""
+def end_index(folder: Path) -> None:
+    """From now on the index does not exist; its files are still there."""
     (folder / CURRENT).unlink(missing_ok=True)
     sync_folder(folder)
 
 
+def forget_answering(root: Path, scope: Scope) -> None:
+    """Of a collection that has ended: one that is made anew begins with its first index."""
+    if (pointer := _pointer(root, scope)).exists():
+        pointer.unlink()
+        sync_folder(pointer.parent)
+
+
 def remove_ended(root: Path) -> None:
-    """Collections which a crash left half-made or half-dropped."""
+    """What a crash left half-made or half-dropped."""
+    for pointer in root.glob(f"*/*~{ANSWERS}"):
+        scope = Scope(pointer.parent.name, pointer.name.partition("~")[0])
+        if not exists(index_folder(root, answering(root, scope))):
+            forget_answering(root, scope)
     for folder in root.glob("*/*/"):
         if not exists(folder):
             shutil.rmtree(folder, ignore_errors=True)

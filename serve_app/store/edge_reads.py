@@ -13,10 +13,17 @@ from serve_app.errors import InvalidInput
 from serve_app.store.edge_collection import Collection
 from serve_app.store.edge_indexes import edge_filter
 from serve_app.store.edge_shard import from_record
-from serve_app.store.payload import DOCUMENT, PASSAGE, RECORD_FIELDS
+from serve_app.store.payload import DOCUMENT, PASSAGE, RECORD_FIELDS, VERSION_FIELDS, to_version
 from serve_app.store.points import StoredPoint, to_indexed
 from serve_app.store.write_plan import parts
-from serve_app.types import CollectionInfo, IndexedDocument, JsonObject, document_point_id, passage_point_id
+from serve_app.types import (
+    CollectionInfo,
+    IndexedDocument,
+    InventoryPage,
+    JsonObject,
+    document_point_id,
+    passage_point_id,
+)
 
 MAX_RETRIEVED = 256  # points in one call
 
@@ -51,6 +58,11 @@ def fingerprints(collection: Collection, document_ids: Sequence[str]) -> dict[st
     """Of those that are completely stored."""
     records = retrieve(collection, document_ids, ["document_id", "fingerprint"])
     return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
+
+
+def inventory(collection: Collection, limit: int, cursor: str | None) -> InventoryPage:
+    records, following = scrolled(collection, VERSION_FIELDS, None, limit, cursor)
+    return InventoryPage(tuple(map(to_version, records)), following)
 
 
 def counted(collection: Collection, filter: JsonObject | None) -> CollectionInfo:

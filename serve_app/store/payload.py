@@ -33,6 +33,7 @@ from serve_app.types import (
     JsonValue,
     ListedDocument,
     SparseVector,
+    StoredVersion,
     StoreQuery,
 )
 
@@ -46,6 +47,7 @@ HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # 
 LISTED_FIELDS = ("document_id", "title", "url", "metadata", "subject")  # what a ListedDocument is made of
 DOCUMENT_FIELDS = (*LISTED_FIELDS, "text")  # what a Document is made of
 RECORD_FIELDS = (*DOCUMENT_FIELDS, "fingerprint", "passages")  # what an IndexedDocument is made of, beside passages
+VERSION_FIELDS = ("document_id", "fingerprint", "passages")  # what a StoredVersion is made of
 DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
 LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
@@ -114,6 +116,10 @@ def to_document(payload: Mapping[str, Any]) -> Document:
         metadata=payload["metadata"],
         subject=payload["subject"],
     )
+
+
+def to_version(payload: Mapping[str, Any]) -> StoredVersion:
+    return StoredVersion(payload["document_id"], payload.get("fingerprint"), payload["passages"])
 
 
 def to_listed(payload: Mapping[str, Any]) -> ListedDocument:

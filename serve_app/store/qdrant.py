@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -14,6 +14,7 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import InvalidInput, NotFound, PlatformError
 from serve_app.ports import Versions
 from serve_app.settings import StoreSettings
+from serve_app.store.indexes import answers_already, is_answering, require_made_for, require_same_recipe
 from serve_app.store.payload import (
     DOCUMENT,
     DOCUMENT_FIELDS,
@@ -21,14 +22,17 @@ from serve_app.store.payload import (
     LISTED_FIELDS,
     PASSAGE,
     RECORD_FIELDS,
+    VERSION_FIELDS,
     Payload,
     require_storable,
     to_document,
     to_listed,
+    to_version,
 )
 from serve_app.store.points import StoredPoint, is_same, passage_points, record_point, to_indexed
+from serve_app.store.qdrant_answering import QdrantAnswering, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls, connect
-from serve_app.store.qdrant_collections import QdrantCollections, physical_name
+from serve_app.store.qdrant_collections import QdrantCollections, conflict
 from serve_app.store.qdrant_requests import from_record, in_requests, to_filter, to_point
 from serve_app.store.qdrant_search import QdrantSearch
 from serve_app.types import (
@@ -36,8 +40,11 @@ from serve_app.types import (
     Document,
     DocumentPage,
     IndexedDocument,
+    IndexInfo,
+    InventoryPage,
     JsonObject,
     ListingPage,
+    Recipe,
     Scope,
     StoreQuery,
     StoreResult,
@@ -69,9 +76,10 @@ class QdrantStore:
         self._url = (settings.url or "").encode()
         self._ask = QdrantCalls(settings.timeout_s)
         self._collections = QdrantCollections(client, settings, self._ask)
+        self._answering = QdrantAnswering(client, self._ask)
         self._consistency = models.ReadConsistencyType.QUORUM if settings.replicas > 2 else None
         self._ordering = models.WriteOrdering.MEDIUM if settings.replicas > 1 else models.WriteOrdering.WEAK
-        self._search = QdrantSearch(client, self._ask, self._collections, self._consistency)
+        self._search = QdrantSearch(client, self._ask, self._collections, self._answering, self._consistency)
         self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
@@ -81,68 +89,47 @@ class QdrantStore:
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         try:
-            records = await self._records(scope, document_ids, ["document_id", "fingerprint"])
+            return await self._read(scope, lambda index: self._fingerprints(index, document_ids))
         except NotFound:
             return {}
-        return {r["document_id"]: r["fingerprint"] for r in records if "fingerprint" in r}
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         try:
-            records = await self._records(scope, document_ids, list(RECORD_FIELDS))
+            return await self._read(scope, lambda index: self._indexed_documents(index, document_ids))
         except NotFound:
             return {}
-        found: dict[str, IndexedDocument] = {}
-        for payload in records:
-            id = payload["document_id"]
-            if (indexed := to_indexed(payload, await self._passages(scope, {id: payload["passages"]}))) is not None:
-                found[id] = indexed
-        now = await self.fingerprints(scope, list(found))  # what was written meanwhile may be of both versions
-        return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
 
-    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
-        """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
-        acknowledged before the next: records without fingerprints, passages, removal of what is stale, records with
-        fingerprints."""
+    async def write(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
+    ) -> None:
         documents = list({indexed.document.id: indexed for indexed in documents}.values())
         with contextlib.suppress(NotFound):
-            await self._collections.require_space(scope, space)
+            await self._collections.require_space(await self._answering.resolve(scope), space)
         require_storable(documents, space.dim)  # before a collection is made for it
-        async with self._changing(scope):
-            await self._collections.ensure(scope, space)
-            present = await self._present(scope, documents)
-            changed = (
-                point
-                for indexed in documents
-                for point in passage_points(scope, indexed)
-                if not is_same(point, present.get(point.id))
-            )
-            await self._upsert(scope, (record(scope, indexed, None) for indexed in documents))
-            await self._upsert(scope, changed)
-            for part in parts(documents):
-                await self._delete(scope, stale_passages(scope, part))
-            await self._upsert(scope, (record(scope, indexed, indexed.fingerprint) for indexed in documents))
+
+        async def put(index: Scope) -> None:
+            require_made_for(made_for, index)
+            made = self._collections.recipe(index) if scope.index else self._collections.ensure(index, Recipe(space))
+            if (recipe := await made).space != space:
+                raise conflict(scope, recipe.space, space)
+            await self._put(index, documents)
+
+        await self._change(scope, put)
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
-        """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
-        existing = 0
-        async with self._changing(scope):
-            for ids in parts(list(dict.fromkeys(document_ids))):
-                existing += len(await self._records(scope, ids, ["document_id"]))
-                await self._ask(
-                    self._client.delete_payload,
-                    collection_name=physical_name(scope),
-                    keys=["fingerprint"],
-                    points=models.FilterSelector(filter=records_of(scope, ids)),
-                    ordering=self._ordering,
-                )
-                await self._delete(scope, models.Filter(must=[of_documents(ids)]))
-        return existing
+        counts = [0]
+
+        async def delete(index: Scope) -> None:
+            counts.append(await self._delete_documents(index, document_ids))
+
+        await self._change(scope, delete)
+        return max(counts)  # it may have been done twice
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         return await self._search.query_batch(queries)
 
     async def document(self, scope: Scope, document_id: str) -> Document:
-        records = await self._records(scope, [document_id], list(DOCUMENT_FIELDS))
+        records = await self._read(scope, lambda index: self._records(index, [document_id], list(DOCUMENT_FIELDS)))
         if not records:
             raise NotFound(f"there is no document {document_id[:200]!r} in collection {scope.collection!r}")
         return to_document(records[0])
@@ -159,6 +146,10 @@ class QdrantStore:
         records, following = await self._scrolled(scope, LISTED_FIELDS, filter, limit, cursor)
         return ListingPage(tuple(map(to_listed, records)), following)
 
+    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
+        records, following = await self._scrolled(scope, VERSION_FIELDS, None, limit, cursor)
+        return InventoryPage(tuple(map(to_version, records)), following)
+
     def version_now(self, scope: Scope) -> None:
         """Another process has it, if anyone."""
 
@@ -170,19 +161,22 @@ class QdrantStore:
         if version is None:
             return None
         if self._seen.get(scope) != version:  # another process may have made the collection anew
-            self._collections.forget(scope)
+            self._forget(scope)
             if len(self._seen) >= MAX_SEEN:
                 self._seen.clear()
             self._seen[scope] = version
         return version + self._url
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
-        space, documents, passages = await asyncio.gather(
-            self._collections.space(scope),
-            self._search.count(scope, to_filter(filter, DOCUMENT)),
-            self._search.count(scope, to_filter(filter, PASSAGE)),
-        )
-        return CollectionInfo(scope.collection, documents, passages, space)
+        async def counted(index: Scope) -> CollectionInfo:
+            space, documents, passages = await asyncio.gather(
+                self._collections.space(index),
+                self._search.count(index, to_filter(filter, DOCUMENT)),
+                self._search.count(index, to_filter(filter, PASSAGE)),
+            )
+            return CollectionInfo(scope.collection, documents, passages, space)
+
+        return await self._read(scope, counted)
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
         at_once = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
@@ -198,8 +192,51 @@ class QdrantStore:
         return [one for one in found if one is not None]
 
     async def drop(self, scope: Scope) -> None:
-        async with self._changing(scope):
+        """The index that answers goes last: what is cut off before that leaves the collection."""
+        answering = await self._answering.resolve(scope.at(""), fresh=True)
+        if scope == answering:
+            raise is_answering(scope.index)
+        last = scope if scope.index else answering
+        await self._collections.recipe(last)  # NotFound where there is none; the server would say nothing
+        if scope.index:
             await self._collections.drop(scope)
+            return
+        async with self._changing(scope):
+            others = [each for each in await self._collections.indexes(scope) if each != last]
+            for index in (*others, last):
+                await self._collections.drop(index)
+            self._answering.forget(scope)
+
+    async def answering(self, scope: Scope) -> IndexInfo:
+        answering = await self._answering.resolve(scope.at(""), fresh=True)
+        index = scope if scope.index else answering
+        return IndexInfo(index, await self._collections.recipe(index), index == answering)
+
+    async def indexes(self, scope: Scope) -> list[IndexInfo]:
+        answering = await self.answering(scope.at(""))
+        scopes = await self._collections.indexes(scope)
+        others = [IndexInfo(i, await self._collections.recipe(i), False) for i in scopes if i != answering.scope]
+        return [answering, *others]
+
+    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
+        await self.answering(scope.at(""))
+        require_same_recipe(scope, await self._collections.ensure(scope, recipe), recipe)
+
+    async def hold(self, scope: Scope, lease_s: float) -> str:
+        return await self._answering.hold((await self.answering(scope.at(""))).scope, lease_s)
+
+    async def switch(self, scope: Scope, held: str) -> None:
+        old = (await self.answering(scope.at(""))).scope
+        if old == scope:
+            return
+        await self._collections.recipe(scope)  # NotFound
+        async with self._changing(scope.at("")):
+            await self._answering.require_hold(old, held)
+            await self._answering.let_answer(scope)
+        await self._answering.release(old, held)
+
+    async def release(self, scope: Scope, held: str) -> None:
+        await self._answering.release(await self._answering.resolve(scope.at(""), fresh=True), held)
 
     async def check(self) -> None:
         """Asks for a collection that cannot be, which also proves the API key."""
@@ -210,6 +247,36 @@ class QdrantStore:
         if self._versions is not None:
             await self._versions.close()
 
+    async def _read(self, scope: Scope, read: Callable[[Scope], Awaitable[T]]) -> T:
+        """Of the index that answers; once more where it is gone since that was last looked up."""
+        index = await self._answering.resolve(scope)
+        try:
+            return await read(index)
+        except NotFound:
+            if (now := await self._answering.resolve(scope, fresh=True)) == index:
+                raise
+            return await read(now)
+
+    async def _change(self, scope: Scope, change: Callable[[Scope], Awaitable[None]]) -> None:
+        """On the index that answers, and that still does when it is done; see qdrant_answering."""
+        if scope.index:
+            if scope == await self._answering.resolve(scope.at(""), fresh=True):
+                raise answers_already(scope.index)
+            async with self._writing[scope]:
+                return await change(scope)
+        while True:
+            index = await self._answering.unheld(scope)
+            async with self._changing(scope):
+                await change(index)
+            now, is_held = await asyncio.gather(
+                self._answering.resolve(scope, fresh=True), self._answering.is_held(index)
+            )
+            if now == index and not is_held:
+                return None
+
+    def _forget(self, scope: Scope) -> None:
+        self._collections.forget(self._answering.forget(scope))
+
     @contextlib.asynccontextmanager
     async def _changing(self, scope: Scope) -> AsyncIterator[None]:
         """One change after the other, in this process; and no version while it lasts."""
@@ -219,6 +286,54 @@ class QdrantStore:
             else:
                 async with self._versions.changing(scope):
                     yield
+
+    # Below, every scope has an index's name.
+
+    async def _fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        records = await self._records(scope, document_ids, ["document_id", "fingerprint"])
+        return {r["document_id"]: r["fingerprint"] for r in records if "fingerprint" in r}
+
+    async def _indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        records = await self._records(scope, document_ids, list(RECORD_FIELDS))
+        found: dict[str, IndexedDocument] = {}
+        for payload in records:
+            id = payload["document_id"]
+            if (indexed := to_indexed(payload, await self._passages(scope, {id: payload["passages"]}))) is not None:
+                found[id] = indexed
+        now = await self._fingerprints(scope, list(found))  # what was written meanwhile may be of both versions
+        return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
+
+    async def _put(self, scope: Scope, documents: Sequence[IndexedDocument]) -> None:
+        """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
+        acknowledged before the next: records without fingerprints, passages, removal of what is stale, records with
+        fingerprints."""
+        present = await self._present(scope, documents)
+        changed = (
+            point
+            for indexed in documents
+            for point in passage_points(scope, indexed)
+            if not is_same(point, present.get(point.id))
+        )
+        await self._upsert(scope, (record(scope, indexed, None) for indexed in documents))
+        await self._upsert(scope, changed)
+        for part in parts(documents):
+            await self._delete(scope, stale_passages(scope, part))
+        await self._upsert(scope, (record(scope, indexed, indexed.fingerprint) for indexed in documents))
+
+    async def _delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
+        existing = 0
+        for ids in parts(list(dict.fromkeys(document_ids))):
+            existing += len(await self._records(scope, ids, ["document_id"]))
+            await self._ask(
+                self._client.delete_payload,
+                collection_name=physical_name(scope),
+                keys=["fingerprint"],
+                points=models.FilterSelector(filter=records_of(scope, ids)),
+                ordering=self._ordering,
+            )
+            await self._delete(scope, models.Filter(must=[of_documents(ids)]))
+        return existing
 
     async def _present(self, scope: Scope, documents: Sequence[IndexedDocument]) -> dict[str, StoredPoint]:
         """By id, the stored passages that the documents' own would replace."""
@@ -260,15 +375,19 @@ class QdrantStore:
     async def _scrolled(
         self, scope: Scope, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
     ) -> tuple[list[Payload], str | None]:
-        """These fields of one page of documents' records, and the cursor of the next page."""
-        records, following = await self._ask(
-            self._client.scroll,
-            collection_name=physical_name(scope),
-            scroll_filter=to_filter(filter, DOCUMENT),
-            limit=limit,
-            offset=None if cursor is None else read_cursor(cursor),
-            with_payload=list(fields),
-            consistency=self._consistency,
+        """These fields of one page of documents' records, and the cursor of the next page. The scope may have no
+        index's name."""
+        records, following = await self._read(
+            scope,
+            lambda index: self._ask(
+                self._client.scroll,
+                collection_name=physical_name(index),
+                scroll_filter=to_filter(filter, DOCUMENT),
+                limit=limit,
+                offset=None if cursor is None else read_cursor(cursor),
+                with_payload=list(fields),
+                consistency=self._consistency,
+            ),
         )
         return [record.payload or {} for record in records], None if following is None else str(following)
 

@@ -107,7 +107,7 @@ def translated(error: Exception, collection: str) -> Exception:
     """Ours for an error of the client; an error that is a mistake of ours stays what it is.
 
     collection: physical name, whose part after the tenant is named in the message."""
-    name = collection.rpartition("~")[2]
+    name = [*collection.split("~"), collection][1]
     match error:
         case UnexpectedResponse():
             kind = BY_HTTP_STATUS.get(error.status_code or 0, StoreUnavailable)

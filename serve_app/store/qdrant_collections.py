@@ -1,4 +1,4 @@
-"""Collections of a Qdrant server: one for each Scope, with its VectorSpace in the collection's metadata."""
+"""Collections of a Qdrant server: one for each index, with its Recipe in the collection's metadata."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
+from serve_app.store.qdrant_answering import INDEX, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls
-from serve_app.types import Quantization, Scope, VectorSpace
+from serve_app.types import FIRST_INDEX, Quantization, Recipe, Scope, VectorSpace
 
-SPACE = "space"  # the key in the collection's metadata
+SPACE, RECIPE = "space", "recipe"  # keys in the collection's metadata
 QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
     Quantization.NONE: None,
     Quantization.INT8: models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8)),
@@ -30,11 +31,6 @@ MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do wit
 SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
 
 
-def physical_name(scope: Scope) -> str:
-    """The only place where it is made; `~` is in no tenant's and no collection's name."""
-    return f"{scope.tenant}~{scope.collection}"
-
-
 def write_quorum(replicas: int) -> int:
     """Replicas that must have a write before it is acknowledged: with 3 and more the majority. With 2 it is 1, since
     a majority of 2 would stop every write while one replica is down; that one catches up before it is read again."""
@@ -42,39 +38,39 @@ def write_quorum(replicas: int) -> int:
 
 
 class QdrantCollections:
-    """Creates, finds and drops them. Safe for many processes at once: who comes second finds what is there."""
+    """Creates, finds and drops them; every scope has an index's name. Safe for many processes at once: who comes second
+    finds what is there."""
 
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, ask: QdrantCalls) -> None:
         self._client = client
         self._settings = settings
         self._ask = ask
-        self._spaces: dict[Scope, tuple[VectorSpace, float]] = {}  # with the time after which to look again
+        self._recipes: dict[Scope, tuple[Recipe, float]] = {}  # with the time after which to look again
         self._indexes: dict[Scope, set[str]] = {}  # paths that have one, as old as the space
         self._useless: dict[Scope, set[str]] = {}  # paths without one, that the server refused or no passage has
         self._creating = asyncio.Lock()
 
     async def space(self, scope: Scope) -> VectorSpace:
         """At most SPACE_TTL_S old. Raises NotFound; Conflict if the collection is not one of ours."""
-        space, until = self._spaces.get(scope, (None, 0.0))
-        return await self._read_space(scope) if space is None or time.monotonic() > until else space
+        recipe, until = self._recipes.get(scope, (None, 0.0))
+        return (await self.recipe(scope) if recipe is None or time.monotonic() > until else recipe).space
 
     async def require_space(self, scope: Scope, space: VectorSpace) -> None:
         """Raises NotFound, and Conflict if the collection has another space; looks again before it says so."""
-        if await self.space(scope) != space and (actual := await self._read_space(scope)) != space:
+        if await self.space(scope) != space and (actual := (await self.recipe(scope)).space) != space:
             raise conflict(scope, actual, space)
 
-    async def ensure(self, scope: Scope, space: VectorSpace) -> None:
-        """Make the collection where there is none. Raises Conflict if there is one with another space."""
+    async def ensure(self, scope: Scope, recipe: Recipe) -> Recipe:
+        """Make the collection where there is none; the recipe of the one that is there now."""
         async with self._creating:
             try:
-                actual = await self._read_space(scope)
+                actual = await self.recipe(scope)
             except NotFound:
-                await self._create(scope, space)
-                actual = await self._read_space(scope)
-            if actual != space:
-                raise conflict(scope, actual, space)
+                await self._create(scope, recipe)
+                actual = await self.recipe(scope)
             await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
             await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
+            return actual
 
     async def index_facet(self, scope: Scope, path: str) -> None:
         """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
@@ -113,36 +109,47 @@ class QdrantCollections:
 
     async def names(self, tenant: str) -> list[str]:
         """The tenant's collections, sorted."""
+        return sorted({scope.collection for scope in await self._all(tenant)})
+
+    async def indexes(self, scope: Scope) -> list[Scope]:
+        """All that exist of the collection, by name."""
+        return sorted(
+            (each for each in await self._all(scope.tenant) if each.at("") == scope.at("")),
+            key=lambda each: each.index,
+        )
+
+    async def _all(self, tenant: str) -> list[Scope]:
         answer = await self._ask(self._client.get_collections)
-        prefix = f"{tenant}~"
-        return sorted(c.name.removeprefix(prefix) for c in answer.collections if c.name.startswith(prefix))
+        names = [each.name.split("~") for each in answer.collections]
+        ours = [name for name in names if name[0] == tenant and len(name) in (2, 3)]
+        return [Scope(tenant, name[1], name[2] if len(name) == 3 else FIRST_INDEX) for name in ours]
 
     async def drop(self, scope: Scope) -> None:
-        await self._read_space(scope)  # NotFound where there is none; the server would say nothing
         await self._ask(self._client.delete_collection, collection_name=physical_name(scope))
         self.forget(scope)
 
     def forget(self, scope: Scope) -> None:
-        self._spaces.pop(scope, None)
+        self._recipes.pop(scope, None)
         self._indexes.pop(scope, None)
         self._useless.pop(scope, None)
 
-    async def _read_space(self, scope: Scope) -> VectorSpace:
+    async def recipe(self, scope: Scope) -> Recipe:
+        """As it is now. Raises NotFound; Conflict if the collection is not one of ours."""
         try:
             info = await self._ask(self._client.get_collection, collection_name=physical_name(scope))
         except NotFound:
             self.forget(scope)
             raise
-        stored = (info.config.metadata or {}).get(SPACE)
-        if stored is None:
+        metadata = info.config.metadata or {}
+        if metadata.get(SPACE) is None:
             raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
-        space = VectorSpace(**stored)
+        recipe = Recipe(VectorSpace(**metadata[SPACE]), **metadata.get(RECIPE, {}))
         self._indexes[scope], self._useless[scope] = set(info.payload_schema or ()), set()
-        self._spaces[scope] = space, time.monotonic() + SPACE_TTL_S
-        return space
+        self._recipes[scope] = recipe, time.monotonic() + SPACE_TTL_S
+        return recipe
 
-    async def _create(self, scope: Scope, space: VectorSpace) -> None:
-        settings = self._settings
+    async def _create(self, scope: Scope, recipe: Recipe) -> None:
+        settings, space, rest = self._settings, recipe.space, asdict(recipe)
         quantization = QUANTIZATIONS[settings.quantization]
         dense = models.VectorParams(size=space.dim, distance=models.Distance.COSINE, quantization_config=quantization)
         try:
@@ -155,7 +162,7 @@ class QdrantCollections:
                 shard_number=settings.shards,
                 replication_factor=settings.replicas,
                 write_consistency_factor=write_quorum(settings.replicas),
-                metadata={SPACE: asdict(space)},
+                metadata={SPACE: rest.pop("space"), RECIPE: rest, INDEX: scope.index},
             )
         except (Conflict, InvalidInput) as error:  # another process was faster; servers name this differently
             if not await self._ask(self._client.collection_exists, collection_name=physical_name(scope)):

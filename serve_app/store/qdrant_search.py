@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
-from serve_app.errors import InvalidInput, PlatformError, Unavailable
+from serve_app.errors import InvalidInput, NotFound, PlatformError, Unavailable
 from serve_app.store.facet_terms import facet_terms
 from serve_app.store.grouping import first_of_each, values_at
+from serve_app.store.indexes import from_index
 from serve_app.store.payload import DENSE, HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_counts, facet_path, to_hit
+from serve_app.store.qdrant_answering import QdrantAnswering, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls
-from serve_app.store.qdrant_collections import QdrantCollections, physical_name
+from serve_app.store.qdrant_collections import QdrantCollections
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
 from serve_app.store.reranking import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult, Vector
@@ -43,11 +45,13 @@ class QdrantSearch:
         client: AsyncQdrantClient,
         ask: QdrantCalls,
         collections: QdrantCollections,
+        answering: QdrantAnswering,
         consistency: models.ReadConsistencyType | None,
     ) -> None:
         self._client = client
         self._ask = ask
         self._collections = collections
+        self._answering = answering
         self._consistency = consistency
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
@@ -76,10 +80,19 @@ class QdrantSearch:
     async def _of_scope(
         self, scope: Scope, queries: Sequence[StoreQuery]
     ) -> list[StoreResult | PlatformError] | Unavailable:
+        """All from one index: that which answered when they came."""
         try:
-            return await self._scope_batch(scope, queries)
+            index = await self._answering.resolve(scope)
+            answers = await self._index_batch(index, queries)
+            if any(isinstance(answer, NotFound) for answer in answers):  # gone since it was last looked up
+                now = await self._answering.resolve(scope, fresh=True)
+                answers = answers if now == index else await self._index_batch(now, queries)
+            return answers
         except Unavailable as error:
             return error
+
+    async def _index_batch(self, index: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        return from_index(index.index, await self._scope_batch(index, [replace(q, scope=index) for q in queries]))
 
     async def _scope_batch(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         hits: list[Hits | PlatformError | None] = [await self._fault(query) for query in queries]

@@ -23,9 +23,9 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import PlatformError
 from serve_app.settings import SearchProfile, StoreSettings, load_settings
 from serve_app.store.edge import EdgeStore
-from serve_app.store.edge_folders import collection_folder, copy_sparsely
+from serve_app.store.edge_folders import copy_sparsely, index_folder
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Quantization, StoreQuery, VectorSpace
+from serve_app.types import FIRST_INDEX, Quantization, StoreQuery, VectorSpace
 from tests.bench import machine
 from tests.bench.corpus import excerpts
 from tests.bench.prepared import SCOPE, Prepared, prepared_store
@@ -73,7 +73,7 @@ async def compare(prepared: Prepared, queries: Sequence[StoreQuery], work: Path)
         store = EdgeStore.open(folder, StoreSettings(quantization=quantization, optimize_after_passages=NEVER))
         try:
             await store.optimize(SCOPE)
-            sizes = sizes_of(collection_folder(folder / "store", SCOPE))
+            sizes = sizes_of(index_folder(folder / "store", SCOPE.at(FIRST_INDEX)))
             for how in ways(quantization):
                 found, ms = await searched(store, [asked(query, how) for query in queries])
                 truth = truth or found  # exact search without codes is the first

@@ -12,6 +12,7 @@ from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
 from serve_app.types import Document, JsonValue, ListedDocument, Scope, SparseVector, VectorSpace
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, scrolled, where
+from tests.contracts.indexes import IndexesContract
 from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
 
 ODD_IDS = ["a/b:c?d=é", "nul\0inside", "日本語 🦜", " ", "x" * 2_000, '"quoted" \\ [0].b', "\x1f", "e\u0301", "\u00e9"]
@@ -24,7 +25,7 @@ def deep_list(levels: int) -> JsonValue:
     return value
 
 
-class VectorStoreContract(VectorQueryContract):
+class VectorStoreContract(VectorQueryContract, IndexesContract):
     async def test_a_written_document_comes_back_whole(self, store: VectorStore) -> None:
         metadata = {
             "n": 1,

@@ -91,9 +91,9 @@ async def test_a_store_that_refuses_writes_for_a_while_is_waited_for(settings: S
         collection = store._collections[scope]
         write, collection.tried = collection.write, 0
 
-        def counted(documents: Any) -> None:
+        def counted(documents: Any, **how: Any) -> None:
             collection.tried += 1
-            write(documents)
+            write(documents, **how)
 
         collection.write = counted
 

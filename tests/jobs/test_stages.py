@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.cutting import own_fault
 from jobs.pipeline import cpu_shares, gpus, platform_error
 from jobs.slices import slices
-from jobs.stages import own_fault
 from serve_app.errors import ConfigurationError, EngineUnavailable, InvalidInput, StoreUnavailable
 from serve_app.settings import EmbeddingSettings
 

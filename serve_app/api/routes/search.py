@@ -109,5 +109,5 @@ def described(body: SearchBody, answer: SearchAnswer) -> bytes:
         found: dict[str, Any] = orjson.loads(content)
         found["facets"] = {name: found["facets"].get(path_of("facets", name), {}) for name in body.facets}
         content = orjson.dumps(found)
-    told = {"release": answer.release, "cache": answer.cache, "took_ms": round(answer.took_ms, 3)}
+    told = {"cache": answer.cache, "took_ms": round(answer.took_ms, 3)}
     return content[:-1] + b"," + orjson.dumps(told)[1:]

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.ports import VectorStore
 from serve_app.store import edge_folders as folders
-from serve_app.types import Scope
+from serve_app.types import FIRST_INDEX, Scope
 
 
 async def put(client: httpx.AsyncClient, collection: str, *texts: str) -> None:
@@ -36,7 +36,7 @@ async def test_dropped_is_gone_and_the_others_stay(client: httpx.AsyncClient) ->
 
 
 async def test_a_collection_that_cannot_be_read_can_be_dropped(client: httpx.AsyncClient, tmp_path: Path) -> None:
-    broken = folders.collection_folder(tmp_path / "store", Scope("local", "broken"))
+    broken = folders.index_folder(tmp_path / "store", Scope("local", "broken").at(FIRST_INDEX))
     broken.mkdir(parents=True)
     (broken / folders.CURRENT).write_text("generation-1\n")
     (broken / folders.COLLECTION).write_text("{")
@@ -55,7 +55,7 @@ async def test_nothing_is_dropped_from_a_store_that_is_gone(
     await put(client, "a", "one")
     await store.close()
     assert (await client.delete("/v1/collections/a")).status_code == 503
-    assert folders.collection_folder(tmp_path / "store", Scope("local", "a")).exists()
+    assert folders.index_folder(tmp_path / "store", Scope("local", "a").at(FIRST_INDEX)).exists()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def test_the_setting_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("AIDOCS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("AIDOCS_EMBEDDING__PLACEMENT", "pooled")
     monkeypatch.setenv("AIDOCS_BATCHING__MAX_WAITING", "7")
-    pool = bound_arguments(app(AppArguments()))[1]
+    monkeypatch.setenv("AIDOCS_EMBEDDING__ALSO", '["another"]')
+    pool, another = bound_arguments(app(AppArguments()))[1]
     assert bound_arguments(pool)[1:] == (tmp_path, 7)
+    assert bound_arguments(another)[0].model == "another"
 
 
 def bound_arguments(application: Application) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ async def test_pooled_it_has_no_engine_and_names_the_precision_as_configured(
 ) -> None:
     embedder = EmbedderDeployment(EmbeddingSettings(precision="fp32", threads=1), model_data_dir, 100)
     settings = settings_of(placement="pooled")
-    gateway = GatewayDeployment(settings, Pool(embedder))  # type: ignore[arg-type]  # not Serve's handle
+    gateway = GatewayDeployment(settings, [Pool(embedder)])  # type: ignore[arg-type]  # not Serve's handle
     await gateway.check_health()
     found = await answer(gateway)
     assert found["hits"][0]["document_id"] == "cats"

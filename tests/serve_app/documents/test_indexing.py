@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from serve_app.documents.indexing import FIRST_PAUSE_S, SLICE_PASSAGES, Indexer, IndexReport, cut, fingerprint
-from serve_app.errors import Overloaded, StoreUnavailable
-from serve_app.ports import Tokenizer
+from serve_app.errors import Conflict, Overloaded, StoreUnavailable
+from serve_app.ports import ServedModel, Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, Embeddings, IndexedDocument, Lane, Scope, VectorSpace
+from serve_app.types import Document, Embeddings, IndexedDocument, IndexInfo, Lane, Recipe, Scope, VectorSpace
 
 SCOPE = Scope("acme", "docs")
 SPACE = VectorSpace("model", "1", 4)
@@ -49,13 +49,17 @@ class BusyEmbedder(LengthEmbedder):
         return answer
 
 
+FIRST = IndexInfo(SCOPE.at("first"), Recipe(SPACE), answers=True)
+
+
 @dataclass
 class MemoryStore:
-    """The two methods that indexing calls."""
+    """The methods that indexing calls."""
 
     kept: dict[str, IndexedDocument] = field(default_factory=dict)
     writes: list[list[str]] = field(default_factory=list)
     fail_from_write: float = math.inf
+    index: IndexInfo = FIRST
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
         return {id: self.kept[id].fingerprint for id in document_ids if id in self.kept}
@@ -63,7 +67,14 @@ class MemoryStore:
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         return {id: self.kept[id] for id in document_ids if id in self.kept}
 
-    async def write(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> None:
+    async def answering(self, scope: Scope) -> IndexInfo:
+        return self.index
+
+    async def write(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
+    ) -> None:
+        if made_for != self.index.scope.index:
+            raise Conflict(f"{self.index.scope.index} answers by now")
         if len(self.writes) >= self.fail_from_write:
             raise StoreUnavailable("the store went away")
         self.writes.append([one.document.id for one in documents])
@@ -239,3 +250,39 @@ def test_the_fingerprint_follows_what_the_index_depends_on() -> None:
 def test_what_is_embedded_belongs_to_the_passage(tokenizer: Tokenizer) -> None:
     one = cut(Document("a", "# H\n\nbody", "word " * 500), tokenizer=tokenizer, chunking=CHUNKING)
     assert one.texts == (one.passages[0].embedded_text(("word " * 63).strip()),)
+
+
+async def test_documents_are_made_as_the_collection_s_index_is(
+    tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder
+) -> None:
+    """And anew, if another index takes its place while they are written."""
+    fine, other = ChunkingSettings(max_tokens=40), LengthEmbedder()
+    other.space = VectorSpace("other", "1", 4)
+    indexer = Indexer(
+        tokenizer=tokenizer,
+        chunking=CHUNKING,
+        embedder=embedder,
+        sparse=Bm25SparseEncoder(),
+        store=store,  # type: ignore[arg-type]
+        also=[ServedModel(other, tokenizer, "fp32")],
+    )
+    text = "A sentence of a few words. " * 40
+    documents = [Document(f"d{n}", text) for n in range(2 * SLICE_PASSAGES)]  # two slices and more
+    write = store.write
+
+    async def switched_meanwhile(scope: Scope, *arguments: object, **made_for: str | None) -> None:
+        await write(scope, *arguments, **made_for)  # type: ignore[arg-type]
+        store.index = IndexInfo(SCOPE.at("new"), Recipe(other.space, max_tokens=40), answers=True)
+
+    store.write = switched_meanwhile  # type: ignore[method-assign]
+    report = await indexer.index(SCOPE, documents)
+    assert (report.indexed, report.unchanged, report.failed) == (len(documents), 0, ())
+    for one in store.kept.values():
+        assert one.fingerprint == fingerprint(one.document, other.space, fine)
+        expected = cut(one.document, tokenizer=tokenizer, chunking=fine)
+        assert tuple(item.passage for item in one.passages) == expected.passages
+    assert report.passages == sum(len(one.passages) for one in store.kept.values())
+
+    store.index = IndexInfo(SCOPE.at("newer"), Recipe(VectorSpace("unknown", "1", 4)), answers=True)
+    with pytest.raises(Conflict, match="AIDOCS_EMBEDDING__ALSO"):
+        await indexer.index(SCOPE, documents[:1])

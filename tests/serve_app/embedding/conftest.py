@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from serve_app.embedding.models import Model, resolve_model
 from serve_app.settings import EmbeddingSettings
 from serve_app.types import Vector
 from tests.serve_app.embedding.texts import golden_texts
+from tests.tiny_model import tiny_model
 
 SavesModel = Callable[..., Path]
 
@@ -40,35 +42,4 @@ def reference(default_model: Model) -> Vector:
 
 @pytest.fixture(scope="session")
 def save_tiny_model(default_model: Model) -> SavesModel:
-    """Saves a random transformer of 16 dimensions with the default model's vocabulary."""
-
-    def save(
-        folder: Path, *, family: str = "Bert", pooling: str = "cls", dense: int | None = None, max_tokens: int = 32
-    ) -> Path:
-        with warnings.catch_warnings(action="ignore"):
-            import torch
-            import transformers
-            from sentence_transformers import SentenceTransformer
-            from sentence_transformers.base.modules import Dense, Transformer
-            from sentence_transformers.sentence_transformer.modules import Pooling
-
-            torch.manual_seed(0)
-            sizes = {
-                "Bert": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
-                "DistilBert": {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2},
-            }
-            config = getattr(transformers, f"{family}Config")(vocab_size=30522, **sizes[family])
-            bare = folder / "bare"
-            getattr(transformers, f"{family}Model")(config).save_pretrained(bare)
-            transformers.AutoTokenizer.from_pretrained(default_model.path).save_pretrained(bare)
-            first = Transformer(str(bare), max_seq_length=max_tokens)
-            modules = [first, Pooling(16, pooling_mode=pooling)]
-            if dense:
-                modules.append(Dense(pooling_dim(modules[-1]), dense))
-            SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"))
-        return folder / "model"
-
-    def pooling_dim(pooling: object) -> int:
-        return int(pooling.get_embedding_dimension())  # type: ignore[attr-defined]
-
-    return save
+    return partial(tiny_model, default_model.path)

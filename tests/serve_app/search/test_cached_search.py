@@ -23,7 +23,7 @@ from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Embeddings, Lane, Principal, Scope, StoreQuery, StoreResult, VectorSpace
+from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, StoreQuery, StoreResult, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, document, embed
 
 T = TypeVar("T")
@@ -77,6 +77,23 @@ async def test_the_second_answer_is_the_first_one_from_memory(store: EdgeStore) 
     assert (first.cache, second.cache) == ("miss", "l1")
     assert first.content == second.content and first.found.hits
     assert embedder.texts == ["cats"]
+
+
+async def test_no_answer_outlives_a_switch_of_the_index(store: EdgeStore) -> None:
+    zoo, searcher = ANN.scope("zoo"), searcher_of(store, memory())
+    await store.make_index(zoo.at("new"), Recipe(SPACE, max_tokens=9))
+    await store.write(zoo.at("new"), SPACE, [document("n", "cats")])
+    releases = []
+    for index in ("new", "first", "new"):
+        await searcher.search(ANN, QUESTION)
+        assert searcher.kept(ANN, QUESTION) is not None
+        await store.switch(zoo.at(index), await store.hold(zoo, 60))
+        assert searcher.kept(ANN, QUESTION) is None
+        answer = await searcher.search(ANN, QUESTION)
+        assert answer.cache == "miss"
+        assert ("n" in [hit.document_id for hit in answer.found.hits]) == (index == "new")
+        releases.append(answer.release)
+    assert releases == ["r-1@new", "r-1", "r-1@new"]
 
 
 async def test_equal_questions_at_once_are_one_search(store: EdgeStore) -> None:

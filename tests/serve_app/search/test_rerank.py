@@ -12,7 +12,7 @@ import pytest
 
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
-from serve_app.errors import ConfigurationError, InvalidInput, NotFound
+from serve_app.errors import ConfigurationError, InvalidInput, NotFound, PlatformError
 from serve_app.search.embedder import BatchedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of
@@ -20,8 +20,9 @@ from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
 from serve_app.telemetry.meter import Meter
-from serve_app.types import Hit, Lane, Principal, StoreResult, Vector
+from serve_app.types import Hit, Lane, Principal, Scope, StoreQuery, StoreResult, Vector
 from tests.contracts.corpus import BM25, SPACE, document
+from tests.contracts.indexes import FINE, switch
 from tests.serve_app.search.test_service import WordEmbedder
 from tests.serve_app.telemetry.counted import counted
 
@@ -110,6 +111,39 @@ async def test_every_page_is_of_one_ranking(store: EdgeStore, limit: int, is_cac
     assert [hit for page in pages for hit in page] == list(whole)
     assert pages[-1] == ()
     assert len(reranker.asked) == (1 if is_cached else -(-CANDIDATES // limit))
+
+
+class SwitchingStore(EdgeStore):
+    """Before it answers the next query, it lets this index answer."""
+
+    built: Scope | None = None
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        built, self.built = self.built, None
+        if built is not None:
+            await switch(self, built)
+        return await super().query_batch(queries)
+
+
+async def test_no_page_is_of_two_indexes(tmp_path: Path) -> None:
+    """The first hits are kept, of the index that another one replaces while what is behind them is looked for."""
+    store, scope = SwitchingStore.open(tmp_path, StoreSettings()), ANN.scope("zoo")
+    assert isinstance(store, SwitchingStore)
+    try:
+        await store.write(scope, SPACE, [document(f"d{n}", f"cats purr {n}") for n in range(DOCUMENTS)])
+        built = scope.at("fine")
+        await store.make_index(built, FINE)
+        await store.write(built, SPACE, [document(f"d{n}", f"cats purr anew {n}") for n in range(DOCUMENTS)])
+        searcher = searcher_of(store, LastFirst(), Tiered((MemoryTier(8 * MIB, ttl_s=600),)))
+        kept = await searcher.search(ANN, cats(limit=CANDIDATES))
+        assert (kept.release, len(kept.found.hits)) == ("r-1", CANDIDATES)
+        store.built = built
+        page = await searcher.search(ANN, cats(limit=4, offset=CANDIDATES - 2))
+        assert (await store.answering(scope)).scope == built
+        assert (page.release, len(page.found.hits)) == ("r-1@fine", 4)
+        assert all("anew" in hit.text for hit in page.found.hits)
+    finally:
+        await store.close()
 
 
 async def test_groups_are_ordered_by_their_best_passages_and_facets_are_of_all(store: EdgeStore) -> None:

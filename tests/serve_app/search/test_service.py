@@ -15,7 +15,7 @@ from serve_app.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
 from serve_app.ports import VectorStore
 from serve_app.search.embedder import BatchedEmbedder
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.service import QueryModel, Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
 from serve_app.types import (
@@ -26,6 +26,7 @@ from serve_app.types import (
     Hit,
     Lane,
     Principal,
+    Recipe,
     Smoothing,
     StoreQuery,
     StoreResult,
@@ -235,6 +236,35 @@ async def test_a_tenant_finds_its_own_only(store: VectorStore) -> None:
     anns, bobs = await asyncio.gather(searcher.search(ANN, zoo("cats")), searcher.search(BOB, zoo("cats")))
     assert set(ids(anns)) == {"cats", "dogs", "birds", "fish"}
     assert ids(bobs) == ["secret"]
+
+
+async def test_a_search_that_meets_another_model_is_made_anew_with_that_one(store: VectorStore) -> None:
+    """Of those that are loaded; from then on with it from the start, until it is another one again."""
+    main, second = WordEmbedder(), WordEmbedder(space=VectorSpace("bag-of-words", "2", 8))
+    searcher = Searcher(
+        embedder=main,
+        sparse=BM25,
+        store=store,
+        search=SEARCH,
+        batching=BatchingSettings(),
+        release="r-1",
+        cache=Tiered(()),
+        also=[QueryModel(second, "r-2")],
+    )
+    assert isinstance(store, EdgeStore)
+    zoo_scope, recipe = ANN.scope("zoo"), Recipe(second.space)
+    first = await searcher.search(ANN, zoo("cats"))
+    assert (first.release, main.calls, second.calls) == ("r-1", 1, 0)
+    await store.make_index(zoo_scope.at("new"), recipe)
+    await store.write(zoo_scope.at("new"), second.space, [document("new", "cats")])
+    await store.switch(zoo_scope.at("new"), await store.hold(zoo_scope, 60))
+    for calls in ((2, 1), (2, 2)):
+        answer = await searcher.search(ANN, zoo("cats"))
+        assert (ids(answer), answer.release) == (["new"], "r-2@new")
+        assert (main.calls, second.calls) == calls
+    await store.switch(zoo_scope.at("first"), await store.hold(zoo_scope, 60))
+    answer = await searcher.search(ANN, zoo("cats"))
+    assert (ids(answer)[0], answer.release) == ("cats", "r-1")
 
 
 async def test_a_collection_of_another_model_is_a_conflict(store: VectorStore) -> None:

@@ -17,6 +17,7 @@ from serve_app.store.edge import EdgeStore
 from serve_app.store.free_space import MIB, NoRoom
 from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, scrolled
+from tests.contracts.indexes import FINE
 
 SETTINGS = StoreSettings(min_free_bytes=48 * MIB)
 BLOCK_BYTES = 4096
@@ -42,6 +43,7 @@ async def refused_until_there_is_room(folder: Path) -> None:
     for write in (
         store.write(SCOPE, SPACE, [document("new", "text")]),
         store.write(Scope("acme", "other"), SPACE, [document("new", "text")]),
+        store.make_index(SCOPE.at("fine"), FINE),
         store.delete_documents(SCOPE, ["d1"]),
         store.optimize(SCOPE),
     ):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from serve_app.errors import NotFound, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Scope, VectorSpace
+from serve_app.types import FIRST_INDEX, Recipe, Scope, VectorSpace
 from tests.contracts.corpus import SCOPE, SPACE, document, scrolled
 
 
@@ -56,11 +57,11 @@ async def test_what_a_crash_left_is_removed(folder: Path) -> None:
     store = EdgeStore.open(folder, StoreSettings())
     await store.write(SCOPE, SPACE, [document("d", "text")])
     await store.close()
-    collection = folders.collection_folder(folder / "store", SCOPE)
+    collection = folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX))
     half_copied = folders.new_generation(collection)
     (half_copied / "segments").mkdir()
-    half_made = folders.collection_folder(folder / "store", Scope("acme", "half-made"))
-    folders.begin_collection(half_made, SPACE)
+    half_made = folders.index_folder(folder / "store", Scope("acme", "half-made").at(FIRST_INDEX))
+    folders.begin_index(half_made, Recipe(SPACE))
 
     store = EdgeStore.open(folder, StoreSettings())
     try:
@@ -79,7 +80,7 @@ async def test_a_folder_of_another_version_is_refused_and_kept(folder: Path) -> 
     await store.write(SCOPE, SPACE, [document("d", "text")])
     await store.write(Scope("acme", "fine"), SPACE, [])
     await store.close()
-    path = folders.collection_folder(folder / "store", SCOPE) / folders.COLLECTION
+    path = folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX)) / folders.COLLECTION
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
 
     store = EdgeStore.open(folder, StoreSettings())
@@ -101,7 +102,7 @@ async def test_a_damaged_shard_is_told_with_its_folder(folder: Path) -> None:
     store = EdgeStore.open(folder, StoreSettings())
     await store.write(SCOPE, SPACE, [document("d", "text")])
     await store.close()
-    collection = folders.collection_folder(folder / "store", SCOPE)
+    collection = folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX))
     folders.shutil.rmtree(folders.current_generation(collection))
     store = EdgeStore.open(folder, StoreSettings())
     try:
@@ -111,7 +112,11 @@ async def test_a_damaged_shard_is_told_with_its_folder(folder: Path) -> None:
         await store.close()
 
 
-def test_a_space_survives(folder: Path) -> None:
-    space = VectorSpace("mödel", "r/1", 384)
-    folders.begin_collection(folder / "t" / "c", space)
-    assert folders.read_space(folder / "t" / "c") == space
+def test_a_recipe_survives(folder: Path) -> None:
+    recipe = Recipe(VectorSpace("mödel", "r/1", 384), max_tokens=100, precision="int8")
+    folders.begin_index(folder / "t" / "c", recipe)
+    assert folders.read_recipe(folder / "t" / "c") == recipe
+    folders.write_durably(
+        folder / "t" / "c" / folders.COLLECTION, json.dumps({"schema": 1, "space": asdict(recipe.space)})
+    )
+    assert folders.read_recipe(folder / "t" / "c") == Recipe(recipe.space), "as versions before wrote it"

@@ -19,7 +19,7 @@ from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
 from serve_app.store.optimize import FIRST_RETRY_S, LAST_RETRY_S, retry_delay_s, should_optimize
-from serve_app.types import StoreResult
+from serve_app.types import FIRST_INDEX, StoreResult
 from tests.serve_app.store.random_documents import SCOPE, SPACE, random_document, random_query, require_whole
 
 PASSAGES = 20
@@ -167,7 +167,7 @@ async def test_a_copy_that_fails_leaves_no_files(
     with pytest.raises(StoreUnavailable, match="No space left"):
         await store.optimize(SCOPE)
     assert len(copied) == 3
-    assert len(list(folders.collection_folder(folder / "store", SCOPE).glob("generation-*"))) == 1
+    assert len(list(folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX)).glob("generation-*"))) == 1
     monkeypatch.undo()
     await store.optimize(SCOPE)
     await require_whole(store, expected)

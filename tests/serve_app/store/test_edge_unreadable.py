@@ -11,7 +11,7 @@ from serve_app.errors import NotFound, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Scope, StoreResult
+from serve_app.types import FIRST_INDEX, Scope, StoreResult
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query
 
 OTHER = Scope("globex", "handbook")
@@ -40,7 +40,7 @@ async def store(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[E
     for scope in (SCOPE, SECOND, OTHER):
         await before.write(scope, SPACE, [document("d", "text")])
     await before.close()
-    request.param(folders.collection_folder(folder / "store", SCOPE))
+    request.param(folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX)))
     store = EdgeStore.open(folder, StoreSettings())
     yield store
     await store.close()
@@ -63,7 +63,7 @@ async def test_it_can_be_dropped_and_made_anew(store: EdgeStore, folder: Path) -
     with pytest.raises(StoreUnavailable):
         await store.write(SCOPE, SPACE, [document("new", "text")])
     await store.drop(SCOPE)
-    assert not folders.collection_folder(folder / "store", SCOPE).exists()
+    assert not folders.index_folder(folder / "store", SCOPE.at(FIRST_INDEX)).exists()
     with pytest.raises(NotFound):
         await store.count(SCOPE)
     await store.write(SCOPE, SPACE, [document("new", "text")])

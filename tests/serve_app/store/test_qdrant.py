@@ -12,9 +12,10 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from serve_app.settings import StoreSettings
 from serve_app.store.qdrant import QdrantStore
+from serve_app.store.qdrant_answering import physical_name
 from serve_app.store.qdrant_calls import connect
-from serve_app.store.qdrant_collections import QUANTIZATIONS, physical_name
-from serve_app.types import Quantization
+from serve_app.store.qdrant_collections import QUANTIZATIONS
+from serve_app.types import FIRST_INDEX, Quantization
 from tests.contracts.corpus import SCOPE, SPACE
 from tests.contracts.vector_queries import VectorQueryContract
 from tests.contracts.vector_store import VectorStoreContract
@@ -70,7 +71,7 @@ async def test_a_collection_is_made_with_the_quantisation_that_is_set(quantizati
     client = AsyncQdrantClient(":memory:")
     store = QdrantStore(client, StoreSettings(quantization=quantization))
     await store.write(SCOPE, SPACE, [])
-    vectors = (await client.get_collection(physical_name(SCOPE))).config.params.vectors
+    vectors = (await client.get_collection(physical_name(SCOPE.at(FIRST_INDEX)))).config.params.vectors
     assert isinstance(vectors, dict)
     asked = vectors["dense"].quantization_config
     assert asked == QUANTIZATIONS[quantization]

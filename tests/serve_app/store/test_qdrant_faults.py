@@ -23,7 +23,7 @@ from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_calls
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_calls import translated
-from serve_app.types import Quantization
+from serve_app.types import FIRST_INDEX, Quantization, Recipe
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, scrolled
 
 pytestmark = [
@@ -100,6 +100,13 @@ CALLS: dict[str, Callable[[QdrantStore], Awaitable[Any]]] = {
     "listing": lambda store: store.listing(SCOPE),
     "count": lambda store: store.count(SCOPE),
     "collections": lambda store: store.collections("acme"),
+    "answering": lambda store: store.answering(SCOPE),
+    "indexes": lambda store: store.indexes(SCOPE),
+    "make_index": lambda store: store.make_index(SCOPE.at("new"), Recipe(SPACE, max_tokens=9)),
+    "inventory": lambda store: store.inventory(SCOPE),
+    "hold": lambda store: store.hold(SCOPE, lease_s=0.0),
+    "switch": lambda store: store.switch(SCOPE.at(FIRST_INDEX), ""),
+    "release": lambda store: store.release(SCOPE, ""),
     "drop": lambda store: store.drop(SCOPE),
     "check": lambda store: store.check(),
 }

@@ -15,7 +15,7 @@ from serve_app.settings import StoreSettings
 from serve_app.store.payload import INTEGER_FIELDS, KEYWORD_FIELDS
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_collections import MAX_INDEXES, MAX_INDEXES_FOR_FILTERS, write_quorum
-from serve_app.types import JsonValue
+from serve_app.types import FIRST_INDEX, JsonValue, Recipe
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, where
 
 pytestmark = [
@@ -127,7 +127,7 @@ async def test_facets_of_a_collection_that_another_process_made_anew(client: Min
         await other.drop(SCOPE)
         await other.write(SCOPE, SPACE, [CATS])
         if look_again:
-            assert await store._collections._read_space(SCOPE) == SPACE
+            assert await store._collections.recipe(SCOPE.at(FIRST_INDEX)) == Recipe(SPACE)
         assert (await ask(store, query("cats", facets=("metadata.year",)))).facets["metadata.year"] == {"2020": 1}
         assert client.indexes == [*FROM_THE_START, "facets.year"]
 

@@ -12,8 +12,8 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from serve_app.errors import StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.qdrant import QdrantStore
-from serve_app.store.qdrant_collections import physical_name
-from serve_app.types import Scope, StoreResult
+from serve_app.store.qdrant_answering import physical_name
+from serve_app.types import FIRST_INDEX, Scope, StoreResult
 from tests.contracts.corpus import SCOPE, SPACE, document, query
 
 pytestmark = [
@@ -31,7 +31,7 @@ async def test_a_collection_that_does_not_answer_fails_alone(monkeypatch: pytest
     search = client.query_batch_points
 
     async def without_one(**arguments: Any) -> Any:
-        if arguments["collection_name"] == physical_name(SCOPE):
+        if arguments["collection_name"] == physical_name(SCOPE.at(FIRST_INDEX)):
             raise UnexpectedResponse(500, "Internal Server Error", b"no shard answers", httpx.Headers())
         return await search(**arguments)
 

@@ -1,0 +1,266 @@
+"""A reindexing as steps, without its command line: build, verify, take over, drop.
+
+    build       all documents through the pipeline of jobs.index; then what was written meanwhile, again and again
+    verify      a sample of the new index against its texts, cut and embedded anew
+    take over   hold writes back, copy what came last, compare what both have, switch; writes go on, into the new index
+
+No write is done twice by those who write: what they write to the old index is found by its fingerprint and copied, so
+that uploads cost the same while an index is built, and one that is killed half-way leaves nothing to mend. It is the
+store that promises that nothing is missing after the switch: see Indexes.hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+import ray
+
+from jobs.copying import Copier, copy_inputs
+from jobs.cutting import Plan
+from jobs.dead_letters import DeadLetterFile
+from jobs.index_run import Tally, Watch, require_complete, settings_of, start_ledger
+from jobs.inputs import total_bytes
+from jobs.ledger import Report
+from jobs.patience import patiently
+from jobs.pipeline import run_pipeline
+from jobs.reindex_plan import (
+    Change,
+    VerificationFailed,
+    Versions,
+    as_copied,
+    first_change,
+    next_change,
+    require_counts,
+    versions_of,
+)
+from serve_app.documents.indexing import chunking_of
+from serve_app.embedding.models import resolve_model, settings_of_space
+from serve_app.errors import ConfigurationError, Conflict, Unavailable
+from serve_app.ports import IndexedStore
+from serve_app.settings import EmbeddingSettings, Settings
+from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
+
+T = TypeVar("T")
+Advance = Callable[[str, int, int], None]  # step, done, of how many
+
+FEW_DOCUMENTS = 64  # for which to start the pipeline takes longer than they do
+COPIER_DOCUMENTS = 1_000  # in a round after the first, which the copier takes: it has started by then
+MAX_ROUNDS = 20  # before writes are held back for however much there is
+MAX_HOLDS = 10
+HOLD_SHARE = 0.8  # of the time that a call of the store may take: who is held back sees no error
+SAMPLE_DOCUMENTS = 64
+DELETED_AT_ONCE = 1_000
+COPIER_TIMEOUT_S = 600.0
+PAUSE_S = 1.0  # after a hold that was too short, or that another one has
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be another one; None for as it is."""
+
+    model: str | None = None
+    precision: str | None = None
+    max_tokens: int | None = None
+    overlap_tokens: int | None = None
+
+
+class Session:
+    """The store, from code that is not async."""
+
+    def __init__(self, store: IndexedStore) -> None:
+        self.store = store
+        self._loop = asyncio.Runner()
+
+    def ask(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The answer of an idempotent call."""
+        return self._loop.run(patiently(call))
+
+    def stored(self, scope: Scope) -> list[StoredVersion]:
+        found: list[StoredVersion] = []
+        cursor: str | None = None
+        while True:
+            page = self.ask(partial(self.store.inventory, scope, cursor=cursor))
+            found += page.documents
+            if (cursor := page.cursor) is None:
+                return found
+
+    def close(self) -> None:
+        self._loop.run(self.store.close())
+        self._loop.close()
+
+
+@dataclass
+class Work:
+    """What the steps share, and what they have done so far."""
+
+    session: Session
+    plan: Plan
+    source: Scope
+    letters: DeadLetterFile
+    advance: Advance
+    embedders: int = 1
+    block_documents: int = 64
+    total: Report = field(default_factory=Report)
+    rounds: int = 0
+
+    @cached_property
+    def copier(self) -> Any:
+        """A handle; it ends with this job."""
+        gpus = 1 if self.plan.settings.embedding.device == "cuda" else 0
+        return ray.remote(Copier).options(num_cpus=0, num_gpus=gpus).remote(self.plan)
+
+
+def recipe_of(answering: Recipe, wish: Wish, settings: Settings) -> Recipe:
+    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not."""
+    if wish.model is None:
+        embedding = settings_of_space(settings.embedding, settings.data_dir, answering.space)
+    else:
+        embedding = of_model(settings.embedding, wish.model)
+    asked = Recipe(answering.space, wish.max_tokens, wish.overlap_tokens)
+    chunking = chunking_of(asked, chunking_of(answering, settings.chunking))
+    space = resolve_model(embedding, settings.data_dir).space
+    return Recipe(space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+
+
+def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
+    for each in settings.of_each:
+        if each.model == name:
+            return each
+    known = ", ".join(each.model for each in settings.of_each)
+    raise ConfigurationError(
+        f"the service does not load {name}, only {known}: add it to AIDOCS_EMBEDDING__ALSO (a JSON list), for the "
+        "service too, and start that anew; else nobody could search the collection after the switch"
+    )
+
+
+def plan_of(answering: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> Plan:
+    """Vectors are reused where the same model has computed them in the same precision, as far as that is known."""
+    reuses = recipe.space == answering.recipe.space and recipe.precision == answering.recipe.precision
+    own = settings_of(recipe, settings).without_secrets()
+    scope = answering.scope.at(index)
+    return Plan(scope, recipe.space, own, source=answering.scope, reuses=reuses)
+
+
+def build(work: Work, recipe: Recipe) -> Versions:
+    """The new index, with all that the old one has or had a moment ago: the versions that were copied. What an earlier
+    run has made is passed over. Raises VerificationFailed if a document could not be made anew, and as
+    `run_pipeline`."""
+    session, new = work.session, work.plan.scope
+    session.ask(partial(session.store.make_index, new, recipe))
+    old = versions_of(session.stored(work.source))
+    copied = apply(work, first_change(old, versions_of(session.stored(new))), old, copier_takes=FEW_DOCUMENTS)
+    for _ in range(MAX_ROUNDS):
+        old = versions_of(session.stored(work.source))
+        change = next_change(copied, old)
+        copied = apply(work, change, old)
+        if len(change) <= FEW_DOCUMENTS:
+            break
+    return copied
+
+
+def apply(work: Work, change: Change, old: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
+    """The versions that the new index has then. old: that the change was made of. copier_takes: documents; more go
+    through the pipeline."""
+    if change:
+        work.rounds += 1
+    for at in range(0, len(change.deleted), DELETED_AT_ONCE):
+        ids = change.deleted[at : at + DELETED_AT_ONCE]
+        deleted = work.session.ask(partial(work.session.store.delete_documents, work.plan.scope, ids))
+        work.total += Report(deleted=deleted)
+    if not change.copied:
+        return old
+    copy = copy_few if len(change.copied) <= copier_takes else copy_many
+    report = copy(work, {id: old[id] for id in change.copied})
+    work.total += replace(report, dead_letters=(), moved=())
+    if report.failed:
+        raise VerificationFailed(
+            f"{report.failed} documents could not be made anew, and would be missing; which and why: "
+            f"{work.letters.path}. The old index goes on answering"
+        )
+    return as_copied(old, report.moved)
+
+
+def copy_few(work: Work, versions: Versions) -> Report:
+    report: Report = ray.get(work.copier.copy.remote(versions), timeout=COPIER_TIMEOUT_S)
+    work.letters.append(report.dead_letters)
+    return report
+
+
+def copy_many(work: Work, versions: Versions) -> Report:
+    """By the pipeline of jobs.index."""
+    inputs, ledger, most = copy_inputs(versions, work.block_documents), start_ledger(), len(versions)
+    tally = Tally(work.letters, lambda total: work.advance("copying", min(total.documents, most), most))
+    with Watch(ledger, tally):
+        run_pipeline(inputs, work.plan, ledger, embedders=work.embedders)
+    require_complete(tally.total, total_bytes(inputs))
+    return tally.total
+
+
+def verify(work: Work, ids: Sequence[str], chance: random.Random) -> int:
+    """How many documents were looked at. Raises VerificationFailed."""
+    sample = chance.sample(ids, min(SAMPLE_DOCUMENTS, len(ids)))
+    faults: list[str] = ray.get(work.copier.faults.remote(sample), timeout=COPIER_TIMEOUT_S) if sample else []
+    if faults:
+        raise VerificationFailed(f"{len(faults)} of {len(sample)} documents of a sample are not right: {faults[0]}")
+    return len(sample)
+
+
+def take_over(work: Work, copied: Versions) -> None:
+    """The new index answers. copied: see `build`. Raises VerificationFailed, and Unavailable if writes come faster than
+    they can be copied while they are held back."""
+    session, store, new = work.session, work.session.store, work.plan.scope
+    lease_s = HOLD_SHARE * work.plan.settings.store.timeout_s
+    for _ in range(MAX_HOLDS):
+        version = session.ask(partial(store.version, new.at("")))
+        copied = catch_up(work, copied)
+        fault = count_fault(work, copied)
+        held = ""
+        try:
+            held = session.ask(partial(store.hold, new, lease_s))
+            is_as_then = version is not None and version == session.ask(partial(store.version, new.at("")))
+            if not is_as_then or None in copied.values():
+                copied = catch_up(work, copied, copier_takes=math.inf)  # writes wait for it
+                fault = count_fault(work, copied)
+            if fault:  # nobody has written meanwhile
+                raise fault
+            session.ask(partial(store.switch, new, held))
+            return
+        except Conflict:  # the hold was too short, or another one has it
+            time.sleep(PAUSE_S)
+        finally:
+            session.ask(partial(store.release, new, held))
+    raise Unavailable(
+        f"writes could not be held back for long enough, {MAX_HOLDS} times: try again when there are fewer, or with a "
+        "greater AIDOCS_STORE__TIMEOUT_S"
+    )
+
+
+def catch_up(work: Work, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
+    """The new index is brought up to the old one as that was when this began."""
+    old = versions_of(work.session.stored(work.source))
+    return apply(work, next_change(copied, old), old, copier_takes=copier_takes)
+
+
+def count_fault(work: Work, old: Versions) -> VerificationFailed | None:
+    """What the new index has too little or too much of. It means nothing if the old one was written to since `old`."""
+    counted = work.session.ask(partial(work.session.store.count, work.plan.scope))
+    try:
+        require_counts(old, work.session.stored(work.plan.scope), counted.passages)
+    except VerificationFailed as fault:
+        return fault
+    return None
+
+
+def drop_others(session: Session, scope: Scope) -> list[str]:
+    """Names of the indexes that did not answer, which are gone."""
+    others = [each for each in session.ask(partial(session.store.indexes, scope)) if not each.answers]
+    for each in others:
+        session.ask(partial(session.store.drop, each.scope))
+    return [each.scope.index for each in others]

@@ -1,0 +1,64 @@
+"""Who may write to an index of the embedded store now."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+from serve_app.store.indexes import already_held, answers_already, hold_is_over
+
+
+class NotNow(Exception):
+    """Writes are held back, or another index answers by now: find out which, and try again."""
+
+
+class Gate:
+    """Asked at the begin of each write, in the index's one writer thread. A hold begins in that thread as well, so that
+    a write which has begun ends before it. Thread-safe."""
+
+    def __init__(self, name: str, *, answers: bool) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._answers = answers
+        self._holder, self._held_until_s = "", 0.0
+
+    @property
+    def answers(self) -> bool:
+        return self._answers
+
+    def require_open(self, *, by_name: bool) -> None:
+        """by_name: the write names this index. Raises NotNow, or Conflict if it names one that answers."""
+        with self._lock:
+            if by_name and self._answers:
+                raise answers_already(self._name)
+            if not by_name and (not self._answers or self._is_held()):
+                raise NotNow
+
+    def hold(self, lease_s: float) -> str:
+        """For the holder that it returns. Raises Conflict while another one has it."""
+        with self._lock:
+            if not self._answers or self._is_held():
+                raise already_held()
+            self._holder, self._held_until_s = uuid.uuid4().hex, time.monotonic() + lease_s
+            return self._holder
+
+    def release(self, holder: str) -> None:
+        with self._lock:
+            if holder == self._holder:
+                self._held_until_s = 0.0
+
+    def hand_over(self, holder: str) -> None:
+        """It answers no more. Raises Conflict unless this holder's hold goes on."""
+        with self._lock:
+            if holder != self._holder or not self._is_held():
+                raise hold_is_over()
+            self._answers, self._held_until_s = False, 0.0
+
+    def open(self) -> None:
+        """It answers."""
+        with self._lock:
+            self._answers, self._held_until_s = True, 0.0
+
+    def _is_held(self) -> bool:
+        return time.monotonic() < self._held_until_s

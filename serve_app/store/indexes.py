@@ -1,0 +1,47 @@
+"""What both stores say of a collection's indexes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from serve_app.errors import Conflict, NotFound, PlatformError
+from serve_app.types import FIRST_INDEX, Recipe, Scope, StoreResult
+
+
+def from_index(name: str, answers: list[StoreResult | PlatformError]) -> list[StoreResult | PlatformError]:
+    """The answers, which say that they are from this index."""
+    if name == FIRST_INDEX:  # as they say without
+        return answers
+    return [replace(one, index=name) if isinstance(one, StoreResult) else one for one in answers]
+
+
+def unknown(scope: Scope) -> NotFound:
+    index = f" with an index {scope.index!r}" if scope.index else ""
+    return NotFound(f"there is no collection {scope.collection!r}{index}")
+
+
+def require_made_for(made_for: str | None, answering: Scope) -> None:
+    """Raises Conflict if documents were made for another index than the one that answers."""
+    if made_for not in (None, answering.index):
+        raise Conflict(f"the documents were made for index {made_for}, but {answering.index} answers by now: try again")
+
+
+def require_same_recipe(scope: Scope, made: Recipe, asked: Recipe) -> None:
+    if made != asked:
+        raise Conflict(f"index {scope.index} was made with {made}, not with {asked}: drop it first")
+
+
+def answers_already(index: str) -> Conflict:
+    return Conflict(f"index {index} answers by now: write to the collection, without an index's name")
+
+
+def is_answering(index: str) -> Conflict:
+    return Conflict(f"index {index} answers: let another one answer first, or drop the collection")
+
+
+def already_held() -> Conflict:
+    return Conflict("writes are held back by another reindexing: try again when it has ended")
+
+
+def hold_is_over() -> Conflict:
+    return Conflict("writes were held back for too short a time, and have gone on: try again")

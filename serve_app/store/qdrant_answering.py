@@ -1,0 +1,125 @@
+"""Which index of a collection answers, on a Qdrant server: one of its own aliases says so.
+
+    tenant~collection               the first index
+    tenant~collection~index         another one
+    tenant~collection~.answers      alias of the one that answers; the first where there is none
+
+An alias cannot have the name of a collection, and that of the first index is taken; hence the third. The server
+switches an alias atomically. A hold is in the metadata of the index that answers, with an end by the clock of whoever
+looks. Every write looks before it begins and before it is acknowledged, and is done again on another index if that
+answers by then. So no acknowledged write is missing from the index that takes over, as long as clocks are right to
+CLOCK_SKEW_S, a node knows of a hold when the call that made it returns, and the switch itself is done in that time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import NotFound
+from serve_app.store.indexes import already_held, hold_is_over
+from serve_app.store.qdrant_calls import QdrantCalls
+from serve_app.types import FIRST_INDEX, Scope
+
+ANSWERING_TTL_S = 5.0  # how long a query may miss that another process let another index answer
+CLOCK_SKEW_S = 1.0
+HELD_POLL_S = 0.1  # by a write that is held back
+INDEX, HOLD = "index", "hold"  # keys in a collection's metadata
+
+
+def physical_name(scope: Scope) -> str:
+    """The only place where it is made; `~` is in no tenant's, no collection's and no index's name."""
+    assert scope.index, "it must be known which index"
+    return f"{scope.tenant}~{scope.collection}" + (f"~{scope.index}" if scope.index != FIRST_INDEX else "")
+
+
+def alias_name(scope: Scope) -> str:
+    return f"{scope.tenant}~{scope.collection}~.answers"
+
+
+class QdrantAnswering:
+    def __init__(self, client: AsyncQdrantClient, ask: QdrantCalls) -> None:
+        self._client = client
+        self._ask = ask
+        self._answering: dict[Scope, tuple[Scope, float]] = {}  # with the time after which to look again
+
+    async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
+        """The scope with an index's name: its own, or that of the index that answers, at most ANSWERING_TTL_S ago.
+        The one place where a collection's name becomes an index's; such an index may not exist."""
+        if scope.index:
+            return scope
+        known, until = self._answering.get(scope, (None, 0.0))
+        if known is None or fresh or time.monotonic() > until:
+            known = scope.at(await self._name_by_alias(scope))
+            self._answering[scope] = known, time.monotonic() + ANSWERING_TTL_S
+        return known
+
+    def forget(self, scope: Scope) -> Scope:
+        """The index that was thought to answer."""
+        known, _ = self._answering.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
+        return known
+
+    async def let_answer(self, scope: Scope) -> None:
+        """One step of the server's: it takes an alias from the collection that has it."""
+        alias = alias_name(scope)
+        operation: models.AliasOperations
+        if scope.index == FIRST_INDEX:
+            operation = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+        else:
+            create = models.CreateAlias(collection_name=physical_name(scope), alias_name=alias)
+            operation = models.CreateAliasOperation(create_alias=create)
+        await self._ask(self._client.update_collection_aliases, change_aliases_operations=[operation])
+        self.forget(scope)
+
+    async def unheld(self, scope: Scope) -> Scope:
+        """The index that answers now, and whose writes are not held back; waits for the end of a hold."""
+        while True:
+            index = await self.resolve(scope, fresh=True)
+            if not await self.is_held(index):
+                return index
+            await asyncio.sleep(HELD_POLL_S)
+
+    async def is_held(self, index: Scope) -> bool:
+        return time.time() < float((await self._hold(index)).get("until_s", 0.0))
+
+    async def hold(self, index: Scope, lease_s: float) -> str:
+        """Raises Conflict while another one has it."""
+        if await self.is_held(index):
+            raise already_held()
+        holder = uuid.uuid4().hex
+        await self._set_hold(index, {"holder": holder, "until_s": time.time() + lease_s})
+        if (await self._hold(index)).get("holder") != holder:  # of two at once the later one has it
+            raise already_held()
+        return holder
+
+    async def require_hold(self, index: Scope, holder: str) -> None:
+        hold = await self._hold(index)
+        if hold.get("holder") != holder or time.time() > float(hold["until_s"]) - CLOCK_SKEW_S:
+            raise hold_is_over()
+
+    async def release(self, index: Scope, holder: str) -> None:
+        if (await self._hold(index)).get("holder") == holder:
+            await self._set_hold(index, {"holder": holder, "until_s": 0.0})
+
+    async def _name_by_alias(self, scope: Scope) -> str:
+        try:
+            return str((await self._metadata(alias_name(scope)))[INDEX])
+        except NotFound:
+            return FIRST_INDEX
+
+    async def _hold(self, index: Scope) -> dict[str, Any]:
+        try:
+            return dict((await self._metadata(physical_name(index))).get(HOLD) or {})
+        except NotFound:
+            return {}
+
+    async def _set_hold(self, index: Scope, hold: dict[str, Any]) -> None:
+        await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={HOLD: hold})
+
+    async def _metadata(self, name: str) -> dict[str, Any]:
+        info = await self._ask(self._client.get_collection, collection_name=name)
+        return info.config.metadata or {}

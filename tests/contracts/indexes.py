@@ -1,0 +1,249 @@
+"""The part of the stores' contract that is about indexes: one is built beside another and takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from serve_app.errors import Conflict, InvalidInput, NotFound
+from serve_app.ports import IndexedStore
+from serve_app.types import (
+    FIRST_INDEX,
+    IndexedDocument,
+    Principal,
+    Recipe,
+    Scope,
+    StoredVersion,
+    StoreQuery,
+    VectorSpace,
+)
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, scrolled
+
+FINE = Recipe(SPACE, max_tokens=64, overlap_tokens=0)
+OTHER = Recipe(VectorSpace("bag-of-letters", "1", 3), max_tokens=64, overlap_tokens=0, precision="fp32")
+LEASE_S = 60.0
+
+
+def in_other_space(indexed: IndexedDocument) -> IndexedDocument:
+    vector = np.array([1, 0, 0], np.float32)
+    return replace(indexed, passages=tuple(replace(one, dense=vector) for one in indexed.passages))
+
+
+def other_query(text: str) -> StoreQuery:
+    return replace(query(text), space=OTHER.space, dense=np.array([1, 0, 0], np.float32))
+
+
+async def switch(store: IndexedStore, scope: Scope) -> None:
+    await store.switch(scope, await store.hold(scope, LEASE_S))
+
+
+class IndexesContract:
+    async def test_a_collection_begins_with_one_index(self, store: IndexedStore) -> None:
+        for call in (store.answering(SCOPE), store.indexes(SCOPE), store.make_index(SCOPE.at("x"), FINE)):
+            with pytest.raises(NotFound, match="handbook"):
+                await call
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        [only] = await store.indexes(SCOPE)
+        assert only == await store.answering(SCOPE)
+        assert (only.scope, only.recipe, only.answers) == (SCOPE.at(FIRST_INDEX), Recipe(SPACE), True)
+        assert (await ask(store, query("text"))).index == FIRST_INDEX
+
+    async def test_an_index_is_built_beside_the_one_that_answers(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "old text")])
+        built = SCOPE.at(OTHER.index_name)
+        for _ in range(2):  # again changes nothing
+            await store.make_index(built, OTHER)
+        with pytest.raises(Conflict):
+            await store.make_index(built, FINE)
+        before = await store.version(SCOPE)
+        new = [in_other_space(document("d", "new text")), in_other_space(document("e", "more new"))]
+        await store.write(built, OTHER.space, new)
+        assert await store.version(SCOPE) == before, "what answers is as before"
+        assert [hit.text for hit in (await ask(store, query("text"))).hits] == ["old text"]
+        assert await scrolled(store) == ["d"] and await store.fingerprints(SCOPE, ["e"]) == {}
+        assert sorted(await scrolled(store, built)) == ["d", "e"]
+        assert (await store.document(built, "d")).text == "new text"
+        assert (await store.count(built)).passages == 2
+        assert set(await store.indexed_documents(built, ["d", "e"])) == {"d", "e"}
+        assert await store.delete_documents(built, ["e"]) == 1
+        [listed] = await store.collections(SCOPE.tenant)
+        assert (listed.name, listed.documents, listed.passages, listed.space) == ("handbook", 1, 1, SPACE)
+        assert [(one.scope, one.recipe, one.answers) for one in await store.indexes(SCOPE)] == [
+            (SCOPE.at(FIRST_INDEX), Recipe(SPACE), True),
+            (built, OTHER, False),
+        ]
+
+    async def test_a_switch_lets_it_answer(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "old text")])
+        built = SCOPE.at(OTHER.index_name)
+        await store.make_index(built, OTHER)
+        await store.write(built, OTHER.space, [in_other_space(document("d", "new text"))])
+        before = await store.version(SCOPE)
+        await switch(store, built)
+        await store.switch(built, "a repeated call, whose first was done without an answer")
+        assert before is None or await store.version(SCOPE) not in (before, None)
+        answer = await ask(store, other_query("text"))
+        assert ([hit.text for hit in answer.hits], answer.index) == (["new text"], built.index)
+        with pytest.raises(Conflict):
+            await ask(store, query("text"))  # of the former space
+        assert (await store.document(SCOPE, "d")).text == "new text"
+        assert (await store.answering(SCOPE)).recipe == OTHER
+        [listed] = await store.collections(SCOPE.tenant)
+        assert (listed.name, listed.space) == ("handbook", OTHER.space)
+
+        with pytest.raises(Conflict):
+            await store.write(SCOPE, SPACE, [document("e", "late")])
+        await store.write(SCOPE, OTHER.space, [in_other_space(document("e", "late"))])
+        assert await found(store, replace(other_query("late"), dense=None)) == ["e"]
+        old = SCOPE.at(FIRST_INDEX)
+        assert (await store.document(old, "d")).text == "old text"
+        assert await scrolled(store, old) == ["d"]
+        assert await store.delete_documents(SCOPE, ["d"]) == 1
+        assert await scrolled(store, old) == ["d"]
+
+    async def test_and_back(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "old text")])
+        await store.make_index(SCOPE.at("fine"), FINE)
+        await switch(store, SCOPE.at("fine"))
+        assert await scrolled(store) == []
+        await switch(store, SCOPE.at(FIRST_INDEX))
+        assert await found(store, query("text")) == ["d"]
+        assert [one.scope.index for one in await store.indexes(SCOPE)] == [FIRST_INDEX, "fine"]
+
+    async def test_who_writes_to_the_index_by_name_is_refused_once_it_answers(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        for scope in (SCOPE.at(FIRST_INDEX), SCOPE.at("none")):
+            for change in (store.write(scope, SPACE, [document("e", "x")]), store.delete_documents(scope, ["d"])):
+                with pytest.raises(Conflict if scope.index == FIRST_INDEX else NotFound):
+                    await change
+        await store.make_index(SCOPE.at("fine"), FINE)
+        await store.write(SCOPE.at("fine"), SPACE, [document("d", "text")])
+        await switch(store, SCOPE.at("fine"))
+        with pytest.raises(Conflict):
+            await store.write(SCOPE.at("fine"), SPACE, [document("d", "stale")])
+        assert (await store.document(SCOPE, "d")).text == "text"
+
+    async def test_documents_that_were_made_for_another_index_are_refused(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text")], made_for=None)
+        await store.write(SCOPE, SPACE, [document("e", "text")], made_for=FIRST_INDEX)
+        await store.make_index(SCOPE.at("fine"), FINE)
+        await switch(store, SCOPE.at("fine"))
+        with pytest.raises(Conflict, match="fine answers"):
+            await store.write(SCOPE, SPACE, [document("f", "text")], made_for=FIRST_INDEX)
+        assert await scrolled(store) == []
+        await store.write(SCOPE, SPACE, [document("f", "text")], made_for="fine")
+        assert await scrolled(store) == ["f"]
+
+    async def test_writes_wait_while_they_are_held_back_and_then_go_to_what_answers(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text"), document("old", "text")])
+        await store.make_index(SCOPE.at("fine"), FINE)
+        await store.write(SCOPE.at("fine"), SPACE, [document("d", "text"), document("old", "text")])
+        held = await store.hold(SCOPE, LEASE_S)
+        with pytest.raises(Conflict, match="held back"):
+            await store.hold(SCOPE, LEASE_S)
+        writing = asyncio.create_task(store.write(SCOPE, SPACE, [document("e", "waits")]))
+        deleting = asyncio.create_task(store.delete_documents(SCOPE, ["d"]))
+        done, _ = await asyncio.wait([writing, deleting], timeout=0.3)
+        assert not done
+        assert await found(store, query("text", "sparse")) != [], "searches do not wait"
+        await store.switch(SCOPE.at("fine"), held)
+        async with asyncio.timeout(20):
+            await writing
+            assert await deleting == 1
+        assert sorted(await scrolled(store)) == ["e", "old"]
+
+    async def test_a_hold_that_is_released_or_over_holds_nothing_back_and_nothing_can_be_switched(
+        self, store: IndexedStore
+    ) -> None:
+        await store.write(SCOPE, SPACE, [])
+        await store.make_index(SCOPE.at("fine"), FINE)
+        held = await store.hold(SCOPE, LEASE_S)
+        await store.release(SCOPE, held)
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        with pytest.raises(Conflict, match="again"):
+            await store.switch(SCOPE.at("fine"), held)
+        held = await store.hold(SCOPE, 0.2)
+        await store.write(SCOPE, SPACE, [document("e", "text")])  # waits for the end of the lease
+        with pytest.raises(Conflict, match="again"):
+            await store.switch(SCOPE.at("fine"), held)
+        await store.release(SCOPE, held)
+        assert sorted(await scrolled(store)) == ["d", "e"]
+        assert (await store.answering(SCOPE)).scope.index == FIRST_INDEX
+
+    async def test_what_is_acknowledged_before_a_hold_is_read_in_it(self, store: IndexedStore) -> None:
+        """However many write at that moment."""
+        await store.write(SCOPE, SPACE, [])
+        acknowledged: list[str] = []
+
+        async def write(id: str) -> None:
+            await store.write(SCOPE, SPACE, [document(id, "text")])
+            acknowledged.append(id)
+
+        writers = [asyncio.create_task(write(f"d{number}")) for number in range(12)]
+        await asyncio.sleep(0)
+        held = await store.hold(SCOPE, LEASE_S)
+        before = set(acknowledged)
+        stored = {one.document_id for one in (await store.inventory(SCOPE)).documents if one.fingerprint}
+        assert before <= stored and set(acknowledged) <= stored
+        await store.release(SCOPE, held)
+        await asyncio.gather(*writers)
+        assert len(await scrolled(store)) == 12
+
+    async def test_an_inventory_has_every_document_s_version(self, store: IndexedStore) -> None:
+        many = [document(f"d{number}", *["part"] * (number % 3), fingerprint=f"f{number}") for number in range(10)]
+        await store.write(SCOPE, SPACE, many)
+        seen: list[StoredVersion] = []
+        cursor: str | None = None
+        while True:
+            page = await store.inventory(SCOPE, limit=3, cursor=cursor)
+            seen += page.documents
+            if (cursor := page.cursor) is None:
+                break
+        assert [one.document_id for one in seen] == await scrolled(store)
+        assert {(one.document_id, one.fingerprint, one.passages) for one in seen} == {
+            (f"d{number}", f"f{number}", number % 3) for number in range(10)
+        }
+
+    async def test_an_index_that_answers_no_more_can_be_dropped_alone(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        await store.make_index(SCOPE.at("fine"), FINE)
+        with pytest.raises(Conflict, match="answers"):
+            await store.drop(SCOPE.at(FIRST_INDEX))
+        with pytest.raises(NotFound):
+            await store.drop(SCOPE.at("none"))
+        await store.write(SCOPE.at("fine"), SPACE, [document("d", "text")])
+        await switch(store, SCOPE.at("fine"))
+        await store.drop(SCOPE.at(FIRST_INDEX))
+        assert [one.scope.index for one in await store.indexes(SCOPE)] == ["fine"]
+        assert await found(store, query("text")) == ["d"]
+        assert [info.name for info in await store.collections(SCOPE.tenant)] == ["handbook"]
+
+    @pytest.mark.parametrize("first_is_there", [True, False])
+    async def test_a_collection_goes_with_all_of_its_indexes(self, store: IndexedStore, first_is_there: bool) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        for name in ("fine", "left-over"):
+            await store.make_index(SCOPE.at(name), FINE)
+        await switch(store, SCOPE.at("fine"))
+        if not first_is_there:
+            await store.drop(SCOPE.at(FIRST_INDEX))
+        await store.write(replace(SCOPE, collection="handbook2"), SPACE, [])
+        await store.drop(SCOPE)
+        assert [info.name for info in await store.collections(SCOPE.tenant)] == ["handbook2"]
+        for index in ("", FIRST_INDEX, "fine", "left-over"):
+            with pytest.raises(NotFound):
+                await store.count(SCOPE.at(index))
+        await store.write(SCOPE, OTHER.space, [in_other_space(document("anew", "text"))])
+        [only] = await store.indexes(SCOPE)
+        assert (only.scope.index, only.recipe) == (FIRST_INDEX, Recipe(OTHER.space))
+        assert await scrolled(store) == ["anew"]
+
+    async def test_no_user_can_name_an_index(self, store: IndexedStore) -> None:
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        await store.make_index(SCOPE.at("fine"), FINE)
+        for name in ("handbook~fine", "handbook~", "handbook/fine"):
+            with pytest.raises(InvalidInput):
+                Principal(SCOPE.tenant, "ann").scope(name)
+        assert Principal(SCOPE.tenant, "ann").scope("fine").index == ""
