@@ -189,6 +189,7 @@ def test_a_filter_as_json_is_applied_or_refused_with_the_reason(visit: Visit) ->
     box.press("Control+Enter")
     expect(page.locator("#filter-error")).to_have_text("")
     expect(page.locator("#active-filter")).to_contain_text('"gte":20')
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")  # until then the former hits are there
     lines = hits(page).locator("button.chip", has_text=re.compile("^lines")).all_inner_texts()
     assert lines
     assert all(int(re.sub(r"\D", "", chip)) >= 20 for chip in lines)
