@@ -101,8 +101,9 @@ def require_unit_length(embeddings: Embeddings, model: str) -> None:
 
 
 def prepare(settings: EmbeddingSettings, data_dir: Path) -> None:
-    """What is done once per machine and model: fetch it and convert it. Raises as `EmbeddingEngine.load`."""
-    prepare_model(settings, resolve_model(settings, data_dir))
+    """What is done once per machine and model: fetch each and convert it. Raises as `EmbeddingEngine.load`."""
+    for each in settings.of_each:
+        prepare_model(each, resolve_model(each, data_dir))
 
 
 def prepare_model(settings: EmbeddingSettings, model: Model) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from serve_app.embedding import artifacts
 from serve_app.embedding.artifacts import artifact_name, ensure_artifact, find_artifact, publish
+from serve_app.embedding.engine import prepare
 from serve_app.embedding.models import Model, resolve_model
 from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.settings import EmbeddingSettings
@@ -44,6 +45,15 @@ def test_two_processes_that_start_at_once_share_one_artifact(tmp_path: Path, sav
     model = resolve_model(EmbeddingSettings(model=str(path)), tmp_path / "data")
     assert partials(model) == []
     assert find_artifact(model, "fp32") is not None
+
+
+def test_all_models_of_the_settings_are_prepared(
+    model_data_dir: Path, tmp_path: Path, save_tiny_model: SavesModel
+) -> None:
+    settings = EmbeddingSettings(precision="fp32", also=(str(save_tiny_model(tmp_path)),))
+    prepare(settings, model_data_dir)
+    for each in settings.of_each:
+        assert find_artifact(resolve_model(each, model_data_dir), "fp32") is not None
 
 
 def test_half_made_folder_is_not_an_artifact(model: Model) -> None:
