@@ -266,9 +266,7 @@ class EdgeStore:
         return await asyncio.wrap_future(collection.submit(lambda: collection.gate.hold(lease_s)))
 
     async def switch(self, scope: Scope, held: str) -> None:
-        old, new = await self._collection(scope.at("")), await self._collection(scope)
-        if old is not new:
-            await self._run(self._opener, lambda: self._hand_over(old, new, held))
+        await self._run(self._opener, lambda: self._hand_over(scope, held))
 
     async def release(self, scope: Scope, held: str) -> None:
         (await self._collection(scope.at(""))).gate.release(held)
@@ -379,18 +377,28 @@ class EdgeStore:
         )
         return self._collections[scope]
 
-    def _hand_over(self, old: Collection, new: Collection, held: str) -> None:
-        """A kill leaves the old one answering or the new one."""
+    def _hand_over(self, scope: Scope, held: str) -> None:
+        """A kill leaves the old one answering or the new one. Here they are what no drop can take away any more."""
+        old, new = self._open_collection(scope.at("")), self._open_collection(scope)
+        if old is new:
+            return
         old.gate.hand_over(held)
         try:
-            folders.let_answer(self._folder, new.scope)
+            folders.let_answer(self._folder, scope)
         except OSError as error:
-            if self._answering(new.scope) != new.scope:  # it may have come after the switch
+            if not self._came_to_answer(scope):
                 old.gate.open()
-                raise StoreUnavailable(f"{new.scope.index} cannot be made to answer: {error}") from error
-        self._collections[new.scope.at("")] = new
+                raise StoreUnavailable(f"{scope.index} cannot be made to answer: {error}") from error
+        self._collections[scope.at("")] = new
         new.gate.open()
-        self._changed(new.scope)  # after it, so that no answer of the old one is kept for the new one's
+        self._changed(scope)  # after it, so that no answer of the old one is kept for the new one's
+
+    def _came_to_answer(self, scope: Scope) -> bool:
+        """In spite of an error, which may have come after the switch."""
+        try:
+            return self._answering(scope) == scope
+        except OSError as error:
+            raise StoreBroken(f"which index of {scope.collection} answers cannot be read: {error}") from error
 
     def _end(self, scope: Scope) -> list[Future[None]]:
         """The index, or the collection with all of its indexes, does not exist any more; a future is done when its
@@ -402,9 +410,10 @@ class EdgeStore:
         if self._endings(scope) or not folders.exists(folders.index_folder(self._folder, last)):
             raise unknown(scope)
         others = [] if scope.index else [each for each in folders.indexes_of(self._folder, scope) if each != answering]
+        if not scope.index:
+            self._collections.pop(scope, None)  # first: who comes now waits for this thread
         ended = [self._end_index(each) for each in (*others, last)]
         if not scope.index:
-            self._collections.pop(scope, None)
             folders.forget_answering(self._folder, scope)
             self._changed(scope)
         return ended

@@ -12,6 +12,7 @@ from serve_app.errors import NotFound, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
+from serve_app.store.edge_shard import StoreBroken
 from serve_app.types import FIRST_INDEX, Recipe
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
 from tests.contracts.indexes import FINE, LEASE_S, switch
@@ -69,6 +70,47 @@ async def test_a_pointer_that_cannot_be_written_leaves_the_old_or_the_new_one(
     async with asyncio.timeout(20):  # writes go on
         await store.write(SCOPE, SPACE, [document("later", "later text")])
     assert sorted(await scrolled(store)) == (["later", "new"] if written else ["later", "old"])
+
+
+async def test_a_pointer_that_cannot_be_read_either_ends_the_process(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another process that reads, later, which index answers: this one must acknowledge no write into either."""
+
+    def fail(*_: object) -> None:
+        raise OSError("input/output error")
+
+    held = await store.hold(SCOPE, LEASE_S)
+    monkeypatch.setattr(folders, "let_answer", fail)
+    monkeypatch.setattr(folders, "answering", fail)
+    with pytest.raises(StoreBroken, match="input/output error"):
+        await store.switch(BUILT, held)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await store.write(SCOPE, SPACE, [document("later", "later text")])
+
+
+async def test_an_index_that_is_dropped_just_before_does_not_answer(store: EdgeStore) -> None:
+    held = await store.hold(SCOPE, LEASE_S)
+    dropped, switched = await asyncio.gather(store.drop(BUILT), store.switch(BUILT, held), return_exceptions=True)
+    assert dropped is None and isinstance(switched, NotFound)
+    assert await scrolled(store) == ["old"]
+    await store.release(BUILT, held)
+    async with asyncio.timeout(20):
+        await store.write(SCOPE, SPACE, [document("later", "later text")])
+    assert sorted(await scrolled(store)) == ["later", "old"]
+
+
+async def test_a_collection_that_is_dropped_just_before_stays_dropped(store: EdgeStore) -> None:
+    held = await store.hold(SCOPE, LEASE_S)
+    dropped, switched, _ = await asyncio.gather(
+        store.drop(SCOPE),
+        store.switch(BUILT, held),
+        asyncio.wait_for(store.write(SCOPE, SPACE, [document("anew", "new text")]), 20),
+        return_exceptions=True,
+    )
+    assert dropped is None and isinstance(switched, NotFound)
+    assert await scrolled(store) == ["anew"]
 
 
 async def test_a_drop_that_is_killed_leaves_the_collection_or_nothing(store: EdgeStore, folder: Path) -> None:
