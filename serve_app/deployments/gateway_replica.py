@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class GatewayReplica:
         self._rerankers = set(rerankers.values())
         store = connect_store(settings)
         cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
-        self._embedder = main.embedder
+        self._embedders = [model.embedder for model in (main, *also)]
         self._services = wire(
             settings,
             embedder=main.embedder,
@@ -84,7 +85,7 @@ class GatewayReplica:
         if self._local:
             await self.check_health()
         else:
-            await self._embedder.embed(["health"])
+            await asyncio.gather(*(embedder.embed(["health"]) for embedder in self._embedders))
 
     async def check_health(self) -> None:
         """Engines and cross-encoders are the replica's own and a new replica would help; the store is not (a dead store

@@ -13,6 +13,7 @@ import pytest
 from serve_app.deployments.embedder import EmbedderDeployment
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.embedding.models import resolve_model
+from serve_app.errors import EngineUnavailable
 from serve_app.search.release import Release
 from serve_app.settings import ApiSettings, CacheSettings, EmbeddingSettings, Settings, StoreSettings
 
@@ -23,7 +24,7 @@ DOCUMENTS = {"documents": [{"id": "cats", "text": "Cats purr softly."}, {"id": "
 class Pool:
     """A handle on one embedder, as far as the gateway uses it: `embed.remote(…)`."""
 
-    def __init__(self, embedder: EmbedderDeployment) -> None:
+    def __init__(self, embedder: Any) -> None:
         self.embed = self
         self.remote = embedder.embed
 
@@ -82,3 +83,19 @@ async def test_pooled_it_has_no_engine_and_names_the_precision_as_configured(
     assert found["hits"][0]["document_id"] == "cats"
     space = resolve_model(settings.embedding, model_data_dir).space
     assert found["release"] == Release.of(settings, space, "auto").name
+
+
+async def test_pooled_it_is_ready_when_the_pool_of_each_model_is(
+    settings_of: Callable[..., Settings], model_data_dir: Path
+) -> None:
+    class Gone:
+        async def embed(self, *_: object) -> EngineUnavailable:
+            return EngineUnavailable("the second pool is gone")
+
+    embedder = EmbedderDeployment(EmbeddingSettings(precision="fp32", threads=1), model_data_dir, 100)
+    settings = settings_of(placement="pooled", also=("all-MiniLM-L6-v2",))
+    gateway = GatewayDeployment(settings, [Pool(embedder), Pool(Gone())])  # type: ignore[arg-type]
+    async with client_of(gateway) as client:
+        ready = await client.get("/health/ready")
+    assert ready.status_code == 503
+    assert "the second pool is gone" in ready.json()["checks"]["engine"]
