@@ -94,6 +94,7 @@ def index(
     ] = None,
 ) -> None:
     """Read, cut, embed and store documents: Markdown, HTML, PDF, text, JSON lines and more."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
     try:
         settings = load_settings()
         scope = Scope(tenant, collection)
@@ -109,6 +110,9 @@ def index(
                     Text(f"{len(left)} dead letters need the whole source, or are of what is gone: {left[0].source} …")
                 )
         letters = DeadLetterFile(dead_letters or default_path(settings.data_dir, collection, datetime.now(UTC)))
+    except KeyboardInterrupt:
+        errors.print("interrupted while the source was listed: nothing is done yet")
+        raise typer.Exit(INTERRUPTED) from None
     except (InvalidInput, ConfigurationError) as error:
         errors.print(Text(f"error: {error}"))
         raise typer.Exit(USAGE) from error
@@ -138,7 +142,6 @@ def run(
     try:
         with ray_session(address, settings):
             started_s = time.monotonic()
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
             with display:
                 tally.show = display.show
                 index_inputs(tally)

@@ -11,7 +11,6 @@ CopyStage unchanged ones                      idempotent
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
 from jobs.copying import CopyStage
 from jobs.cutting import Plan
+from jobs.execution import run_apart
 from jobs.inputs import Input
 from jobs.slices import slices
 from jobs.stages import EmbedStage, ReadStage, StoreStage
@@ -36,7 +36,6 @@ QUEUED_BLOCKS = 64  # for each embedder, between all stages; beyond it reading w
 BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
 WRITERS = 2
 LEAST_FREE_CPUS = 0.05
-EXECUTOR_TIMEOUT_S = 30.0
 # What kills its process again and again ends the run; Ray Data's own default is to try for ever. A task may be tried as
 # often as its actor lives: while Ray finds out that a node is dead, it fails every second.
 RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
@@ -68,60 +67,56 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     Raises the PlatformError that ended it, Unavailable for whatever Ray or Ray Data raised. What was written until
     then stays, and a new run passes over it.
     """
+    bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
+    quiet(DataContext.get_current())
+    try:
+        rows = run_apart(lambda: pipeline(inputs, plan, ledger, embedders))
+        run_apart(rows.materialize)
+    except Exception as error:
+        ours = platform_error(error)
+        raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
+
+
+def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, embedders: int) -> Dataset:
+    """Lazy, but for a task that looks at the inputs. Raises ConfigurationError if no CPU is free."""
     embedding = plan.settings.embedding
     free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
     all_gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     cpus = cpu_shares(free_cpus, embedders, embedding.threads)
-    bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
-    quiet(DataContext.get_current())
-    try:
-        rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
-            CopyStage if plan.source else ReadStage,
-            fn_constructor_args=(plan, ledger),
+    rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
+        CopyStage if plan.source else ReadStage,
+        fn_constructor_args=(plan, ledger),
+        batch_size=None,  # a block
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=embedders),
+        num_cpus=cpus.read,
+        **RETRIES,
+    )
+    if not plan.dry_run:
+        rows = rows.map_batches(
+            EmbedStage,
+            fn_constructor_args=(engine_settings(plan.settings, embedders),),
             batch_size=None,  # a block
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=embedders),
-            num_cpus=cpus.read,
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=embedders,
+                max_concurrent_calls_per_actor=EMBED_CALLS,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=cpus.embed,
+            num_gpus=gpus(embedding, all_gpus),
             **RETRIES,
         )
-        if not plan.dry_run:
-            rows = rows.map_batches(
-                EmbedStage,
-                fn_constructor_args=(engine_settings(plan.settings, embedders),),
-                batch_size=None,  # a block
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(
-                    min_size=1,
-                    max_size=embedders,
-                    max_concurrent_calls_per_actor=EMBED_CALLS,
-                    enable_true_multi_threading=True,
-                ),
-                num_cpus=cpus.embed,
-                num_gpus=gpus(embedding, all_gpus),
-                **RETRIES,
-            )
-        rows.map_batches(
-            StoreStage,
-            fn_constructor_args=(plan, ledger),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
-            num_cpus=cpus.write,
-            **RETRIES,
-        ).materialize()
-    except Exception as error:
-        ours = platform_error(error)
-        raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
-    finally:
-        await_executor()
-
-
-def await_executor() -> None:
-    """After an error or Ctrl-C Ray Data's scheduling thread runs on for a while, and a Ray that is shut down under it
-    ends the process at once, without its last line."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("StreamingExecutor"):
-            thread.join(EXECUTOR_TIMEOUT_S)
+    return rows.map_batches(
+        StoreStage,
+        fn_constructor_args=(plan, ledger),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
+        num_cpus=cpus.write,
+        **RETRIES,
+    )
 
 
 def gpus(embedding: EmbeddingSettings, in_cluster: float) -> int:

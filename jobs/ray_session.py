@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,17 +23,26 @@ def ray_session(address: str | None, settings: Settings) -> Iterator[None]:
 
     address: of a cluster; "local" starts one; None takes, in this order, RAY_ADDRESS (set inside `ray job submit`),
     the cluster of the service that runs on the data folder, one of `ray start` on this machine, a new local one.
-    Raises Unavailable if the cluster cannot be reached.
+    Raises Unavailable if the cluster cannot be reached, KeyboardInterrupt at a SIGTERM while it connects. After that
+    SIGTERM does what it did before: Ray's own handler would end the process.
     """
     if ray.is_initialized():
         yield
         return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # A driver whose parent is process 1, orphaned by `ray job stop` or in a container under an init, is told by this
+    # that its raylet is not dead; Ray looks at the parent else, and may end the process within ray.shutdown().
+    os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         connect(address or os.environ.get("RAY_ADDRESS") or address_of_service(settings))
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise Unavailable(f"no connection to Ray at {address or 'the running cluster'}: {error}") from error
+    except SystemExit:  # of Ray's handler
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:

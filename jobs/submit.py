@@ -1,0 +1,131 @@
+"""`python -m jobs.submit`: run a job of ours on a Ray cluster, and end as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ray.job_submission import JobStatus, JobSubmissionClient
+from rich.console import Console
+from rich.text import Text
+
+from serve_app.deployments.local import owner_of, read_run
+from serve_app.errors import ConfigurationError
+from serve_app.settings import load_settings
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+POLL_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 60  # Ray's own is 3 s: too short to end a pipeline and to say how far it is
+
+EXAMPLES = """\b
+Examples:
+  python -m jobs.submit -- python -m jobs.index --source /data --collection handbook
+  python -m jobs.submit --address http://head:8265 --working-dir . --env AIDOCS_STORE__URL=http://qdrant:6333 \\
+      -- python -m jobs.index --source /data --collection handbook --prune
+
+What `ray job submit` does, for scripts: the job's log goes to stderr as it is written, and the last line of stdout is
+the job's own, JSON. The exit code is the job's own, too: 0 done, 1 failed, 2 wrong use, 130 interrupted. Ctrl-C stops
+the job and waits for its end. `ray job list`, `ray job logs ID` and `ray job stop ID` work from anywhere."""
+
+cli = typer.Typer(add_completion=False, rich_markup_mode=None)
+errors = Console(stderr=True, highlight=False)
+
+
+@cli.command(epilog=EXAMPLES)
+def submit(
+    *,
+    command: Annotated[list[str], typer.Argument(help="The job's command line, after `--`.")],
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the cluster's dashboard.", show_default="of the service here, or of any Ray here"),
+    ] = None,
+    working_dir: Annotated[Path | None, typer.Option(help="Sent to the cluster, where the job runs in it.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the job, may be repeated.")] = None,
+) -> None:
+    """Submit a job, follow it to its end, and hand back its result."""
+    if wrong := [each for each in env or () if "=" not in each]:
+        errors.print(Text(f"error: --env takes NAME=VALUE, not {wrong[0]}"))
+        raise typer.Exit(USAGE)
+    environ = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_TIMEOUT_S)} | dict(each.split("=", 1) for each in env or ())
+    runtime_env = {"env_vars": environ} | ({"working_dir": str(working_dir)} if working_dir else {})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        client = JobSubmissionClient(address or dashboard_of_service())
+        job_id = client.submit_job(entrypoint=shlex.join(command), runtime_env=runtime_env)
+        errors.print(Text(f"{job_id} is submitted"))
+        code = follow(client, job_id)
+        result = last_result(client.get_job_logs(job_id))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except (ConfigurationError, OSError, RuntimeError, ValueError) as error:  # the last three are Ray's client's
+        errors.print(Text(f"error: {error}"))
+        raise typer.Exit(USAGE if isinstance(error, ConfigurationError) else FAILED) from error
+    if result:
+        print(result, flush=True)
+    else:
+        errors.print(f"{job_id} has left no result: no line of its log is a JSON object")
+    raise typer.Exit(code)
+
+
+def dashboard_of_service() -> str | None:
+    """Of the `python -m serve_app serve` that owns the data folder, if it runs."""
+    record = read_run(load_settings())
+    return record.get("dashboard") if record and owner_of(record) else None
+
+
+def follow(client: JobSubmissionClient, job_id: str) -> int:
+    """Its log to stderr until it ends, or Ctrl-C ends it. The exit code."""
+    try:
+        asyncio.run(tail(client, job_id))
+        status = wait(client, job_id)
+    except KeyboardInterrupt:
+        errors.print(Text(f"stopping {job_id}"))
+        client.stop_job(job_id)
+        status = wait(client, job_id)
+    info = client.get_job_info(job_id)
+    errors.print(Text(f"{job_id}: {status} {info.message or ''}"))
+    return exit_code(status, info.driver_exit_code)
+
+
+async def tail(client: JobSubmissionClient, job_id: str) -> None:
+    """Until the job ends, or the connection does."""
+    try:
+        async for lines in client.tail_job_logs(job_id):
+            errors.print(Text(lines), end="", soft_wrap=True)
+    except Exception as error:  # aiohttp's, or Ray's own
+        errors.print(Text(f"the log cannot be followed any more, the job goes on: {error}"))
+
+
+def wait(client: JobSubmissionClient, job_id: str) -> JobStatus:
+    """Blocks until it has ended."""
+    while not (status := client.get_job_status(job_id)).is_terminal():
+        time.sleep(POLL_PERIOD_S)
+    return status
+
+
+def exit_code(status: JobStatus, driver_exit_code: int | None) -> int:
+    """The job's own; 1 if it failed without, before it began or with its node."""
+    if status == JobStatus.STOPPED:
+        return INTERRUPTED
+    return driver_exit_code or (0 if status == JobStatus.SUCCEEDED else FAILED)
+
+
+def last_result(log: str) -> str:
+    """The last line that is a JSON object; "" if there is none."""
+    for line in reversed(log.splitlines()):
+        try:
+            if isinstance(json.loads(line), dict):
+                return line
+        except ValueError:
+            continue
+    return ""
+
+
+if __name__ == "__main__":
+    cli()

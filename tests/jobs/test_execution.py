@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+import ray.data
+from ray.data import DataContext
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+from jobs.execution import executors, run_apart
+from jobs.pipeline import quiet
+
+BLOCKS = 1_000
+BLOCK_S = 0.1
+INTERRUPTED = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        INTERRUPTED.set()
+        raise KeyboardInterrupt
+
+    INTERRUPTED.clear()
+    before = signal.signal(signal.SIGINT, interrupt)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def ctrl_c() -> None:
+    """From any thread to the main thread, as a terminal does it."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+def slowly(block: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(BLOCK_S)
+    return block
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("by zero")
+
+    with pytest.raises(ZeroDivisionError, match="by zero"):
+        run_apart(fail)
+
+
+def test_ctrl_c_lets_end_what_cannot_be_stopped() -> None:
+    ended = []
+
+    def work() -> None:
+        ctrl_c()
+        assert INTERRUPTED.wait(10)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work)
+    assert ended
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_ctrl_c_ends_ray_data_that_only_begins(
+    is_started: bool, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to be raised in Thread.start: the thread ran on and could not be stopped, nor Ray be left."""
+
+    def start(executor: StreamingExecutor) -> None:
+        if is_started:
+            threading.Thread.start(executor)
+        ctrl_c()
+        if not is_started:
+            assert INTERRUPTED.wait(10)
+            threading.Thread.start(executor)
+
+    monkeypatch.setattr(StreamingExecutor, "start", start)
+    quiet(DataContext.get_current())
+    rows = ray.data.range(BLOCKS, override_num_blocks=BLOCKS).map_batches(slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(rows.materialize)
+    assert executors() == []

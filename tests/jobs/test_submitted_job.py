@@ -1,0 +1,127 @@
+"""`python -m jobs.submit`: through Ray's job API to a cluster, and back with status, log and result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from tests.integration.running import poll
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = 3_000
+
+
+@dataclass(frozen=True)
+class JobCluster:
+    dashboard: str
+    client: JobSubmissionClient
+    environ: dict[str, str]
+
+    def start(self, *job: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs.submit", "--address", self.dashboard, "--", sys.executable, *job],
+            env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    def run(self, *job: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        with self.start(*job) as process:
+            output, errors = process.communicate(timeout=180)
+            return process.returncode, output, errors
+
+    def stop(self, sign: str, *job: str) -> tuple[int, str, str]:
+        """Ctrl-C once a line of stderr has the sign."""
+        with self.start(*job) as process:
+            try:
+                assert process.stderr is not None
+                assert any(sign in line for line in process.stderr), "it ended at once"
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=90)
+                return process.returncode, output, errors
+            finally:
+                process.kill()
+
+
+def index(source: Path, collection: str) -> list[str]:
+    return ["-m", "jobs.index", "--source", str(source), "--collection", collection]
+
+
+@pytest.fixture(scope="module")
+def cluster(model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobCluster]:
+    data_dir = tmp_path_factory.mktemp("job-cluster")
+    (data_dir / "models").symlink_to(model_data_dir / "models")
+    environ = {**os.environ, "AIDOCS_DATA_DIR": str(data_dir)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.jobs.job_cluster_child"],
+        env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    ) as child:  # fmt: skip
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            dashboard = child.stdout.readline().strip()
+            client = JobSubmissionClient(dashboard)
+
+            def takes_jobs() -> bool:
+                """Its agent for them starts last."""
+                try:
+                    return bool(client.submit_job(entrypoint="true"))
+                except RuntimeError as error:
+                    assert "No available agent" in str(error)
+                    return False
+
+            poll(takes_jobs, timeout_s=90, pause_s=1)
+            yield JobCluster(dashboard, client, environ)
+            child.stdin.close()
+            child.wait(60)
+        finally:
+            child.terminate()
+
+
+def test_the_result_is_handed_back(cluster: JobCluster, tmp_path: Path) -> None:
+    (tmp_path / "overtime.md").write_text("# Overtime\n\nIt is paid twice.")
+    code, output, errors = cluster.run(*index(tmp_path, "as-a-job"))
+    assert code == 0, errors
+    result = json.loads(output)
+    assert (result["documents"], result["failed"]) == (1, 0)
+    assert "Indexing as-a-job: 1 documents" in errors
+    newest = max(cluster.client.list_jobs(), key=lambda job: job.start_time or 0)
+    assert newest.status == JobStatus.SUCCEEDED and str(newest.submission_id) in errors
+
+
+def test_a_job_that_fails_is_told(cluster: JobCluster, tmp_path: Path) -> None:
+    code, output, errors = cluster.run(*index(tmp_path / "none", "failing"))
+    assert (code, output) == (2, ""), errors
+    assert "no such file" in " ".join(errors.split()) and str(JobStatus.FAILED) in errors
+    assert "has left no result" in errors
+
+
+def test_a_job_that_fails_can_have_a_result(cluster: JobCluster) -> None:
+    code, output, errors = cluster.run("-c", """print('{"failed": 1}'); raise SystemExit(1)""")
+    assert (code, output) == (1, '{"failed": 1}\n'), errors
+    assert str(JobStatus.FAILED) in errors
+
+
+def test_ctrl_c_stops_the_job_which_says_how_far_it_is(cluster: JobCluster, tmp_path: Path) -> None:
+    rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(DOCUMENTS)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, output, errors = cluster.stop("Indexing stopped: ", *index(tmp_path, "stopped"))
+    assert code == 130, errors
+    assert str(JobStatus.STOPPED) in errors
+    assert output, errors
+    assert json.loads(output)["documents"] < DOCUMENTS
+
+
+def test_ctrl_c_before_the_job_has_begun(cluster: JobCluster, tmp_path: Path) -> None:
+    code, output, errors = cluster.stop(" is submitted", *index(tmp_path, "stopped-at-once"))
+    assert code == 130, errors
+    assert str(JobStatus.STOPPED) in errors
+    assert output or "has left no result" in errors
+    assert all(each.status.is_terminal() for each in cluster.client.list_jobs())
