@@ -98,7 +98,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
                 num_gpus=gpus(embedding, all_gpus),
                 **RETRIES,
             )
-        rows.map_batches(
+        reports = rows.map_batches(
             StoreStage,
             fn_constructor_args=(plan, ledger),
             batch_size=None,
@@ -106,7 +106,9 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
             compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
             num_cpus=cpus.write,
             **RETRIES,
-        ).materialize()
+        )
+        for _ in reports.iter_internal_ref_bundles():  # not materialize(), which keeps 20 KB for each until the end
+            pass
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
