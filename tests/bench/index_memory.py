@@ -83,7 +83,7 @@ class Run:
 
 
 def measure(settings: Settings, source: str, data_dir: Path) -> tuple[list[Sample], dict[str, Any]]:
-    """Samples from when all of the run's processes are there to when the first is gone, and the run's last line."""
+    """Samples of it at work, and its last line."""
     (data_dir / "models").symlink_to(settings.data_dir / "models")
     command = [sys.executable, "-m", "jobs.index", "--source", source, "--collection", "bench", "--address", "local"]
     environ = os.environ | {"AIDOCS_DATA_DIR": str(data_dir)}
@@ -110,24 +110,23 @@ def measure(settings: Settings, source: str, data_dir: Path) -> tuple[list[Sampl
 
 
 def whole(taken: Sequence[tuple[float, dict[Role, int]]], reports: Sequence[tuple[float, int]]) -> list[Sample]:
-    """Those that have every role but the optimiser, in which the run was not yet, or no longer, at work."""
+    """Those while something writes: before, the run starts, and afterwards it ends. Reading ends sooner."""
     times_s, passages = zip(*reports, strict=True)
-    roles = set(Role) - {Role.OPTIMIZER}
     return [
         Sample(float(np.interp(at_s, times_s, passages)), {role: size / MIB for role, size in sizes.items()})
         for at_s, sizes in taken
-        if roles <= sizes.keys()
+        if {Role.WRITING, Role.STORE} <= sizes.keys()
     ]
 
 
 def compare(samples: Sequence[Sample]) -> dict[Role, Tenths]:
     """The first tenth is left out: processes start, caches and the object store fill."""
-    total = max(sample.passages for sample in samples)
     found = {}
     for role in Role:
-        of_role = [(each.passages / total, each.sizes_mib[role]) for each in samples if role in each.sizes_mib]
-        second = [size for share, size in of_role if 0.1 <= share < 0.2]
-        last = [size for share, size in of_role if share >= 0.9]
+        of_role = [(each.passages, each.sizes_mib[role]) for each in samples if role in each.sizes_mib]
+        total = max((passages for passages, _ in of_role), default=0)  # when the role's last process ended
+        second = [size for passages, size in of_role if 0.1 * total <= passages < 0.2 * total]
+        last = [size for passages, size in of_role if passages >= 0.9 * total]
         if second and last:
             first_mib, last_mib = statistics.median(second), statistics.median(last)
             found[role] = Tenths(first_mib, last_mib, max(size for _, size in of_role), last_mib / first_mib)
@@ -167,14 +166,14 @@ def plot(samples: Sequence[Sample], title: str, path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "ai-docs"  # the same picture for the same figures
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for role in Role:
         axes.plot(*points(samples, role), label=role.value, linestyle="--" if role in UNBOUND else "-")
     axes.set(xlabel="passages indexed", ylabel="proportional memory (PSS), MiB", title=title)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small", ncols=2)
+    figure.legend(fontsize="small", ncols=4, loc="outside lower center")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -72,8 +72,14 @@ def test_a_process_is_sampled_as_psutil_does_it() -> None:
 
 
 def test_samples_are_of_the_whole_run_and_know_how_far_it_is() -> None:
-    everything = dict.fromkeys(set(Role) - {Role.OPTIMIZER}, 3 * MIB)
-    taken = [(0.0, {Role.DRIVER: MIB}), (15.0, everything), (20.0, everything), (30.0, {Role.DRIVER: MIB})]
+    everything: dict[Role, int] = dict.fromkeys(Role, 3 * MIB)
+    without_readers: dict[Role, int] = {role: size for role, size in everything.items() if role is not Role.READING}
+    taken: list[tuple[float, dict[Role, int]]] = [
+        (0.0, {Role.DRIVER: MIB}),
+        (15.0, everything),
+        (20.0, without_readers),
+        (30.0, {Role.DRIVER: MIB}),
+    ]
     found = whole(taken, [(10.0, 100), (20.0, 200)])
     assert [(each.passages, each.sizes_mib[Role.LEDGER]) for each in found] == [(150, 3), (200, 3)]
 
@@ -90,6 +96,14 @@ def test_whatever_grows_is_seen(role: Role) -> None:
 @pytest.mark.parametrize("role", sorted(UNBOUND))
 def test_the_store_may_grow(role: Role) -> None:
     assert is_flat(compare(growing(role, by=9)))
+
+
+def test_a_role_that_ends_sooner_is_judged_by_its_own_last_tenth() -> None:
+    samples = growing(Role.READING, by=1.5)
+    ended: dict[Role, float] = {role: size for role, size in samples[0].sizes_mib.items() if role is not Role.READING}
+    samples = samples[:700] + [Sample(each.passages, ended) for each in samples[700:]]
+    assert compare(samples)[Role.READING].last_mib == pytest.approx(100 + 0.05 * 664, abs=1)
+    assert not is_flat(compare(samples))
 
 
 def test_a_role_that_was_never_seen_is_not_flat() -> None:
