@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from jobs.rows import Outcome, Row
 
@@ -71,32 +73,45 @@ def report_of(rows: Iterable[Row]) -> Report:
     )
 
 
-@dataclass
 class Ledger:
-    """Runs as an actor. A task may write twice; it counts once."""
+    """Runs as an actor. A task may write twice; it counts once.
 
-    _news: Report = Report()
-    _tasks: set[str] = field(default_factory=set)  # ids, seen
-    _owners: dict[str, str] = field(default_factory=dict)  # document id → input; some 200 bytes each
-    _failed: set[str] = field(default_factory=set)  # document ids
+    Document ids go to a file of SQLite's own, which ends with the actor: in memory they would be 200 bytes each."""
+
+    def __init__(self) -> None:
+        self._news = Report()
+        self._tasks: set[str] = set()  # ids, seen; one for each block
+        self._ids = sqlite3.connect("", check_same_thread=False)
+        self._ids.executescript(
+            "PRAGMA journal_mode = OFF;"  # nobody reads it after a crash
+            "CREATE TABLE owners (id TEXT PRIMARY KEY, input TEXT) WITHOUT ROWID;"
+            "CREATE TABLE failed (id TEXT PRIMARY KEY) WITHOUT ROWID;"
+        )
+        weakref.finalize(self, self._ids.close)  # no __del__, which Ray would call of its own class for actors, too
 
     def written(self, task: str, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report
-            self._failed |= {letter.document_id for letter in report.dead_letters} - {""}
+            named = ((letter.document_id,) for letter in report.dead_letters if letter.document_id)
+            with self._ids:
+                self._ids.executemany("INSERT OR IGNORE INTO failed VALUES (?)", named)
 
     def claim(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
         """ids: each with its input. Whether that input had it first. An input may claim again what is its own: its
         read task may be repeated."""
-        return [self._owners.setdefault(id, input) == input for input, id in ids]
+        with self._ids:
+            self._ids.executemany("INSERT OR IGNORE INTO owners (input, id) VALUES (?, ?)", ids)
+        owners = (self._ids.execute("SELECT input FROM owners WHERE id = ?", (id,)) for _, id in ids)
+        return [owner.fetchone() == (input,) for owner, (input, _) in zip(owners, ids, strict=True)]
 
     def moved(self, ids: Sequence[str]) -> None:
         self._news += Report(moved=tuple(ids))
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""
-        return [id for id in ids if id not in self._owners and id not in self._failed]
+        known = "SELECT 1 FROM owners WHERE id = :id UNION ALL SELECT 1 FROM failed WHERE id = :id"
+        return [id for id in ids if self._ids.execute(known, {"id": id}).fetchone() is None]
 
     def take(self) -> Report:
         """What came since the last call."""

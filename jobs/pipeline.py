@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -70,11 +71,17 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * embedders)
     quiet(DataContext.get_current())
     try:
-        rows = run_apart(lambda: pipeline(inputs, plan, ledger, embedders))
-        run_apart(rows.materialize)
+        reports = run_apart(lambda: pipeline(inputs, plan, ledger, embedders))
+        run_apart(partial(exhaust, reports))
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
+
+
+def exhaust(rows: Dataset) -> None:
+    """Not materialize(), which keeps 20 KB for each block until the end."""
+    for _ in rows.iter_internal_ref_bundles():
+        pass
 
 
 def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, embedders: int) -> Dataset:

@@ -3,7 +3,9 @@ of them."""
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ from serve_app.types import Document
 
 SEED = 20_260_101
 ENTRY_CHARS = 400  # at most, so that 50,000 are embedded in minutes
+SENTENCE_ENDS = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")
+SENTENCE_WORDS = (5, 40)
 
 
 def entries(count: int) -> list[Document]:
@@ -61,3 +65,21 @@ def excerpts(source: Sequence[Document], count: int, words: tuple[int, int]) -> 
         at = rng.randrange(len(of) - length + 1)
         found[" ".join(of[at : at + length])] = None
     return list(found)
+
+
+def sentences() -> Iterator[Document]:
+    """Without end: sentences of the installed packages' docstrings, a document each, none twice. Once all have been had
+    (some 360,000 of twelve words), they come again, each with the number of the round after it."""
+    root = Path(sysconfig.get_paths()["purelib"])
+    least, most = SENTENCE_WORDS
+    found: dict[str, None] = {}
+    for path in sorted(root.rglob("*.py")):
+        for text in module_entries(path):
+            for split in map(str.split, SENTENCE_ENDS.split(text)):
+                sentence = " ".join(split)
+                if least <= len(split) <= most and sentence not in found:
+                    found[sentence] = None
+                    yield Document(f"1-{len(found)}", sentence)
+    for turn in itertools.count(2):
+        for number, sentence in enumerate(found, start=1):
+            yield Document(f"{turn}-{number}", f"{sentence} ({turn})")
