@@ -17,6 +17,12 @@ class VerificationFailed(PlatformError):
     code, title = "verification-failed", "Verification failed"
 
 
+class AnotherAnswers(PlatformError):
+    """Another reindexing has let its index answer, which has writes that this one's does not."""
+
+    code, title = "another-answers", "Another index answers"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What is to be done in the new index, so that it has what the old one had when that was looked at."""

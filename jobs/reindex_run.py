@@ -31,6 +31,7 @@ from jobs.ledger import Report
 from jobs.patience import patiently
 from jobs.pipeline import run_pipeline
 from jobs.reindex_plan import (
+    AnotherAnswers,
     Change,
     VerificationFailed,
     Versions,
@@ -213,8 +214,8 @@ def verify(work: Work, ids: Sequence[str], chance: random.Random) -> int:
 
 
 def take_over(work: Work, copied: Versions) -> None:
-    """The new index answers. copied: see `build`. Raises VerificationFailed, and Unavailable if writes come faster than
-    they can be copied while they are held back."""
+    """The new index answers. copied: see `build`. Raises VerificationFailed, AnotherAnswers, and Unavailable if writes
+    come faster than they can be copied while they are held back."""
     session, store, new = work.session, work.session.store, work.plan.scope
     lease_s = HOLD_SHARE * work.plan.settings.store.timeout_s
     for _ in range(MAX_HOLDS):
@@ -224,6 +225,7 @@ def take_over(work: Work, copied: Versions) -> None:
         held = ""
         try:
             held = session.ask(partial(store.hold, new, lease_s))
+            require_source_answers(work)
             is_as_then = version is not None and version == session.ask(partial(store.version, new.at("")))
             if not is_as_then or None in copied.values():
                 copied = catch_up(work, copied, copier_takes=math.inf)  # writes wait for it
@@ -240,6 +242,16 @@ def take_over(work: Work, copied: Versions) -> None:
         f"writes could not be held back for long enough, {MAX_HOLDS} times: try again when there are fewer, or with a "
         "greater AIDOCS_STORE__TIMEOUT_S"
     )
+
+
+def require_source_answers(work: Work) -> None:
+    """Raises AnotherAnswers. While writes are held back nobody else can switch, so that it stays true."""
+    answering = work.session.ask(partial(work.session.store.answering, work.source.at("")))
+    if answering.scope != work.source:
+        raise AnotherAnswers(
+            f"index {answering.scope.index} answers since, and not {work.source.index}, which this one was made of: "
+            "another reindexing or rollback was faster. Nothing is changed; the same command makes it of that one"
+        )
 
 
 def catch_up(work: Work, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
