@@ -41,11 +41,13 @@ from jobs.reindex_plan import (
     require_counts,
     versions_of,
 )
+from serve_app.documents.chunking import MIN_BUDGET_TOKENS, SPECIAL_TOKENS, budget_tokens
 from serve_app.documents.indexing import chunking_of
 from serve_app.embedding.models import resolve_model, settings_of_space
-from serve_app.errors import ConfigurationError, Conflict, Unavailable
-from serve_app.ports import IndexedStore
-from serve_app.settings import EmbeddingSettings, Settings
+from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.errors import ConfigurationError, Conflict, InvalidInput, Unavailable
+from serve_app.ports import IndexedStore, Tokenizer
+from serve_app.settings import ChunkingSettings, EmbeddingSettings, Settings
 from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 
 T = TypeVar("T")
@@ -119,15 +121,29 @@ class Work:
 
 
 def recipe_of(answering: Recipe, wish: Wish, settings: Settings) -> Recipe:
-    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not."""
+    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not, InvalidInput
+    if passages would hold no text."""
     if wish.model is None:
         embedding = settings_of_space(settings.embedding, settings.data_dir, answering.space)
     else:
         embedding = of_model(settings.embedding, wish.model)
     asked = Recipe(answering.space, wish.max_tokens, wish.overlap_tokens)
     chunking = chunking_of(asked, chunking_of(answering, settings.chunking))
-    space = resolve_model(embedding, settings.data_dir).space
-    return Recipe(space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+    model = resolve_model(embedding, settings.data_dir)
+    require_room_for_text(load_tokenizer(model), chunking)
+    return Recipe(model.space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+
+
+def require_room_for_text(tokenizer: Tokenizer, chunking: ChunkingSettings) -> None:
+    """Before anything is made: uploads into an index whose passages hold no text would fail. Raises InvalidInput."""
+    try:
+        budget_tokens(tokenizer, chunking)
+    except ConfigurationError:
+        least = MIN_BUDGET_TOKENS + SPECIAL_TOKENS
+        raise InvalidInput(
+            f"--max-tokens {chunking.max_tokens}, with a --model that sees {tokenizer.max_tokens}, leaves no room for "
+            f"text: each of them must be {least} or more"
+        ) from None
 
 
 def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:

@@ -21,14 +21,15 @@ from typer.testing import CliRunner
 
 from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
-from jobs.reindex import cli
+from jobs.reindex import cli, reindexed
 from jobs.reindex_plan import AnotherAnswers, versions_of
-from jobs.reindex_run import Session, Work, take_over
+from jobs.reindex_run import Session, Wish, Work, take_over
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.errors import InvalidInput
 from serve_app.settings import CacheSettings, ChunkingSettings, EmbeddingSettings, Settings
 from serve_app.types import FIRST_INDEX, Document, Recipe, Scope
 from tests.contracts.corpus import SPACE
@@ -244,6 +245,18 @@ def test_of_two_at_once_the_later_one_changes_nothing(settings: Settings, tmp_pa
             assert {each.document_id for each in session.stored(scope)} == {f"d{number}" for number in range(5)}
         finally:
             session.close()
+
+
+def test_passages_that_hold_no_text_are_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
+    scope, session = Scope("local", "reindexed-to-nothing"), Session(connect_store(settings))
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    try:
+        session.ask(partial(session.store.write, scope, space, []))
+        with DeadLetterFile(tmp_path / "letters") as letters, pytest.raises(InvalidInput, match="--max-tokens 9"):
+            reindexed(session, scope, settings, Wish(max_tokens=9), letters=letters, advance=lambda *_: None)
+        assert [each.scope.index for each in session.ask(partial(session.store.indexes, scope))] == [FIRST_INDEX]
+    finally:
+        session.close()
 
 
 def started(line: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
