@@ -42,7 +42,8 @@ The new index is built beside the old one from the stored texts, is brought up t
 and takes the old one's place at once. Searches, uploads and deletes go on throughout; in the moment of the switch
 writes wait, for less than a call of the store may take. The old index stays until --drop-old: --rollback copies into
 it what was written since, and lets it answer again. A run that is cut off changes nothing that a search can see; the
-same command goes on from what is copied. Uploads into the collection are made as its index is.
+same command goes on from what is copied. Uploads into the collection are cut as its index
+is, by its model; in the service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
 
 A further model is to be in AIDOCS_EMBEDDING__ALSO of the service before.
 
@@ -68,7 +69,9 @@ def reindex(
     model: Annotated[
         str | None, typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __ALSO.", show_default="its present one")
     ] = None,
-    precision: Annotated[PrecisionName | None, typer.Option(help="Embeds all anew.", show_default="as it is")] = None,
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="In which this job embeds all anew.", show_default="as it is")
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of a passage with its title and headings.", show_default="as it is")
     ] = None,

@@ -158,8 +158,9 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
 
 
 def plan_of(answering: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> Plan:
-    """Vectors are reused where the same model has computed them in the same precision, as far as that is known."""
-    reuses = recipe.space == answering.recipe.space and recipe.precision == answering.recipe.precision
+    """Vectors of the same model are reused in an index that promises no precision. One that does gets none: what was
+    uploaded into the old one has the precision of the service."""
+    reuses = recipe.space == answering.recipe.space and recipe.precision is None and answering.recipe.precision is None
     own = settings_of(recipe, settings).without_secrets()
     scope = answering.scope.at(index)
     return Plan(scope, recipe.space, own, source=answering.scope, reuses=reuses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,10 @@ from jobs.reindex_plan import (
     next_change,
     require_counts,
 )
+from jobs.reindex_run import plan_of
+from serve_app.embedding.models import resolve_model
 from serve_app.errors import InvalidInput
+from serve_app.settings import Settings
 from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 from tests.contracts.corpus import SCOPE, SPACE
 
@@ -129,6 +133,18 @@ def test_an_index_that_is_not_as_it_should_be(
     with pytest.raises(VerificationFailed, match=message):
         require_counts(old, [StoredVersion(*one) for one in new], passages)
     require_counts(old, [StoredVersion("a", "x", 2), StoredVersion("b", "y", 1)], 3)
+
+
+def test_vectors_are_reused_only_where_no_precision_is_promised(model_data_dir: Path) -> None:
+    settings = Settings(data_dir=model_data_dir)
+    space = resolve_model(settings.embedding, settings.data_dir).space
+
+    def reuses(old: str | None, new: str | None) -> bool:
+        answering = IndexInfo(SCOPE.at("old"), Recipe(space, precision=old), True)
+        return plan_of(answering, Recipe(space, 64, precision=new), "new", settings).reuses
+
+    assert reuses(None, None)
+    assert not any(reuses(old, new) for old, new in ((None, "fp32"), ("fp32", "fp32"), ("int8", "fp32")))
 
 
 def test_the_index_to_return_to() -> None:
