@@ -23,13 +23,14 @@ from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
 from jobs.reindex import cli, reindexed
 from jobs.reindex_plan import AnotherAnswers, versions_of
-from jobs.reindex_run import Session, Wish, Work, take_over
+from jobs.reindex_run import Session, Wish, Work, copy_few
+from jobs.reindex_switch import take_over
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.errors import InvalidInput
+from serve_app.errors import Conflict, InvalidInput
 from serve_app.settings import CacheSettings, ChunkingSettings, EmbeddingSettings, Settings
 from serve_app.types import FIRST_INDEX, Document, Recipe, Scope
 from tests.contracts.corpus import SPACE
@@ -245,6 +246,22 @@ def test_of_two_at_once_the_later_one_changes_nothing(settings: Settings, tmp_pa
             assert {each.document_id for each in session.stored(scope)} == {f"d{number}" for number in range(5)}
         finally:
             session.close()
+
+
+def test_what_the_copier_raises_is_told_in_its_own_words(settings: Settings, tmp_path: Path) -> None:
+    """And not as Ray's traceback; here it is that the index is of another model."""
+    scope, session = Scope("local", "copied-too-late"), Session(connect_store(settings))
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    source = scope.at(FIRST_INDEX)
+    try:
+        with DeadLetterFile(tmp_path / "letters") as letters:
+            session.ask(partial(session.store.write, scope, SPACE, [made("d", "cats purr")]))
+            plan = Plan(source, space, settings.without_secrets(), source=source)
+            with pytest.raises(Conflict, match=r"^collection 'copied-too-late' was made with") as raised:
+                copy_few(Work(session, plan, source, letters, lambda *_: None), {"d": None})
+            assert type(raised.value) is Conflict
+    finally:
+        session.close()
 
 
 def test_passages_that_hold_no_text_are_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
