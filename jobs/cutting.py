@@ -74,7 +74,7 @@ class Cutter:
 
     def rows(self, shares: Sequence[Share], copies: Mapping[str, IndexedDocument] = NO_COPIES) -> list[Row]:
         """One for each, in order; ids are unique. Of a document that is not stored as it is, to be embedded; the others
-        are unchanged. copies: other stored versions, by id, with vectors of the same model and precision."""
+        are unchanged. copies: other stored versions, by id, with vectors of the same model."""
         plan = self._plan
         documents = {share.document.id: share.document for share in shares}
         if not documents:

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.exceptions import RayTaskError
 
 from jobs.copying import CopyStage
 from jobs.cutting import Plan
@@ -163,7 +164,7 @@ def quiet(context: DataContext) -> None:
 
 
 def platform_error(error: BaseException | None) -> PlatformError | None:
-    """The error of ours that Ray wrapped, if there is one."""
-    while error is not None and not isinstance(error, PlatformError):
+    """The error of ours that Ray wrapped, if there is one. Ray's own is of our class, too, with a traceback as text."""
+    while error is not None and (isinstance(error, RayTaskError) or not isinstance(error, PlatformError)):
         error = getattr(error, "cause", None) or error.__cause__
     return error

@@ -20,7 +20,8 @@ from jobs.dead_letters import DeadLetterFile, default_path
 from jobs.progress import Steps
 from jobs.ray_session import ray_session
 from jobs.reindex_plan import index_to_return_to
-from jobs.reindex_run import Advance, Session, Wish, Work, build, drop_others, plan_of, recipe_of, take_over, verify
+from jobs.reindex_run import Advance, Session, Wish, Work, build, plan_of, recipe_of, verify
+from jobs.reindex_switch import drop_others, take_over
 from serve_app.deployments.store import connect_store
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
 from serve_app.settings import Settings, load_settings
@@ -41,8 +42,9 @@ Examples:
 The new index is built beside the old one from the stored texts, is brought up to what is written meanwhile, verified,
 and takes the old one's place at once. Searches, uploads and deletes go on throughout; in the moment of the switch
 writes wait, for less than a call of the store may take. The old index stays until --drop-old: --rollback copies into
-it what was written since, and lets it answer again. A run that is cut off changes nothing that a search can see; the
-same command goes on from what is copied. Uploads into the collection are made as its index is.
+it what was written since, and lets it answer again. Until the switch a run that is cut off has changed nothing
+that a search can see; the same command goes on from what is copied. Uploads into the collection are cut as its index
+is, by its model; in the service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
 
 A further model is to be in AIDOCS_EMBEDDING__ALSO of the service before.
 
@@ -68,7 +70,9 @@ def reindex(
     model: Annotated[
         str | None, typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __ALSO.", show_default="its present one")
     ] = None,
-    precision: Annotated[PrecisionName | None, typer.Option(help="Embeds all anew.", show_default="as it is")] = None,
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="In which this job embeds all anew.", show_default="as it is")
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of a passage with its title and headings.", show_default="as it is")
     ] = None,
@@ -108,7 +112,7 @@ def reindex(
             finally:
                 session.close()
     except KeyboardInterrupt:
-        errors.print("interrupted; what answers is as it was, and the same command goes on from here")
+        errors.print("interrupted; --list shows which index answers, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     except (PlatformError, RayError) as error:
         errors.print(Text(f"error: {error}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidInput, PlatformError
@@ -15,6 +15,12 @@ class VerificationFailed(PlatformError):
     """The new index is not what it should be; the old one goes on answering."""
 
     code, title = "verification-failed", "Verification failed"
+
+
+class AnotherAnswers(PlatformError):
+    """Another reindexing has let its index answer, which has writes that this one's does not."""
+
+    code, title = "another-answers", "Another index answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,10 @@ def next_change(copied: Versions, now: Versions) -> Change:
 
 
 def require_counts(old: Versions, new: Sequence[StoredVersion], passages: int) -> None:
-    """passages: as the store counts them in the new index. Raises VerificationFailed, which says what is wrong."""
+    """old: what was copied; of that what has no version may be gone since. passages: as the store counts them in the
+    new index. Raises VerificationFailed, which says what is wrong."""
     stored = versions_of(new)
-    if missing := [id for id in old if id not in stored]:
+    if missing := [id for id, version in old.items() if version is not None and id not in stored]:
         raise VerificationFailed(f"{len(missing)} documents are not in the new index, {missing[0]!r} for one")
     if left := [id for id in stored if id not in old]:
         raise VerificationFailed(f"{len(left)} documents are in the new index only, {left[0]!r} for one")
@@ -60,6 +67,16 @@ def require_counts(old: Versions, new: Sequence[StoredVersion], passages: int) -
         raise VerificationFailed(f"{len(torn)} documents of the new index are not complete, {torn[0]!r} for one")
     if passages != (expected := sum(one.passages for one in new)):
         raise VerificationFailed(f"the new index has {passages} passages, its documents say {expected}")
+
+
+def require_change(change: Change, copied: Versions, stored: Container[str], is_there: Callable[[str], bool]) -> None:
+    """After the last round. stored: those that are complete in the new index. is_there: whether the old one has a
+    document, asked where it had moved when it was copied. Raises VerificationFailed."""
+    absent = [id for id in change.copied if id not in stored]
+    if missing := [id for id in absent if copied[id] is not None or is_there(id)]:
+        raise VerificationFailed(f"{len(missing)} documents are not in the new index, {missing[0]!r} for one")
+    if left := [id for id in change.deleted if id in stored]:
+        raise VerificationFailed(f"{len(left)} documents are in the new index only, {left[0]!r} for one")
 
 
 def index_to_return_to(indexes: Iterable[IndexInfo]) -> IndexInfo:

@@ -1,8 +1,8 @@
-"""A reindexing as steps, without its command line: build, verify, take over, drop.
+"""A reindexing as steps, without its command line; the last ones, take over and drop, are in `reindex_switch`.
 
     build       all documents through the pipeline of jobs.index; then what was written meanwhile, again and again
     verify      a sample of the new index against its texts, cut and embedded anew
-    take over   hold writes back, copy what came last, compare what both have, switch; writes go on, into the new index
+    take over   compare what both have, hold writes back, copy what came last, switch; writes go on, into the new index
 
 No write is done twice by those who write: what they write to the old index is found by its fingerprint and copied, so
 that uploads cost the same while an index is built, and one that is killed half-way leaves nothing to mend. It is the
@@ -12,15 +12,14 @@ store that promises that nothing is missing after the switch: see Indexes.hold.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import GetTimeoutError, RayError
 
 from jobs.copying import Copier, copy_inputs
 from jobs.cutting import Plan
@@ -29,7 +28,7 @@ from jobs.index_run import Tally, Watch, require_complete, settings_of, start_le
 from jobs.inputs import total_bytes
 from jobs.ledger import Report
 from jobs.patience import patiently
-from jobs.pipeline import run_pipeline
+from jobs.pipeline import gpus, platform_error, run_pipeline
 from jobs.reindex_plan import (
     Change,
     VerificationFailed,
@@ -37,14 +36,15 @@ from jobs.reindex_plan import (
     as_copied,
     first_change,
     next_change,
-    require_counts,
     versions_of,
 )
+from serve_app.documents.chunking import MIN_BUDGET_TOKENS, SPECIAL_TOKENS, budget_tokens
 from serve_app.documents.indexing import chunking_of
 from serve_app.embedding.models import resolve_model, settings_of_space
-from serve_app.errors import ConfigurationError, Conflict, Unavailable
-from serve_app.ports import IndexedStore
-from serve_app.settings import EmbeddingSettings, Settings
+from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.errors import ConfigurationError, InvalidInput, Unavailable
+from serve_app.ports import IndexedStore, Tokenizer
+from serve_app.settings import ChunkingSettings, EmbeddingSettings, Settings
 from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 
 T = TypeVar("T")
@@ -53,12 +53,9 @@ Advance = Callable[[str, int, int], None]  # step, done, of how many
 FEW_DOCUMENTS = 64  # for which to start the pipeline takes longer than they do
 COPIER_DOCUMENTS = 1_000  # in a round after the first, which the copier takes: it has started by then
 MAX_ROUNDS = 20  # before writes are held back for however much there is
-MAX_HOLDS = 10
-HOLD_SHARE = 0.8  # of the time that a call of the store may take: who is held back sees no error
 SAMPLE_DOCUMENTS = 64
 DELETED_AT_ONCE = 1_000
 COPIER_TIMEOUT_S = 600.0
-PAUSE_S = 1.0  # after a hold that was too short, or that another one has
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +78,10 @@ class Session:
     def ask(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer of an idempotent call."""
         return self._loop.run(patiently(call))
+
+    def ask_once(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Raises StoreUnavailable at once."""
+        return self._loop.run(call())
 
     def stored(self, scope: Scope) -> list[StoredVersion]:
         found: list[StoredVersion] = []
@@ -111,22 +112,45 @@ class Work:
     rounds: int = 0
 
     @cached_property
+    def copier_gpus(self) -> int:
+        in_cluster = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+        return gpus(self.plan.settings.embedding, in_cluster)
+
+    @cached_property
     def copier(self) -> Any:
         """A handle; it ends with this job."""
-        gpus = 1 if self.plan.settings.embedding.device == "cuda" else 0
-        return ray.remote(Copier).options(num_cpus=0, num_gpus=gpus).remote(self.plan)
+        return ray.remote(Copier).options(num_cpus=0, num_gpus=self.copier_gpus).remote(self.plan)
+
+    def free_gpus(self) -> None:
+        """The pipeline would wait for ever for the one that the copier has; who asks for that starts it anew."""
+        if self.copier_gpus and (copier := self.__dict__.pop("copier", None)) is not None:
+            ray.kill(copier)
 
 
 def recipe_of(answering: Recipe, wish: Wish, settings: Settings) -> Recipe:
-    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not."""
+    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not, InvalidInput
+    if passages would hold no text."""
     if wish.model is None:
         embedding = settings_of_space(settings.embedding, settings.data_dir, answering.space)
     else:
         embedding = of_model(settings.embedding, wish.model)
     asked = Recipe(answering.space, wish.max_tokens, wish.overlap_tokens)
     chunking = chunking_of(asked, chunking_of(answering, settings.chunking))
-    space = resolve_model(embedding, settings.data_dir).space
-    return Recipe(space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+    model = resolve_model(embedding, settings.data_dir)
+    require_room_for_text(load_tokenizer(model), chunking)
+    return Recipe(model.space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+
+
+def require_room_for_text(tokenizer: Tokenizer, chunking: ChunkingSettings) -> None:
+    """Before anything is made: uploads into an index whose passages hold no text would fail. Raises InvalidInput."""
+    try:
+        budget_tokens(tokenizer, chunking)
+    except ConfigurationError:
+        least = MIN_BUDGET_TOKENS + SPECIAL_TOKENS
+        raise InvalidInput(
+            f"--max-tokens {chunking.max_tokens}, with a --model that sees {tokenizer.max_tokens}, leaves no room for "
+            f"text: each of them must be {least} or more"
+        ) from None
 
 
 def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
@@ -141,8 +165,9 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
 
 
 def plan_of(answering: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> Plan:
-    """Vectors are reused where the same model has computed them in the same precision, as far as that is known."""
-    reuses = recipe.space == answering.recipe.space and recipe.precision == answering.recipe.precision
+    """Vectors of the same model are reused in an index that promises no precision. One that does gets none: what was
+    uploaded into the old one has the precision of the service."""
+    reuses = recipe.space == answering.recipe.space and recipe.precision is None and answering.recipe.precision is None
     own = settings_of(recipe, settings).without_secrets()
     scope = answering.scope.at(index)
     return Plan(scope, recipe.space, own, source=answering.scope, reuses=reuses)
@@ -188,13 +213,28 @@ def apply(work: Work, change: Change, old: Versions, *, copier_takes: float = CO
 
 
 def copy_few(work: Work, versions: Versions) -> Report:
-    report: Report = ray.get(work.copier.copy.remote(versions), timeout=COPIER_TIMEOUT_S)
+    report: Report = answer_of(work.copier.copy.remote(versions))
     work.letters.append(report.dead_letters)
     return report
 
 
+def answer_of(call: Any) -> Any:
+    """Of the copier. Raises what it raised, else Unavailable."""
+    try:
+        return ray.get(call, timeout=COPIER_TIMEOUT_S)
+    except GetTimeoutError:
+        raise Unavailable(
+            f"the process that copies single documents gave no answer within {COPIER_TIMEOUT_S:g} s: it could not be "
+            "placed (does something else hold the GPU?), or hangs. Run it again"
+        ) from None
+    except RayError as error:
+        ours = platform_error(error)
+        raise ours or Unavailable(f"the process that copies single documents failed: {error}") from error
+
+
 def copy_many(work: Work, versions: Versions) -> Report:
     """By the pipeline of jobs.index."""
+    work.free_gpus()
     inputs, ledger, most = copy_inputs(versions, work.block_documents), start_ledger(), len(versions)
     tally = Tally(work.letters, lambda total: work.advance("copying", min(total.documents, most), most))
     with Watch(ledger, tally):
@@ -206,61 +246,7 @@ def copy_many(work: Work, versions: Versions) -> Report:
 def verify(work: Work, ids: Sequence[str], chance: random.Random) -> int:
     """How many documents were looked at. Raises VerificationFailed."""
     sample = chance.sample(ids, min(SAMPLE_DOCUMENTS, len(ids)))
-    faults: list[str] = ray.get(work.copier.faults.remote(sample), timeout=COPIER_TIMEOUT_S) if sample else []
+    faults: list[str] = answer_of(work.copier.faults.remote(sample)) if sample else []
     if faults:
         raise VerificationFailed(f"{len(faults)} of {len(sample)} documents of a sample are not right: {faults[0]}")
     return len(sample)
-
-
-def take_over(work: Work, copied: Versions) -> None:
-    """The new index answers. copied: see `build`. Raises VerificationFailed, and Unavailable if writes come faster than
-    they can be copied while they are held back."""
-    session, store, new = work.session, work.session.store, work.plan.scope
-    lease_s = HOLD_SHARE * work.plan.settings.store.timeout_s
-    for _ in range(MAX_HOLDS):
-        version = session.ask(partial(store.version, new.at("")))
-        copied = catch_up(work, copied)
-        fault = count_fault(work, copied)
-        held = ""
-        try:
-            held = session.ask(partial(store.hold, new, lease_s))
-            is_as_then = version is not None and version == session.ask(partial(store.version, new.at("")))
-            if not is_as_then or None in copied.values():
-                copied = catch_up(work, copied, copier_takes=math.inf)  # writes wait for it
-                fault = count_fault(work, copied)
-            if fault:  # nobody has written meanwhile
-                raise fault
-            session.ask(partial(store.switch, new, held))
-            return
-        except Conflict:  # the hold was too short, or another one has it
-            time.sleep(PAUSE_S)
-        finally:
-            session.ask(partial(store.release, new, held))
-    raise Unavailable(
-        f"writes could not be held back for long enough, {MAX_HOLDS} times: try again when there are fewer, or with a "
-        "greater AIDOCS_STORE__TIMEOUT_S"
-    )
-
-
-def catch_up(work: Work, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
-    """The new index is brought up to the old one as that was when this began."""
-    old = versions_of(work.session.stored(work.source))
-    return apply(work, next_change(copied, old), old, copier_takes=copier_takes)
-
-
-def count_fault(work: Work, old: Versions) -> VerificationFailed | None:
-    """What the new index has too little or too much of. It means nothing if the old one was written to since `old`."""
-    counted = work.session.ask(partial(work.session.store.count, work.plan.scope))
-    try:
-        require_counts(old, work.session.stored(work.plan.scope), counted.passages)
-    except VerificationFailed as fault:
-        return fault
-    return None
-
-
-def drop_others(session: Session, scope: Scope) -> list[str]:
-    """Names of the indexes that did not answer, which are gone."""
-    others = [each for each in session.ask(partial(session.store.indexes, scope)) if not each.answers]
-    for each in others:
-        session.ask(partial(session.store.drop, each.scope))
-    return [each.scope.index for each in others]

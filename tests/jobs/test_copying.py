@@ -47,6 +47,14 @@ def test_a_document_that_is_right_has_no_fault() -> None:
     assert fault_of(STORED, PIECES, VECTORS, shuffled) is None, "terms have no order"
 
 
+def test_vectors_of_another_precision_are_no_fault() -> None:
+    other = np.random.default_rng(0).standard_normal(VECTORS.shape).astype(np.float32)
+    other -= (other * VECTORS).sum(axis=1, keepdims=True) * VECTORS
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    coarse = 0.95 * VECTORS + np.sqrt(1 - 0.95**2) * other  # as far off as an int8 model may be
+    assert fault_of(STORED, PIECES, coarse, TERMS) is None
+
+
 @pytest.mark.parametrize(
     ("stored", "message"),
     [

@@ -19,14 +19,22 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from jobs.reindex import cli
+from jobs.cutting import Plan
+from jobs.dead_letters import DeadLetterFile
+from jobs.reindex import cli, reindexed
+from jobs.reindex_plan import AnotherAnswers, versions_of
+from jobs.reindex_run import Session, Wish, Work, copy_few
+from jobs.reindex_switch import take_over
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.errors import Conflict, InvalidInput
 from serve_app.settings import CacheSettings, ChunkingSettings, EmbeddingSettings, Settings
-from serve_app.types import Document, Scope
+from serve_app.types import FIRST_INDEX, Document, Recipe, Scope
+from tests.contracts.corpus import SPACE
+from tests.contracts.corpus import document as made
 from tests.jobs.contents import contents, require_equal
 from tests.tiny_model import tiny_model
 
@@ -210,6 +218,62 @@ def require_whole(traffic: Traffic, chunkings: Mapping[str, Settings]) -> set[st
         _, at, index = release.partition("@")
         assert hits and set(hits) <= texts[at + index], f"hits of another index than {release}"
     return {release for release, _ in traffic.answers}
+
+
+def test_of_two_at_once_the_later_one_changes_nothing(settings: Settings, tmp_path: Path) -> None:
+    """Both are ready, one switches, and a write is acknowledged by its index: the other's does not have it."""
+    scope, session = Scope("local", "reindexed-twice"), Session(connect_store(settings))
+    store, documents = session.store, [made(f"d{number}", "cats purr") for number in range(3)]
+    with DeadLetterFile(tmp_path / "letters") as letters:
+        try:
+            session.ask(partial(store.write, scope, SPACE, documents))
+            works = []
+            for max_tokens in (64, 128):
+                recipe = Recipe(SPACE, max_tokens)
+                new, source = scope.at(recipe.index_name), scope.at(FIRST_INDEX)
+                session.ask(partial(store.make_index, new, recipe))
+                session.ask(partial(store.write, new, SPACE, documents))
+                plan = Plan(new, SPACE, settings.without_secrets(), source=source)
+                works.append(Work(session, plan, source, letters, lambda *_: None))
+            copied = versions_of(session.stored(scope))
+            faster, slower = works
+            take_over(faster, copied)
+            session.ask(partial(store.write, scope, SPACE, [made("d3", "dogs bark")]))
+            with pytest.raises(AnotherAnswers, match=f"{faster.plan.scope.index} answers since, and not first"):
+                take_over(slower, copied)
+            assert session.ask(partial(store.answering, scope)).scope == faster.plan.scope
+            session.ask(partial(store.write, scope, SPACE, [made("d4", "dogs bark")]))  # none waits for a hold
+            assert {each.document_id for each in session.stored(scope)} == {f"d{number}" for number in range(5)}
+        finally:
+            session.close()
+
+
+def test_what_the_copier_raises_is_told_in_its_own_words(settings: Settings, tmp_path: Path) -> None:
+    """And not as Ray's traceback; here it is that the index is of another model."""
+    scope, session = Scope("local", "copied-too-late"), Session(connect_store(settings))
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    source = scope.at(FIRST_INDEX)
+    try:
+        with DeadLetterFile(tmp_path / "letters") as letters:
+            session.ask(partial(session.store.write, scope, SPACE, [made("d", "cats purr")]))
+            plan = Plan(source, space, settings.without_secrets(), source=source)
+            with pytest.raises(Conflict, match=r"^collection 'copied-too-late' was made with") as raised:
+                copy_few(Work(session, plan, source, letters, lambda *_: None), {"d": None})
+            assert type(raised.value) is Conflict
+    finally:
+        session.close()
+
+
+def test_passages_that_hold_no_text_are_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
+    scope, session = Scope("local", "reindexed-to-nothing"), Session(connect_store(settings))
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    try:
+        session.ask(partial(session.store.write, scope, space, []))
+        with DeadLetterFile(tmp_path / "letters") as letters, pytest.raises(InvalidInput, match="--max-tokens 9"):
+            reindexed(session, scope, settings, Wish(max_tokens=9), letters=letters, advance=lambda *_: None)
+        assert [each.scope.index for each in session.ask(partial(session.store.indexes, scope))] == [FIRST_INDEX]
+    finally:
+        session.close()
 
 
 def started(line: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:

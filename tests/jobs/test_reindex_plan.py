@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,13 @@ from jobs.reindex_plan import (
     first_change,
     index_to_return_to,
     next_change,
+    require_change,
     require_counts,
 )
+from jobs.reindex_run import plan_of
+from serve_app.embedding.models import resolve_model
 from serve_app.errors import InvalidInput
+from serve_app.settings import Settings
 from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 from tests.contracts.corpus import SCOPE, SPACE
 
@@ -129,6 +134,36 @@ def test_an_index_that_is_not_as_it_should_be(
     with pytest.raises(VerificationFailed, match=message):
         require_counts(old, [StoredVersion(*one) for one in new], passages)
     require_counts(old, [StoredVersion("a", "x", 2), StoredVersion("b", "y", 1)], 3)
+
+
+def test_what_moved_may_be_gone_before_the_switch() -> None:
+    require_counts({"a": "old", "b": None}, [StoredVersion("a", "x", 2)], 2)
+
+
+def test_the_last_round_is_looked_at() -> None:
+    change = Change(("a", "moved"), ("gone",))
+    copied = {"a": "1", "moved": None, "other": "1"}
+    require_change(change, copied, {"a"}, lambda id: False)
+    require_change(change, copied, {"a", "moved"}, lambda id: True)
+    for stored, is_there, message in (
+        ({"moved"}, False, "1 documents are not in the new index, 'a'"),
+        ({"a"}, True, "1 documents are not in the new index, 'moved'"),
+        ({"a", "moved", "gone"}, True, "1 documents are in the new index only, 'gone'"),
+    ):
+        with pytest.raises(VerificationFailed, match=message):
+            require_change(change, copied, stored, lambda id, is_there=is_there: is_there)  # type: ignore[misc]
+
+
+def test_vectors_are_reused_only_where_no_precision_is_promised(model_data_dir: Path) -> None:
+    settings = Settings(data_dir=model_data_dir)
+    space = resolve_model(settings.embedding, settings.data_dir).space
+
+    def reuses(old: str | None, new: str | None) -> bool:
+        answering = IndexInfo(SCOPE.at("old"), Recipe(space, precision=old), True)
+        return plan_of(answering, Recipe(space, 64, precision=new), "new", settings).reuses
+
+    assert reuses(None, None)
+    assert not any(reuses(old, new) for old, new in ((None, "fp32"), ("fp32", "fp32"), ("int8", "fp32")))
 
 
 def test_the_index_to_return_to() -> None:
