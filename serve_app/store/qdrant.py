@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
-from serve_app.errors import InvalidInput, NotFound, PlatformError
+from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import Versions
 from serve_app.settings import StoreSettings
 from serve_app.store.indexes import answers_already, is_answering, require_made_for, require_same_recipe
@@ -192,20 +192,31 @@ class QdrantStore:
         return [one for one in found if one is not None]
 
     async def drop(self, scope: Scope) -> None:
-        """The index that answers goes last: what is cut off before that leaves the collection."""
+        """Of a collection, the index that answers goes last: what is cut off before that leaves the collection. While
+        an index goes alone writes are held back, so that nobody lets it answer meanwhile; Conflict if they are
+        already."""
         answering = await self._answering.resolve(scope.at(""), fresh=True)
         if scope == answering:
             raise is_answering(scope.index)
         last = scope if scope.index else answering
         await self._collections.recipe(last)  # NotFound where there is none; the server would say nothing
         if scope.index:
-            await self._collections.drop(scope)
+            await self._drop_beside(answering, scope)
             return
         async with self._changing(scope):
             others = [each for each in await self._collections.indexes(scope) if each != last]
             for index in (*others, last):
                 await self._collections.drop(index)
             self._answering.forget(scope)
+
+    async def _drop_beside(self, answering: Scope, scope: Scope) -> None:
+        held = await self._answering.hold(answering, self._answering.fence_s)
+        try:
+            async with self._answering.fenced(answering, held):
+                await self._collections.drop(scope)
+        finally:
+            with contextlib.suppress(StoreUnavailable):  # it ends by itself
+                await self._answering.release(answering, held)
 
     async def answering(self, scope: Scope) -> IndexInfo:
         answering = await self._answering.resolve(scope.at(""), fresh=True)
@@ -230,8 +241,7 @@ class QdrantStore:
         if old == scope:
             return
         await self._collections.recipe(scope)  # NotFound
-        async with self._changing(scope.at("")):
-            await self._answering.require_hold(old, held)
+        async with self._changing(scope.at("")), self._answering.fenced(old, held):
             await self._answering.let_answer(scope)
         await self._answering.release(old, held)
 
@@ -268,10 +278,7 @@ class QdrantStore:
             index = await self._answering.unheld(scope)
             async with self._changing(scope):
                 await change(index)
-            now, is_held = await asyncio.gather(
-                self._answering.resolve(scope, fresh=True), self._answering.is_held(index)
-            )
-            if now == index and not is_held:
+            if await self._answering.was_open(index):
                 return None
 
     def _forget(self, scope: Scope) -> None:
