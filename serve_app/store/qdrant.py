@@ -36,6 +36,7 @@ from serve_app.store.qdrant_collections import QdrantCollections, conflict
 from serve_app.store.qdrant_requests import from_record, in_requests, to_filter, to_point
 from serve_app.store.qdrant_search import QdrantSearch
 from serve_app.types import (
+    FIRST_INDEX,
     CollectionInfo,
     Document,
     DocumentPage,
@@ -109,7 +110,8 @@ class QdrantStore:
 
         async def put(index: Scope) -> None:
             require_made_for(made_for, index)
-            made = self._collections.recipe(index) if scope.index else self._collections.ensure(index, Recipe(space))
+            of_a_new_one = index.index == FIRST_INDEX and not scope.index
+            made = self._collections.ensure(index, Recipe(space)) if of_a_new_one else self._collections.recipe(index)
             if (recipe := await made).space != space:
                 raise conflict(scope, recipe.space, space)
             await self._put(index, documents)
@@ -274,10 +276,17 @@ class QdrantStore:
                 raise answers_already(scope.index)
             async with self._writing[scope]:
                 return await change(scope)
+        was_gone = False
         while True:
             index = await self._answering.unheld(scope)
-            async with self._changing(scope):
-                await change(index)
+            try:
+                async with self._changing(scope):
+                    await change(index)
+            except NotFound:  # dropped since, with its collection, which a write makes anew
+                if was_gone:
+                    raise
+                was_gone = True
+                continue
             if await self._answering.was_open(index):
                 return None
 
