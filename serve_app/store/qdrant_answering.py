@@ -10,6 +10,9 @@ looks. Every write looks before it begins and before it is acknowledged, and is 
 answers by then. So no acknowledged write is missing from the index that takes over, as long as clocks are right to
 CLOCK_SKEW_S, a node knows of a hold when the call that made it returns, and a call that nobody waits for any more is
 done within the timeout of a call or never: only the time of the hold keeps writes from a switch whose answer is late.
+
+Searches look once in ANSWERING_TTL_S. So an index that is let answer takes no writes for as long after the switch: when
+the first is acknowledged, nobody takes the former index for the one that answers.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ ANSWERING_TTL_S = 5.0  # how long a query may miss that another process let anot
 CLOCK_SKEW_S = 1.0
 HELD_POLL_S = 0.1  # by a write that is held back
 FENCE_CALLS = 3  # as long as so many may take lasts a fence: for one before the one that counts, which may be late once
-INDEX, HOLD = "index", "hold"  # keys in a collection's metadata
+INDEX, HOLD, OPENS = "index", "hold", "opens_s"  # keys in a collection's metadata
 
 
 def physical_name(scope: Scope) -> str:
@@ -50,6 +53,7 @@ class QdrantAnswering:
         self._client = client
         self._ask = ask
         self._answering: dict[Scope, tuple[Scope, float]] = {}  # with the time after which to look again
+        self._forgotten = 0  # times that any was
         self._in_doubt: set[str] = set()  # holders that do not know what became of what they did
 
     async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
@@ -59,17 +63,22 @@ class QdrantAnswering:
             return scope
         known, until = self._answering.get(scope, (None, 0.0))
         if known is None or fresh or time.monotonic() > until:
+            begun_s, forgotten = time.monotonic(), self._forgotten
             known = scope.at(await self._name_by_alias(scope))
-            self._answering[scope] = known, time.monotonic() + ANSWERING_TTL_S
+            if forgotten == self._forgotten:  # else it may be of before
+                self._answering[scope] = known, begun_s + ANSWERING_TTL_S
         return known
 
     def forget(self, scope: Scope) -> Scope:
         """The index that was thought to answer."""
+        self._forgotten += 1
         known, _ = self._answering.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
         return known
 
     async def let_answer(self, scope: Scope) -> None:
-        """One step of the server's: it takes an alias from the collection that has it."""
+        """One step of the server's: it takes an alias from the collection that has it. Writes to this one wait until
+        every process knows."""
+        await self._open_in(scope, self.fence_s + ANSWERING_TTL_S)  # it may be done late
         alias = alias_name(scope)
         operation: models.AliasOperations
         if scope.index == FIRST_INDEX:
@@ -79,6 +88,8 @@ class QdrantAnswering:
             operation = models.CreateAliasOperation(create_alias=create)
         await self._ask(self._client.update_collection_aliases, change_aliases_operations=[operation])
         self.forget(scope)
+        with contextlib.suppress(StoreUnavailable):  # it is done, and opens later
+            await self._open_in(scope, ANSWERING_TTL_S + CLOCK_SKEW_S)
 
     async def unheld(self, scope: Scope) -> Scope:
         """The index that answers now, and whose writes are not held back; waits for the end of a hold."""
@@ -95,11 +106,15 @@ class QdrantAnswering:
         return not await self.is_held(index) and await self.resolve(index.at(""), fresh=True) == index
 
     async def is_held(self, index: Scope) -> bool:
-        return time.time() < float((await self._hold(index)).get("until_s", 0.0))
+        """By a holder, or since it answers for a moment only."""
+        with contextlib.suppress(NotFound):
+            metadata = await self._metadata(physical_name(index))
+            return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
+        return False
 
     async def hold(self, index: Scope, lease_s: float) -> str:
         """Raises Conflict while another one has it."""
-        if await self.is_held(index):
+        if time.time() < float((await self._hold(index)).get("until_s", 0.0)):
             raise already_held()
         holder = uuid.uuid4().hex
         await self._set_hold(index, {"holder": holder, "until_s": time.time() + lease_s})
@@ -156,6 +171,10 @@ class QdrantAnswering:
 
     async def _set_hold(self, index: Scope, hold: dict[str, Any]) -> None:
         await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={HOLD: hold})
+
+    async def _open_in(self, index: Scope, wait_s: float) -> None:
+        opens_s = time.time() + wait_s
+        await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={OPENS: opens_s})
 
     async def _metadata(self, name: str) -> dict[str, Any]:
         info = await self._ask(self._client.get_collection, collection_name=name)

@@ -17,9 +17,9 @@ from serve_app.errors import Conflict, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
-from serve_app.store.qdrant_answering import CLOCK_SKEW_S, physical_name
+from serve_app.store.qdrant_answering import ANSWERING_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
 from serve_app.types import FIRST_INDEX, Recipe, Scope
-from tests.contracts.corpus import SCOPE, SPACE, document, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -222,7 +222,7 @@ async def test_a_write_that_comes_after_the_last_copy_is_done_again(
 
 @pytest.mark.parametrize("call", ["get_collection", DROP])
 async def test_an_index_that_is_let_answer_while_it_is_dropped_stays(
-    store: QdrantStore, met: MetAtCalls, other: QdrantStore, call: str
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, call: str
 ) -> None:
     """And one that goes first cannot be let answer any more."""
     met.before[call, physical_name(FINE)] = lambda: switch(other, FINE)
@@ -231,7 +231,7 @@ async def test_an_index_that_is_let_answer_while_it_is_dropped_stays(
     answering = await other.answering(SCOPE)
     assert answering.scope == (FINE if call == "get_collection" else FIRST)
     assert await scrolled(other) == ["d"]
-    await other.write(SCOPE, SPACE, [document("e", "text")])
+    await ended(asyncio.create_task(other.write(SCOPE, SPACE, [document("e", "text")])), clock)
 
 
 async def test_a_drop_whose_answer_does_not_come_may_yet_be_done(
@@ -244,3 +244,61 @@ async def test_a_drop_whose_answer_does_not_come_may_yet_be_done(
         await switch(other, FINE)
     clock.now_s += store._answering.fence_s
     await switch(other, FINE)
+
+
+async def test_when_a_write_is_acknowledged_every_process_searches_where_it_went(
+    store: QdrantStore, other: QdrantStore, clock: Clock
+) -> None:
+    assert await found(other, query("text")) == ["d"]  # which knows for a while
+    await switch(store, FINE)
+    writing = asyncio.create_task(store.write(SCOPE, SPACE, [document("new", "new")]))
+    assert await still_waits(writing)
+    assert await found(other, query("new", "sparse")) == []
+    held = await store.hold(SCOPE, LEASE_S)  # nobody else has one
+    await store.release(SCOPE, held)
+    await ended(writing, clock)
+    assert await found(other, query("new", "sparse")) == ["new"]
+
+
+async def test_an_index_that_was_looked_up_long_ago_is_looked_up_again(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    """It counts when the server was asked, not when it answered."""
+    met.after["get_collection", alias_name(SCOPE)] = pause = Pause()
+    searching = asyncio.create_task(found(store, query("text")))
+    await pause.met.wait()
+    await switch(other, FINE)
+    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
+    await other.write(SCOPE, SPACE, [document("new", "new")])
+    pause.go_on.set()
+    await searching
+    assert await found(store, query("new", "sparse")) == ["new"]
+
+
+async def test_an_index_is_forgotten_though_it_is_being_looked_up(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore
+) -> None:
+    """As for an answer that is kept under the version after the switch."""
+    met.after["get_collection", alias_name(SCOPE)] = pause = Pause()
+    searching = asyncio.create_task(found(store, query("text")))
+    await pause.met.wait()
+    await switch(other, FINE)
+    await other.delete_documents(FIRST, ["d"])
+    store._forget(SCOPE)  # on a new version
+    pause.go_on.set()
+    assert await searching == []
+    assert await found(store, query("text")) == ["d"]
+
+
+@pytest.mark.parametrize("meets", ["get_collection", "upsert"])
+async def test_a_write_that_meets_a_drop_makes_the_collection_anew_and_no_index_of_the_old_one(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, meets: str
+) -> None:
+    await switch(other, FINE)
+    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
+    assert await found(store, query("text")) == ["d"]  # so that the first to look the index up is the write
+    hooks = met.after if meets == "get_collection" else met.before
+    hooks[meets] = lambda: other.drop(SCOPE)
+    await store.write(SCOPE, SPACE, [document("new", "new")])
+    assert [each.scope for each in await store.indexes(SCOPE)] == [FIRST]
+    assert await scrolled(store) == ["new"]
