@@ -30,7 +30,7 @@ from serve_app.store.payload import (
     to_version,
 )
 from serve_app.store.points import StoredPoint, is_same, passage_points, record_point, to_indexed
-from serve_app.store.qdrant_answering import QdrantAnswering, physical_name
+from serve_app.store.qdrant_answering import MAX_KNOWN, QdrantAnswering, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls, connect
 from serve_app.store.qdrant_collections import QdrantCollections, conflict
 from serve_app.store.qdrant_requests import from_record, in_requests, to_filter, to_point
@@ -59,7 +59,6 @@ T = TypeVar("T")
 MAX_IDS = 1_000  # in one request
 MAX_VECTORS = 256  # in one answer
 COLLECTIONS_AT_ONCE = 8  # that are counted for a list
-MAX_SEEN = 10_000  # collections whose last version is remembered; there is no end to names that may be asked for
 
 
 class QdrantStore:
@@ -164,7 +163,7 @@ class QdrantStore:
             return None
         if self._seen.get(scope) != version:  # another process may have made the collection anew
             self._forget(scope)
-            if len(self._seen) >= MAX_SEEN:
+            if len(self._seen) >= MAX_KNOWN:
                 self._seen.clear()
             self._seen[scope] = version
         return version + self._url

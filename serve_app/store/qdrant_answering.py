@@ -33,6 +33,7 @@ from serve_app.types import FIRST_INDEX, Scope
 
 ANSWERING_TTL_S = 5.0  # how long a query may miss that another process let another index answer
 CLOCK_SKEW_S = 1.0
+MAX_KNOWN = 10_000  # collections of which something is remembered; there is no end to names that may be asked for
 HELD_POLL_S = 0.1  # by a write that is held back
 FENCE_CALLS = 3  # as long as so many may take lasts a fence: for one before the one that counts, which may be late once
 INDEX, HOLD, OPENS = "index", "hold", "opens_s"  # keys in a collection's metadata
@@ -66,6 +67,8 @@ class QdrantAnswering:
             begun_s, forgotten = time.monotonic(), self._forgotten
             known = scope.at(await self._name_by_alias(scope))
             if forgotten == self._forgotten:  # else it may be of before
+                if len(self._answering) >= MAX_KNOWN:
+                    self._answering.clear()
                 self._answering[scope] = known, begun_s + ANSWERING_TTL_S
         return known
 

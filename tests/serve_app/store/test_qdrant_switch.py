@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from serve_app.errors import Conflict, StoreUnavailable
+from serve_app.errors import Conflict, NotFound, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
@@ -302,3 +302,11 @@ async def test_a_write_that_meets_a_drop_makes_the_collection_anew_and_no_index_
     await store.write(SCOPE, SPACE, [document("new", "new")])
     assert [each.scope for each in await store.indexes(SCOPE)] == [FIRST]
     assert await scrolled(store) == ["new"]
+
+
+async def test_names_that_are_asked_for_fill_no_memory(store: QdrantStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qdrant_answering, "MAX_KNOWN", 3)
+    for number in range(10):
+        with pytest.raises(NotFound):
+            await store.count(Scope("acme", f"made-up-{number}"))
+        assert len(store._answering._answering) <= 3
