@@ -55,6 +55,7 @@ class QdrantAnswering:
         self._ask = ask
         self._answering: dict[Scope, tuple[Scope, float]] = {}  # with the time after which to look again
         self._forgotten = 0  # times that any was
+        self._tried: dict[Scope, str] = {}  # holders, of holds whose answer did not come
         self._in_doubt: set[str] = set()  # holders that do not know what became of what they did
 
     async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
@@ -116,17 +117,25 @@ class QdrantAnswering:
         return False
 
     async def hold(self, index: Scope, lease_s: float) -> str:
-        """Raises Conflict while another one has it."""
-        if time.time() < float((await self._hold(index)).get("until_s", 0.0)):
+        """Raises Conflict while another one has it. To be repeated if no answer comes: it is the same holder then."""
+        holder = self._tried.pop(index, None) or uuid.uuid4().hex
+        try:
+            await self._take(index, holder, lease_s)
+        except StoreUnavailable:
+            self._tried[index] = holder
+            raise
+        return holder
+
+    async def _take(self, index: Scope, holder: str, lease_s: float) -> None:
+        hold = await self._hold(index)
+        if hold.get("holder") != holder and time.time() < float(hold.get("until_s", 0.0)):
             raise already_held()
-        holder = uuid.uuid4().hex
         await self._set_hold(index, {"holder": holder, "until_s": time.time() + lease_s})
         if (await self._hold(index)).get("holder") != holder:  # of two at once the later one has it
             raise already_held()
         if await self.resolve(index.at(""), fresh=True) != index:  # another one since it was looked up
             await self.release(index, holder)
             raise already_held()
-        return holder
 
     @property
     def fence_s(self) -> float:

@@ -310,3 +310,23 @@ async def test_names_that_are_asked_for_fill_no_memory(store: QdrantStore, monke
         with pytest.raises(NotFound):
             await store.count(Scope("acme", f"made-up-{number}"))
         assert len(store._answering._answering) <= 3
+
+
+async def test_a_hold_whose_answer_does_not_come_can_be_repeated(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore
+) -> None:
+    async def fail_when_it_is_looked_at() -> None:
+        met.before["get_collection"] = fail
+
+    for hook in (fail, fail_when_it_is_looked_at):
+        met.after[HOLD] = hook
+        with pytest.raises(StoreUnavailable):
+            await store.hold(SCOPE, LEASE_S)
+        with pytest.raises(Conflict, match="held back"):
+            await other.hold(SCOPE, LEASE_S)
+        held = await store.hold(SCOPE, LEASE_S)
+        await store.release(SCOPE, held)
+    held = await store.hold(SCOPE, LEASE_S)
+    with pytest.raises(Conflict, match="held back"):  # nothing was in doubt
+        await store.hold(SCOPE, LEASE_S)
+    await store.switch(FINE, held)
