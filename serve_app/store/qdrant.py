@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
-from serve_app.errors import InvalidInput, NotFound, PlatformError
+from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import Versions
 from serve_app.settings import StoreSettings
 from serve_app.store.indexes import answers_already, is_answering, require_made_for, require_same_recipe
@@ -30,12 +30,13 @@ from serve_app.store.payload import (
     to_version,
 )
 from serve_app.store.points import StoredPoint, is_same, passage_points, record_point, to_indexed
-from serve_app.store.qdrant_answering import QdrantAnswering, physical_name
+from serve_app.store.qdrant_answering import MAX_KNOWN, QdrantAnswering, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls, connect
 from serve_app.store.qdrant_collections import QdrantCollections, conflict
 from serve_app.store.qdrant_requests import from_record, in_requests, to_filter, to_point
 from serve_app.store.qdrant_search import QdrantSearch
 from serve_app.types import (
+    FIRST_INDEX,
     CollectionInfo,
     Document,
     DocumentPage,
@@ -58,7 +59,6 @@ T = TypeVar("T")
 MAX_IDS = 1_000  # in one request
 MAX_VECTORS = 256  # in one answer
 COLLECTIONS_AT_ONCE = 8  # that are counted for a list
-MAX_SEEN = 10_000  # collections whose last version is remembered; there is no end to names that may be asked for
 
 
 class QdrantStore:
@@ -109,7 +109,8 @@ class QdrantStore:
 
         async def put(index: Scope) -> None:
             require_made_for(made_for, index)
-            made = self._collections.recipe(index) if scope.index else self._collections.ensure(index, Recipe(space))
+            of_a_new_one = index.index == FIRST_INDEX and not scope.index
+            made = self._collections.ensure(index, Recipe(space)) if of_a_new_one else self._collections.recipe(index)
             if (recipe := await made).space != space:
                 raise conflict(scope, recipe.space, space)
             await self._put(index, documents)
@@ -162,7 +163,7 @@ class QdrantStore:
             return None
         if self._seen.get(scope) != version:  # another process may have made the collection anew
             self._forget(scope)
-            if len(self._seen) >= MAX_SEEN:
+            if len(self._seen) >= MAX_KNOWN:
                 self._seen.clear()
             self._seen[scope] = version
         return version + self._url
@@ -192,20 +193,31 @@ class QdrantStore:
         return [one for one in found if one is not None]
 
     async def drop(self, scope: Scope) -> None:
-        """The index that answers goes last: what is cut off before that leaves the collection."""
+        """Of a collection, the index that answers goes last: what is cut off before that leaves the collection. While
+        an index goes alone writes are held back, so that nobody lets it answer meanwhile; Conflict if they are
+        already."""
         answering = await self._answering.resolve(scope.at(""), fresh=True)
         if scope == answering:
             raise is_answering(scope.index)
         last = scope if scope.index else answering
         await self._collections.recipe(last)  # NotFound where there is none; the server would say nothing
         if scope.index:
-            await self._collections.drop(scope)
+            await self._drop_beside(answering, scope)
             return
         async with self._changing(scope):
             others = [each for each in await self._collections.indexes(scope) if each != last]
             for index in (*others, last):
                 await self._collections.drop(index)
             self._answering.forget(scope)
+
+    async def _drop_beside(self, answering: Scope, scope: Scope) -> None:
+        held = await self._answering.hold(answering, self._answering.fence_s)
+        try:
+            async with self._answering.fenced(answering, held):
+                await self._collections.drop(scope)
+        finally:
+            with contextlib.suppress(StoreUnavailable):  # it ends by itself
+                await self._answering.release(answering, held)
 
     async def answering(self, scope: Scope) -> IndexInfo:
         answering = await self._answering.resolve(scope.at(""), fresh=True)
@@ -230,8 +242,7 @@ class QdrantStore:
         if old == scope:
             return
         await self._collections.recipe(scope)  # NotFound
-        async with self._changing(scope.at("")):
-            await self._answering.require_hold(old, held)
+        async with self._changing(scope.at("")), self._answering.fenced(old, held):
             await self._answering.let_answer(scope)
         await self._answering.release(old, held)
 
@@ -264,14 +275,18 @@ class QdrantStore:
                 raise answers_already(scope.index)
             async with self._writing[scope]:
                 return await change(scope)
+        was_gone = False
         while True:
             index = await self._answering.unheld(scope)
-            async with self._changing(scope):
-                await change(index)
-            now, is_held = await asyncio.gather(
-                self._answering.resolve(scope, fresh=True), self._answering.is_held(index)
-            )
-            if now == index and not is_held:
+            try:
+                async with self._changing(scope):
+                    await change(index)
+            except NotFound:  # dropped since, with its collection, which a write makes anew
+                if was_gone:
+                    raise
+                was_gone = True
+                continue
+            if await self._answering.was_open(index):
                 return None
 
     def _forget(self, scope: Scope) -> None:

@@ -8,27 +8,35 @@ An alias cannot have the name of a collection, and that of the first index is ta
 switches an alias atomically. A hold is in the metadata of the index that answers, with an end by the clock of whoever
 looks. Every write looks before it begins and before it is acknowledged, and is done again on another index if that
 answers by then. So no acknowledged write is missing from the index that takes over, as long as clocks are right to
-CLOCK_SKEW_S, a node knows of a hold when the call that made it returns, and the switch itself is done in that time.
+CLOCK_SKEW_S, a node knows of a hold when the call that made it returns, and a call that nobody waits for any more is
+done within the timeout of a call or never: only the time of the hold keeps writes from a switch whose answer is late.
+
+Searches look once in ANSWERING_TTL_S. So an index that is let answer takes no writes for as long after the switch: when
+the first is acknowledged, nobody takes the former index for the one that answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
-from serve_app.errors import NotFound
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.store.indexes import already_held, hold_is_over
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.types import FIRST_INDEX, Scope
 
 ANSWERING_TTL_S = 5.0  # how long a query may miss that another process let another index answer
 CLOCK_SKEW_S = 1.0
+MAX_KNOWN = 10_000  # collections of which something is remembered; there is no end to names that may be asked for
 HELD_POLL_S = 0.1  # by a write that is held back
-INDEX, HOLD = "index", "hold"  # keys in a collection's metadata
+FENCE_CALLS = 3  # as long as so many may take lasts a fence: for one before the one that counts, which may be late once
+INDEX, HOLD, OPENS = "index", "hold", "opens_s"  # keys in a collection's metadata
 
 
 def physical_name(scope: Scope) -> str:
@@ -46,6 +54,9 @@ class QdrantAnswering:
         self._client = client
         self._ask = ask
         self._answering: dict[Scope, tuple[Scope, float]] = {}  # with the time after which to look again
+        self._forgotten = 0  # times that any was
+        self._tried: dict[Scope, str] = {}  # holders, of holds whose answer did not come
+        self._in_doubt: set[str] = set()  # holders that do not know what became of what they did
 
     async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
         """The scope with an index's name: its own, or that of the index that answers, at most ANSWERING_TTL_S ago.
@@ -54,17 +65,24 @@ class QdrantAnswering:
             return scope
         known, until = self._answering.get(scope, (None, 0.0))
         if known is None or fresh or time.monotonic() > until:
+            begun_s, forgotten = time.monotonic(), self._forgotten
             known = scope.at(await self._name_by_alias(scope))
-            self._answering[scope] = known, time.monotonic() + ANSWERING_TTL_S
+            if forgotten == self._forgotten:  # else it may be of before
+                if len(self._answering) >= MAX_KNOWN:
+                    self._answering.clear()
+                self._answering[scope] = known, begun_s + ANSWERING_TTL_S
         return known
 
     def forget(self, scope: Scope) -> Scope:
         """The index that was thought to answer."""
+        self._forgotten += 1
         known, _ = self._answering.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
         return known
 
     async def let_answer(self, scope: Scope) -> None:
-        """One step of the server's: it takes an alias from the collection that has it."""
+        """One step of the server's: it takes an alias from the collection that has it. Writes to this one wait until
+        every process knows."""
+        await self._open_in(scope, self.fence_s + ANSWERING_TTL_S)  # it may be done late
         alias = alias_name(scope)
         operation: models.AliasOperations
         if scope.index == FIRST_INDEX:
@@ -74,6 +92,8 @@ class QdrantAnswering:
             operation = models.CreateAliasOperation(create_alias=create)
         await self._ask(self._client.update_collection_aliases, change_aliases_operations=[operation])
         self.forget(scope)
+        with contextlib.suppress(StoreUnavailable):  # it is done, and opens later
+            await self._open_in(scope, ANSWERING_TTL_S + CLOCK_SKEW_S)
 
     async def unheld(self, scope: Scope) -> Scope:
         """The index that answers now, and whose writes are not held back; waits for the end of a hold."""
@@ -83,26 +103,70 @@ class QdrantAnswering:
                 return index
             await asyncio.sleep(HELD_POLL_S)
 
+    async def was_open(self, index: Scope) -> bool:
+        """Whether there was a moment since this was called when the index answered and its writes were not held back.
+        The hold is looked at first: the other way round a switch between the two would let another index answer,
+        release the hold, and be seen in neither."""
+        return not await self.is_held(index) and await self.resolve(index.at(""), fresh=True) == index
+
     async def is_held(self, index: Scope) -> bool:
-        return time.time() < float((await self._hold(index)).get("until_s", 0.0))
+        """By a holder, or since it answers for a moment only."""
+        with contextlib.suppress(NotFound):
+            metadata = await self._metadata(physical_name(index))
+            return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
+        return False
 
     async def hold(self, index: Scope, lease_s: float) -> str:
-        """Raises Conflict while another one has it."""
-        if await self.is_held(index):
+        """Raises Conflict while another one has it. To be repeated if no answer comes: it is the same holder then."""
+        holder = self._tried.pop(index, None) or uuid.uuid4().hex
+        try:
+            await self._take(index, holder, lease_s)
+        except StoreUnavailable:
+            self._tried[index] = holder
+            raise
+        return holder
+
+    async def _take(self, index: Scope, holder: str, lease_s: float) -> None:
+        hold = await self._hold(index)
+        if hold.get("holder") != holder and time.time() < float(hold.get("until_s", 0.0)):
             raise already_held()
-        holder = uuid.uuid4().hex
         await self._set_hold(index, {"holder": holder, "until_s": time.time() + lease_s})
         if (await self._hold(index)).get("holder") != holder:  # of two at once the later one has it
             raise already_held()
-        return holder
+        if await self.resolve(index.at(""), fresh=True) != index:  # another one since it was looked up
+            await self.release(index, holder)
+            raise already_held()
 
-    async def require_hold(self, index: Scope, holder: str) -> None:
-        hold = await self._hold(index)
-        if hold.get("holder") != holder or time.time() > float(hold["until_s"]) - CLOCK_SKEW_S:
-            raise hold_is_over()
+    @property
+    def fence_s(self) -> float:
+        return FENCE_CALLS * self._ask.timeout_s + CLOCK_SKEW_S
+
+    @contextlib.asynccontextmanager
+    async def fenced(self, index: Scope, holder: str) -> AsyncIterator[None]:
+        """Around a call that may be done only while writes are held back by this holder, and one before it at most: the
+        hold goes on for longer than they can take. If nobody can tell whether it was done, the hold goes on to its
+        end, for it may yet be, and `release` does nothing. Raises Conflict if the hold ended before."""
+        await self._extend(index, holder)
+        self._in_doubt.add(holder)
+        try:
+            yield
+        except StoreUnavailable:
+            raise
+        except PlatformError:  # the server's own word that nothing was done
+            self._in_doubt.discard(holder)
+            raise
+        self._in_doubt.discard(holder)
+
+    async def _extend(self, index: Scope, holder: str) -> None:
+        """Without a gap that a write could slip through."""
+        end_s = float(require_holder(await self._hold(index), holder).get("until_s", 0.0))
+        require_before(end_s)
+        await self._set_hold(index, {"holder": holder, "until_s": time.time() + self.fence_s})
+        require_holder(await self._hold(index), holder)
+        require_before(end_s)
 
     async def release(self, index: Scope, holder: str) -> None:
-        if (await self._hold(index)).get("holder") == holder:
+        if holder not in self._in_doubt and (await self._hold(index)).get("holder") == holder:
             await self._set_hold(index, {"holder": holder, "until_s": 0.0})
 
     async def _name_by_alias(self, scope: Scope) -> str:
@@ -120,6 +184,22 @@ class QdrantAnswering:
     async def _set_hold(self, index: Scope, hold: dict[str, Any]) -> None:
         await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={HOLD: hold})
 
+    async def _open_in(self, index: Scope, wait_s: float) -> None:
+        opens_s = time.time() + wait_s
+        await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={OPENS: opens_s})
+
     async def _metadata(self, name: str) -> dict[str, Any]:
         info = await self._ask(self._client.get_collection, collection_name=name)
         return info.config.metadata or {}
+
+
+def require_holder(hold: dict[str, Any], holder: str) -> dict[str, Any]:
+    if hold.get("holder") != holder:
+        raise hold_is_over()
+    return hold
+
+
+def require_before(end_s: float) -> None:
+    """By every clock."""
+    if time.time() > end_s - CLOCK_SKEW_S:
+        raise hold_is_over()

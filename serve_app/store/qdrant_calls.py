@@ -74,12 +74,12 @@ class QdrantCalls:
     """`await ask(client.method, collection_name=…, …)` instead of `await client.method(…)`."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     async def __call__(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises StoreUnavailable, NotFound, Conflict or InvalidInput."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 for pause_s in TRY_PAUSES_S:
                     try:
                         return await method(*args, **kwargs)
@@ -89,7 +89,7 @@ class QdrantCalls:
                     await asyncio.sleep(pause_s)
                 return await method(*args, **kwargs)
         except TimeoutError as error:
-            raise StoreUnavailable(f"Qdrant did not answer within {self._timeout_s:g} s") from error
+            raise StoreUnavailable(f"Qdrant did not answer within {self.timeout_s:g} s") from error
         except (*CLIENT_ERRORS, ValueError) as error:
             raise translated(error, str(kwargs.get("collection_name", ""))) from error
 

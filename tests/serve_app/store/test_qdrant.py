@@ -11,6 +11,7 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from serve_app.settings import StoreSettings
+from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_answering import physical_name
 from serve_app.store.qdrant_calls import connect
@@ -32,7 +33,9 @@ on_a_real_server = pytest.mark.skipif(SERVER is None, reason="QDRANT_URL names n
 
 class TestQdrantStoreInMemory(VectorStoreContract):
     @pytest.fixture
-    async def store(self) -> AsyncIterator[QdrantStore]:  # type: ignore[override]
+    async def store(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QdrantStore]:  # type: ignore[override]
+        monkeypatch.setattr(qdrant_answering, "ANSWERING_TTL_S", 0.02)  # there is one process
+        monkeypatch.setattr(qdrant_answering, "CLOCK_SKEW_S", 0.01)  # with one clock
         store = QdrantStore(AsyncQdrantClient(":memory:"), StoreSettings())
         yield store
         await store.close()

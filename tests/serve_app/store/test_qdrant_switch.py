@@ -1,0 +1,332 @@
+"""Which index answers, while others write, switch and drop at the worst moment: several stores over one server, one of
+which is met at a call of its client; and what their calls cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from copy import deepcopy
+from typing import Any, cast
+
+import httpx
+import pytest
+from qdrant_client import AsyncQdrantClient
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from serve_app.errors import Conflict, NotFound, StoreUnavailable
+from serve_app.settings import StoreSettings
+from serve_app.store import qdrant_answering
+from serve_app.store.qdrant import QdrantStore
+from serve_app.store.qdrant_answering import ANSWERING_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
+from serve_app.types import FIRST_INDEX, Recipe, Scope
+from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
+
+FIRST, FINE = SCOPE.at(FIRST_INDEX), SCOPE.at("fine")
+LEASE_S = 5.0
+Hook = Callable[[], Awaitable[object]]
+SWITCH, DROP, HOLD = "update_collection_aliases", "delete_collection", "update_collection"
+
+
+class Clock:
+    """Of all stores; it stands until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class MetAtCalls:
+    """A client's own view of the server. A hook runs once, around the next call of this name, or of this name for this
+    collection."""
+
+    def __init__(self, server: AsyncQdrantClient) -> None:
+        self._server = server
+        self.calls: list[str] = []
+        self.before: dict[str | tuple[str, str], Hook] = {}
+        self.after: dict[str | tuple[str, str], Hook] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._server, name)
+
+        async def call(**arguments: Any) -> Any:
+            self.calls.append(name)
+            keys: tuple[str | tuple[str, str], ...] = (name, (name, arguments.get("collection_name", "")))
+            for hook in [self.before.pop(key) for key in keys if key in self.before]:
+                await hook()
+            try:
+                return deepcopy(await method(**arguments))  # as it was then
+            finally:
+                for hook in [self.after.pop(key) for key in keys if key in self.after]:
+                    await hook()
+
+        return call
+
+
+class Pause:
+    """A hook that waits."""
+
+    def __init__(self) -> None:
+        self.met, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.met.set()
+        await self.go_on.wait()
+
+
+async def fail() -> None:
+    raise UnexpectedResponse(500, "reason", b"details", httpx.Headers())
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(qdrant_answering, "time", clock)
+    monkeypatch.setattr(qdrant_answering, "HELD_POLL_S", 0.01)
+    return clock
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[AsyncQdrantClient]:
+    """With a collection of two indexes."""
+    server = AsyncQdrantClient(":memory:")
+    store = QdrantStore(server, StoreSettings())
+    await store.write(SCOPE, SPACE, [document("d", "text")])
+    await store.make_index(FINE, Recipe(SPACE, max_tokens=64))
+    await store.write(FINE, SPACE, [document("d", "text")])
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+def met(server: AsyncQdrantClient) -> MetAtCalls:
+    return MetAtCalls(server)
+
+
+@pytest.fixture
+def store(met: MetAtCalls) -> QdrantStore:
+    return QdrantStore(cast("AsyncQdrantClient", met), StoreSettings())
+
+
+@pytest.fixture
+def other(server: AsyncQdrantClient) -> QdrantStore:
+    """Of another process."""
+    return QdrantStore(server, StoreSettings())
+
+
+async def switch(store: QdrantStore, scope: Scope) -> None:
+    await store.switch(scope, await store.hold(SCOPE, LEASE_S))
+
+
+async def still_waits(task: asyncio.Task[Any]) -> bool:
+    """Long after it could have gone on."""
+    await asyncio.wait([task], timeout=0.2)
+    return not task.done()
+
+
+async def ended(task: asyncio.Task[Any], clock: Clock) -> None:
+    """However long that takes by the clock."""
+    async with asyncio.timeout(20):
+        while not task.done():
+            clock.now_s += 1.0
+            await asyncio.sleep(0.02)
+    await task
+
+
+async def test_writes_wait_for_as_long_as_a_switch_may_take(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    """Which may be longer than the hold was asked for."""
+    met.before[SWITCH] = pause = Pause()
+    switching = asyncio.create_task(switch(store, FINE))
+    await pause.met.wait()
+    clock.now_s += LEASE_S
+    writing = asyncio.create_task(other.write(SCOPE, SPACE, [document("late", "text")]))
+    assert await still_waits(writing)
+    pause.go_on.set()
+    await switching
+    await ended(writing, clock)
+    assert sorted(await scrolled(other)) == ["d", "late"]
+
+
+async def test_a_switch_whose_answer_does_not_come_may_yet_be_done(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    held = await store.hold(SCOPE, LEASE_S)
+    met.before[SWITCH] = fail
+    with pytest.raises(StoreUnavailable):
+        await store.switch(FINE, held)
+    await store.release(SCOPE, held)
+    writing = asyncio.create_task(other.write(SCOPE, SPACE, [document("late", "text")]))
+    assert await still_waits(writing)
+    clock.now_s += store._answering.fence_s - 2 * CLOCK_SKEW_S
+    assert await still_waits(writing)
+    await other._answering.let_answer(FINE)  # which now arrives
+    await ended(writing, clock)
+    assert sorted(await scrolled(other)) == ["d", "late"]
+
+
+async def test_such_a_switch_can_be_repeated(store: QdrantStore, met: MetAtCalls, other: QdrantStore) -> None:
+    for hooks in (met.before, met.after):
+        before = (await other.answering(SCOPE)).scope
+        new = FINE if before == FIRST else FIRST
+        held = await store.hold(SCOPE, LEASE_S)
+        hooks[SWITCH] = fail
+        with pytest.raises(StoreUnavailable):
+            await store.switch(new, held)
+        await store.switch(new, held)
+        assert (await other.answering(SCOPE)).scope == new
+
+
+async def test_a_hold_that_ends_while_it_is_made_longer_switches_nothing(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    """A write may have come through."""
+    held = await store.hold(SCOPE, LEASE_S)
+
+    async def takes_long() -> None:
+        clock.now_s += LEASE_S
+        await other.write(SCOPE, SPACE, [document("late", "text")])
+
+    met.before[HOLD] = takes_long
+    with pytest.raises(Conflict, match="again"):
+        await store.switch(FINE, held)
+    await store.release(SCOPE, held)
+    await other.write(SCOPE, SPACE, [document("later", "text")])
+    assert sorted(await scrolled(other)) == ["d", "late", "later"]
+
+
+async def test_a_write_that_comes_after_the_last_copy_is_done_again(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    """Though the switch is done, and the hold released, between the two looks before it is acknowledged."""
+
+    async def hold() -> None:
+        held = await other.hold(SCOPE, LEASE_S)
+        met.after["get_collection"] = lambda: other.switch(FINE, held)
+
+    met.before["upsert"] = hold
+    await ended(asyncio.create_task(store.write(SCOPE, SPACE, [document("late", "text")])), clock)
+    assert (await other.answering(SCOPE)).scope == FINE
+    assert sorted(await scrolled(other)) == ["d", "late"]
+
+
+@pytest.mark.parametrize("call", ["get_collection", DROP])
+async def test_an_index_that_is_let_answer_while_it_is_dropped_stays(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, call: str
+) -> None:
+    """And one that goes first cannot be let answer any more."""
+    met.before[call, physical_name(FINE)] = lambda: switch(other, FINE)
+    with pytest.raises(Conflict, match="try again"):
+        await store.drop(FINE)
+    answering = await other.answering(SCOPE)
+    assert answering.scope == (FINE if call == "get_collection" else FIRST)
+    assert await scrolled(other) == ["d"]
+    await ended(asyncio.create_task(other.write(SCOPE, SPACE, [document("e", "text")])), clock)
+
+
+async def test_a_drop_whose_answer_does_not_come_may_yet_be_done(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    met.before[DROP] = fail
+    with pytest.raises(StoreUnavailable):
+        await store.drop(FINE)
+    with pytest.raises(Conflict, match="held back"):
+        await switch(other, FINE)
+    clock.now_s += store._answering.fence_s
+    await switch(other, FINE)
+
+
+async def test_when_a_write_is_acknowledged_every_process_searches_where_it_went(
+    store: QdrantStore, other: QdrantStore, clock: Clock
+) -> None:
+    assert await found(other, query("text")) == ["d"]  # which knows for a while
+    await switch(store, FINE)
+    writing = asyncio.create_task(store.write(SCOPE, SPACE, [document("new", "new")]))
+    assert await still_waits(writing)
+    assert await found(other, query("new", "sparse")) == []
+    held = await store.hold(SCOPE, LEASE_S)  # nobody else has one
+    await store.release(SCOPE, held)
+    await ended(writing, clock)
+    assert await found(other, query("new", "sparse")) == ["new"]
+
+
+async def test_an_index_that_was_looked_up_long_ago_is_looked_up_again(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+) -> None:
+    """It counts when the server was asked, not when it answered."""
+    met.after["get_collection", alias_name(SCOPE)] = pause = Pause()
+    searching = asyncio.create_task(found(store, query("text")))
+    await pause.met.wait()
+    await switch(other, FINE)
+    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
+    await other.write(SCOPE, SPACE, [document("new", "new")])
+    pause.go_on.set()
+    await searching
+    assert await found(store, query("new", "sparse")) == ["new"]
+
+
+async def test_an_index_is_forgotten_though_it_is_being_looked_up(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore
+) -> None:
+    """As for an answer that is kept under the version after the switch."""
+    met.after["get_collection", alias_name(SCOPE)] = pause = Pause()
+    searching = asyncio.create_task(found(store, query("text")))
+    await pause.met.wait()
+    await switch(other, FINE)
+    await other.delete_documents(FIRST, ["d"])
+    store._forget(SCOPE)  # on a new version
+    pause.go_on.set()
+    assert await searching == []
+    assert await found(store, query("text")) == ["d"]
+
+
+@pytest.mark.parametrize("meets", ["get_collection", "upsert"])
+async def test_a_write_that_meets_a_drop_makes_the_collection_anew_and_no_index_of_the_old_one(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, meets: str
+) -> None:
+    await switch(other, FINE)
+    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
+    assert await found(store, query("text")) == ["d"]  # so that the first to look the index up is the write
+    hooks = met.after if meets == "get_collection" else met.before
+    hooks[meets] = lambda: other.drop(SCOPE)
+    await store.write(SCOPE, SPACE, [document("new", "new")])
+    assert [each.scope for each in await store.indexes(SCOPE)] == [FIRST]
+    assert await scrolled(store) == ["new"]
+
+
+async def test_names_that_are_asked_for_fill_no_memory(store: QdrantStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qdrant_answering, "MAX_KNOWN", 3)
+    for number in range(10):
+        with pytest.raises(NotFound):
+            await store.count(Scope("acme", f"made-up-{number}"))
+        assert len(store._answering._answering) <= 3
+
+
+async def test_a_hold_whose_answer_does_not_come_can_be_repeated(
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore
+) -> None:
+    async def fail_when_it_is_looked_at() -> None:
+        met.before["get_collection"] = fail
+
+    for hook in (fail, fail_when_it_is_looked_at):
+        met.after[HOLD] = hook
+        with pytest.raises(StoreUnavailable):
+            await store.hold(SCOPE, LEASE_S)
+        with pytest.raises(Conflict, match="held back"):
+            await other.hold(SCOPE, LEASE_S)
+        held = await store.hold(SCOPE, LEASE_S)
+        await store.release(SCOPE, held)
+    held = await store.hold(SCOPE, LEASE_S)
+    with pytest.raises(Conflict, match="held back"):  # nothing was in doubt
+        await store.hold(SCOPE, LEASE_S)
+    await store.switch(FINE, held)
