@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs.dead_letters import DeadLetterFile, default_path
+from jobs.ledger import Report
 from jobs.progress import Steps
 from jobs.ray_session import ray_session
 from jobs.reindex_plan import index_to_return_to
@@ -80,6 +81,9 @@ def reindex(
         int | None, typer.Option(min=0, help="Tokens that passages share, where a paragraph had to be cut.")
     ] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Let the former index answer again.")] = False,
+    index: Annotated[
+        str | None, typer.Option(help="Which one --rollback takes.", show_default="the first, if it is the only other")
+    ] = None,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Then remove all indexes that do not answer.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the indexes, and do nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
@@ -94,7 +98,7 @@ def reindex(
     started_s = time.monotonic()
     wish = Wish(model, precision.value if precision else None, max_tokens, overlap)
     try:
-        require_sensible(wish, rollback=rollback, others=drop_old or list_)
+        require_sensible(wish, rollback=rollback, index=index, others=drop_old or list_)
         settings, scope = load_settings(), Scope(tenant, collection)
         letters = DeadLetterFile(default_path(settings.data_dir, f"{collection}-reindex", datetime.now(UTC)))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -107,7 +111,7 @@ def reindex(
                     result = reindexed(
                         session, scope, settings, wish, letters=letters, advance=steps.advance,
                         embedders=concurrency, block_documents=block_documents,
-                        rolls_back=rollback, drops=drop_old, dry_run=dry_run,
+                        rolls_back=rollback, to=index, drops=drop_old, dry_run=dry_run,
                     )  # fmt: skip
             finally:
                 session.close()
@@ -120,8 +124,10 @@ def reindex(
     print(json.dumps({**result, "seconds": round(time.monotonic() - started_s, 3)}), flush=True)
 
 
-def require_sensible(wish: Wish, *, rollback: bool, others: bool) -> None:
+def require_sensible(wish: Wish, *, rollback: bool, index: str | None, others: bool) -> None:
     """Raises InvalidInput."""
+    if index is not None and not rollback:
+        raise InvalidInput("--index says to which one --rollback returns: add that, or leave it out")
     if rollback and wish != Wish():
         raise InvalidInput("--rollback takes the former index as it is: leave out what the new one would be")
     if not (rollback or others or wish != Wish()):
@@ -139,31 +145,33 @@ def reindexed(
     embedders: int = 1,
     block_documents: int = 64,
     rolls_back: bool = False,
+    to: str | None = None,
     drops: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """What was done, or would be. Raises InvalidInput, ConfigurationError, NotFound, Conflict, VerificationFailed,
     StoreUnavailable, EngineUnavailable, Unavailable."""
     answering = session.ask(partial(session.store.answering, scope))
-    name, recipe = wanted_index(session, answering, wish, settings, rolls_back=rolls_back)
-    plan = plan_of(answering, recipe, name, settings)
-    work = Work(session, plan, answering.scope, letters, advance, embedders, block_documents)
-    verified, is_new = 0, name != answering.scope.index
+    name, recipe = wanted_index(session, answering, wish, settings, rolls_back=rolls_back, to=to)
+    total, rounds, verified, is_new = Report(), 0, 0, name != answering.scope.index
     if is_new and not dry_run:
+        plan = plan_of(answering, recipe, name, settings)
+        work = Work(session, plan, answering.scope, letters, advance, embedders, block_documents)
         copied = build(work, recipe)
         verified = verify(work, list(copied), random.Random())
         take_over(work, copied)
+        total, rounds = work.total, work.rounds
     return {
         "collection": scope.collection,
         "index": name,
         "former": answering.scope.index if is_new else None,
         "documents": session.ask(partial(session.store.count, scope)).documents,
-        "copied": work.total.indexed,
-        "passages": work.total.passages,
-        "embedded": work.total.embedded,
-        "unchanged": work.total.unchanged,
-        "deleted": work.total.deleted,
-        "rounds": work.rounds,
+        "copied": total.indexed,
+        "passages": total.passages,
+        "embedded": total.embedded,
+        "unchanged": total.unchanged,
+        "deleted": total.deleted,
+        "rounds": rounds,
         "verified": verified,
         "dropped": drop_others(session, scope) if drops and not dry_run else [],
         "dry_run": dry_run,
@@ -171,11 +179,11 @@ def reindexed(
 
 
 def wanted_index(
-    session: Session, answering: IndexInfo, wish: Wish, settings: Settings, *, rolls_back: bool
+    session: Session, answering: IndexInfo, wish: Wish, settings: Settings, *, rolls_back: bool, to: str | None
 ) -> tuple[str, Recipe]:
     """Its name and how it is made; the one that answers where nothing is wished for, or where that is made so."""
     if rolls_back:
-        former = index_to_return_to(session.ask(partial(session.store.indexes, answering.scope.at(""))))
+        former = index_to_return_to(session.ask(partial(session.store.indexes, answering.scope.at(""))), to)
         return former.scope.index, former.recipe
     if wish == Wish():
         return answering.scope.index, answering.recipe

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidInput, PlatformError
-from serve_app.types import IndexInfo, StoredVersion
+from serve_app.types import FIRST_INDEX, IndexInfo, StoredVersion
 
 Versions = Mapping[str, str | None]  # fingerprint of each document; None of one that is being written
 
@@ -79,10 +79,17 @@ def require_change(change: Change, copied: Versions, stored: Container[str], is_
         raise VerificationFailed(f"{len(left)} documents are in the new index only, {left[0]!r} for one")
 
 
-def index_to_return_to(indexes: Iterable[IndexInfo]) -> IndexInfo:
-    """The one that does not answer. Raises InvalidInput unless there is exactly one."""
-    others = [each for each in indexes if not each.answers]
-    if len(others) != 1:
-        names = ", ".join(each.scope.index for each in others) or "none"
-        raise InvalidInput(f"--rollback needs exactly one index beside the one that answers; there are: {names}")
-    return others[0]
+def index_to_return_to(indexes: Iterable[IndexInfo], name: str | None) -> IndexInfo:
+    """Of those that do not answer the one of this name; None for the first index, where that is the only one: of each
+    other it is not known whether it ever answered or was only begun. Raises InvalidInput."""
+    others = {each.scope.index: each for each in indexes if not each.answers}
+    names = ", ".join(others) or "none"
+    if name is None and list(others) == [FIRST_INDEX]:
+        name = FIRST_INDEX
+    if name is None:
+        raise InvalidInput(
+            f"say with --index NAME which one answered before; beside the one that answers there are: {names}"
+        )
+    if name not in others:
+        raise InvalidInput(f"no index {name!r} beside the one that answers; there are: {names}")
+    return others[name]

@@ -24,7 +24,7 @@ from jobs.reindex_run import plan_of
 from serve_app.embedding.models import resolve_model
 from serve_app.errors import InvalidInput
 from serve_app.settings import Settings
-from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
+from serve_app.types import FIRST_INDEX, IndexInfo, Recipe, StoredVersion
 from tests.contracts.corpus import SCOPE, SPACE
 
 # A text has one fingerprint, so a document that changes and changes back has the one that it had. A write is begun and
@@ -170,9 +170,12 @@ def test_the_index_to_return_to() -> None:
     def info(name: str, answers: bool) -> IndexInfo:
         return IndexInfo(SCOPE.at(name), Recipe(SPACE), answers)
 
-    assert index_to_return_to([info("now", True), info("before", False)]).scope == Scope(
-        SCOPE.tenant, SCOPE.collection, "before"
-    )
-    for others in ([], ["one", "two"]):
-        with pytest.raises(InvalidInput, match=", ".join(others) or "none"):
-            index_to_return_to([info("now", True), *(info(name, False) for name in others)])
+    now, first, begun = info("now", True), info(FIRST_INDEX, False), info("begun", False)
+    assert index_to_return_to([now, first], None) == first
+    assert index_to_return_to([now, first, begun], "begun") == begun
+    for others in ([], [begun], [first, begun]):  # nobody can tell whether it ever answered
+        with pytest.raises(InvalidInput, match=", ".join(each.scope.index for each in others) or "none"):
+            index_to_return_to([now, *others], None)
+    for name in ("now", "other"):
+        with pytest.raises(InvalidInput, match="there are: first, begun"):
+            index_to_return_to([now, first, begun], name)
