@@ -46,15 +46,8 @@ def stop(outcome: Future[T]) -> None:
     deadline_s = time.monotonic() + TIMEOUT_S
     while not outcome.done() and time.monotonic() < deadline_s:
         for executor in executors():
-            shut_down(executor)
+            executor.shutdown(force=False, exception=InterruptedError())  # nothing before it has begun
         wait([outcome], POLL_PERIOD_S)
-
-
-def shut_down(executor: StreamingExecutor) -> None:
-    """Does nothing before it has begun. Ray itself waits 2 s for the scheduling thread, which can be in the midst of
-    starting an actor, and then takes its tasks away under it: a segmentation fault."""
-    executor.join = lambda timeout=None: threading.Thread.join(executor, TIMEOUT_S)  # type: ignore[method-assign]
-    executor.shutdown(force=False, exception=InterruptedError())
 
 
 def executors() -> list[StreamingExecutor]:

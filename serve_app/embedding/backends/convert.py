@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Encoding
 
-from serve_app.embedding.backends.openvino import OpenVinoBackend
+from serve_app.embedding.backends.openvino import CORE, OpenVinoBackend
 from serve_app.embedding.backends.torch import Pipeline, answer, load_pipeline
 from serve_app.embedding.batches import padded_width
 from serve_app.embedding.models import Model
@@ -87,7 +87,7 @@ def quantise(model: Model, source: Path, target: Path) -> None:
     against the original, as this CPU computes it. Raises ConfigurationError."""
     import nncf  # slow to import, and for int8 only
 
-    graph = ov.Core().read_model(source / "model.xml")
+    graph = CORE.read_model(source / "model.xml")
     compressed = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_SYM)
     ov.save_model(compressed, target / "model.xml", compress_to_fp16=False)
     threads = max(1, torch.get_num_threads())

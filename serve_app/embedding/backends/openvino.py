@@ -23,6 +23,10 @@ SHAPES_KEPT = 512  # of a kind of kernel, by each stream, those used last; passe
 # Activations of one token that share a scale, the best first that is a part of every layer's width: 192 is 5 % faster
 # than 128 and as near to the original (worst cosine 0.987); 384 is 8 % faster, and 0.980.
 QUANTISED_TOGETHER = (192, 128, 64)
+# One for the whole process and as long as it. With the first model it gives the thread that loads it a stack for
+# signals, and frees that when it goes itself: in another thread than that, the thread keeps the freed stack, and its
+# next signal, such as Ctrl-C, is a segmentation fault.
+CORE = ov.Core()
 
 
 class OpenVinoBackend:
@@ -56,11 +60,10 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": hint,
         }
         try:
-            core = ov.Core()
-            graph = core.read_model(artifact / "model.xml")
+            graph = CORE.read_model(artifact / "model.xml")
             if precision == "int8":
                 options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantised_together(graph)
-            compiled = core.compile_model(graph, "CPU", options)
+            compiled = CORE.compile_model(graph, "CPU", options)
             self._free: LifoQueue[ov.InferRequest] = LifoQueue()
             for _ in range(self.passes_at_once):
                 self._free.put(compiled.create_infer_request())

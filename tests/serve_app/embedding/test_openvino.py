@@ -30,6 +30,21 @@ for thread in threads:
 print("ended")
 """
 
+# Prints that the main thread, which loaded an engine, has handled a signal after another thread let go of the engine.
+SIGNAL_AFTER_AN_ENGINE = """
+import signal, sys, threading
+from pathlib import Path
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.settings import EmbeddingSettings
+
+engines = [EmbeddingEngine.load(EmbeddingSettings(precision="fp32"), Path(sys.argv[1]))]
+thread = threading.Thread(target=engines.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
 
 @pytest.mark.parametrize(
     ("widths", "together"),
@@ -49,3 +64,10 @@ def test_the_first_passes_of_a_process_may_be_many_at_once(process: int, model_d
     command = [sys.executable, "-c", FIRST_PASSES_AT_ONCE, str(model_data_dir)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "ended\n", done.stderr
+
+
+def test_ctrl_c_after_another_thread_has_let_go_of_the_engine(model_data_dir: Path) -> None:
+    """OpenVINO freed the stack on which the main thread takes signals: a segmentation fault."""
+    command = [sys.executable, "-c", SIGNAL_AFTER_AN_ENGINE, str(model_data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
