@@ -26,7 +26,7 @@ class Source(Protocol):
     def coming(self) -> float: ...
     def take(self, most: int) -> list[Task]: ...  # that may begin
     def done(self, id: str) -> None: ...
-    def failed(self, id: str) -> list[str]: ...  # the ids of those that will never begin now
+    def failed(self, id: str) -> list[Task]: ...  # those that will never begin now
     def rank(self, id: str) -> float: ...  # the greatest first
 
 
@@ -55,7 +55,7 @@ class Stream:
     def done(self, id: str) -> None:
         self._taken -= 1
 
-    def failed(self, id: str) -> list[str]:
+    def failed(self, id: str) -> list[Task]:
         self._taken -= 1
         return []
 
@@ -109,12 +109,12 @@ class Graph:
         self._open.discard(id)
         self._sorter.done(id)
 
-    def failed(self, id: str) -> list[str]:
+    def failed(self, id: str) -> list[Task]:
         """Its descendants that were not lost before; the rest of the graph goes on."""
         self._open.discard(id)
         lost = [each for each in self._descendants(id) if each in self._open]
         self._open.difference_update(lost)
-        return lost
+        return [self._tasks[each] for each in lost]
 
     def rank(self, id: str) -> float:
         return self._ranks[id]

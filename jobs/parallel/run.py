@@ -131,9 +131,15 @@ class Run:
                     self._push(Attempt(task, args))
 
     def _value(self, id: str) -> Any:
-        """For the last time where no other task needs it."""
+        value = self._values[id]
+        self._release(id)
+        return value
+
+    def _release(self, id: str) -> None:
+        """One task less needs its value, which is kept for the others."""
         self._needs[id] -= 1
-        return self._values[id] if self._needs[id] else self._values.pop(id)
+        if not self._needs[id]:
+            self._values.pop(id, None)
 
     def _push(self, attempt: Attempt) -> None:
         task = attempt.task
@@ -271,8 +277,10 @@ class Run:
 
     def _gone(self, outcome: Outcome) -> Iterator[Outcome]:
         yield outcome
-        for id in self._source.failed(outcome.id):
-            yield Outcome(id, Status.SKIPPED, because=outcome.id, attempts=0)
+        for task in self._source.failed(outcome.id):
+            for id in task.needs:
+                self._release(id)
+            yield Outcome(task.id, Status.SKIPPED, because=outcome.id, attempts=0)
 
     # What is learned
 

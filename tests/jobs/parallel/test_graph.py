@@ -31,7 +31,7 @@ def walk(graph: Graph, fails: set[str], seed: int) -> tuple[list[str], dict[str,
         id = waiting.pop(chance.randrange(len(waiting)))
         begun.append(id)
         if id in fails:
-            lost |= dict.fromkeys(graph.failed(id), id)
+            lost |= dict.fromkeys([task.id for task in graph.failed(id)], id)
         else:
             graph.done(id)
     return begun, lost

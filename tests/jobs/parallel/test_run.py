@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def test_values_flow_and_a_failure_takes_only_what_follows(ray_cluster: str, pla
     assert {id: found[id].because for id in ("lost", "lost too")} == {"lost": "bad", "lost too": "bad"}
     with pytest.raises(Unavailable, match="lost was not begun, because bad failed"):
         found["lost"].result()
+
+
+def test_a_value_that_only_skipped_tasks_need_is_let_go() -> None:
+    tasks = [
+        Task("one", Value),
+        Task("bad", work.fail, after=("one",)),
+        Task("lost", work.add, needs=("one", "bad")),
+    ]
+    outcomes = run(tasks)
+    value = weakref.ref(next(outcomes).value)
+    while next(outcomes).status is not Status.SKIPPED:
+        assert value() is not None
+    assert value() is None
+
+
+class Value:
+    pass
 
 
 def test_all_kinds_at_once_each_exactly_once(ray_cluster: str) -> None:
