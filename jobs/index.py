@@ -74,13 +74,15 @@ def index(
         Path | None, typer.Option(help="Dead letters of an earlier run of this source: only what they name.")
     ] = None,
     concurrency: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="Embedding actors, and at most as many that read. One uses all CPUs of its machine. With several, "
-            "chance decides whose document is kept where files share an id.",
+            help="Embedding actors, and at most as many that read. One uses all CPUs of its machine; of several that "
+            "are asked for each takes AIDOCS_EMBEDDING__THREADS (or 1). With several, chance decides whose document is "
+            "kept where files share an id.",
+            show_default="one on each GPU, else on each node",
         ),
-    ] = 1,
+    ] = None,
     block_tokens: Annotated[
         int | None,
         typer.Option(

@@ -52,7 +52,7 @@ def index_source(
     settings: Settings,
     tally: Tally,
     *,
-    embedders: int = 1,
+    embedders: int | None = None,
     block_tokens: int | None = None,
     prunes: bool = False,
     dry_run: bool = False,

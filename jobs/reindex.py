@@ -88,7 +88,10 @@ def reindex(
     list_: Annotated[bool, typer.Option("--list", help="Show the indexes, and do nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
-    concurrency: Annotated[int, typer.Option(min=1, help="Embedding actors. One uses all CPUs of its machine.")] = 1,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Embedding actors.", show_default="one on each GPU, else on each node"),
+    ] = None,
     block_documents: Annotated[int, typer.Option(min=1, help="So many go through the stages together.")] = 64,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
@@ -142,7 +145,7 @@ def reindexed(
     *,
     letters: DeadLetterFile,
     advance: Advance,
-    embedders: int = 1,
+    embedders: int | None = None,
     block_documents: int = 64,
     rolls_back: bool = False,
     to: str | None = None,

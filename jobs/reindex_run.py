@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from jobs.actor_pools import gpus_of_one
 from jobs.copying import Copier, copy_inputs
 from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
@@ -28,7 +29,7 @@ from jobs.index_run import Tally, Watch, require_complete, settings_of, start_le
 from jobs.inputs import total_bytes
 from jobs.ledger import Report
 from jobs.patience import patiently
-from jobs.pipeline import gpus, platform_error, run_pipeline
+from jobs.pipeline import platform_error, run_pipeline
 from jobs.reindex_plan import (
     Change,
     VerificationFailed,
@@ -106,7 +107,7 @@ class Work:
     source: Scope
     letters: DeadLetterFile
     advance: Advance
-    embedders: int = 1
+    embedders: int | None = None
     block_documents: int = 64
     total: Report = field(default_factory=Report)
     rounds: int = 0
@@ -114,7 +115,7 @@ class Work:
     @cached_property
     def copier_gpus(self) -> int:
         in_cluster = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
-        return gpus(self.plan.settings.embedding, in_cluster)
+        return gpus_of_one(self.plan.settings.embedding, in_cluster)
 
     @cached_property
     def copier(self) -> Any:

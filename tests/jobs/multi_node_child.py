@@ -61,7 +61,7 @@ def main(source: Path, collection: str) -> None:
         killer = NodeKiller(cluster, len(source.read_text().splitlines()))
         with DeadLetterFile(source.with_suffix(".letters")) as letters:
             tally = Tally(letters, killer)
-            index_source(inputs_of(str(source)), scope, settings, tally, embedders=3, block_tokens=1_024)
+            index_source(inputs_of(str(source)), scope, settings, tally, block_tokens=1_024)
         with DeadLetterFile(source.with_suffix(".letters")) as letters:
             clean = Scope("local", f"{collection}-clean")
             index_source(inputs_of(str(source)), clean, settings, Tally(letters), block_tokens=1_024)

@@ -1,0 +1,68 @@
+"""How many actors a job's stages have, and what each reserves of the cluster, from what that has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+
+from serve_app.errors import ConfigurationError
+from serve_app.settings import EmbeddingSettings
+
+LEAST_FREE_CPUS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """nodes: those that have CPUs."""
+
+    nodes: int
+    free_cpus: float
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActorPools:
+    """embedders: at most so many, and as many that read. threads: of each, None for all CPUs of its machine. …_cpus:
+    that one worker of each stage reserves. It uses what is free; the number only places it. gpus: of each embedder."""
+
+    embedders: int
+    threads: int | None
+    gpus: int
+    read_cpus: float
+    embed_cpus: float
+    write_cpus: float
+
+
+def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int | None) -> ActorPools:
+    """embedders: None for one on each GPU or, where none is used, on each node, over which Ray Data spreads them.
+
+    One on a machine is placed on what is free, as little as that may be, so that a run starts beside a busy Serve app.
+    Several that are asked for take `threads` CPUs each (1 if None), for they would fight over a machine.
+    Raises ConfigurationError if no CPU is free.
+    """
+    if cluster.free_cpus < LEAST_FREE_CPUS:
+        raise ConfigurationError(f"the cluster has {cluster.free_cpus:g} CPUs free: add a node, or end what holds them")
+    gpus = gpus_of_one(embedding, cluster.gpus)
+    share = min(1.0, cluster.free_cpus / 2)
+    threads, embed_cpus = embedding.threads, share
+    if embedders is None:
+        embedders = max(1, cluster.gpus if gpus else cluster.nodes)
+    elif embedders > 1:
+        threads = threads or 1
+        embed_cpus = float(threads)
+    return ActorPools(embedders, threads, gpus, round(share / 4, 3), round(embed_cpus, 3), round(share / 8, 3))
+
+
+def gpus_of_one(embedding: EmbeddingSettings, in_cluster: float) -> int:
+    """That an embedder takes: of the torch engine one, where it may and there is any. Ray hides what is not taken."""
+    is_wanted = embedding.device == "cuda" or (embedding.device == "auto" and in_cluster >= 1)
+    return int(embedding.engine == "torch" and is_wanted)
+
+
+def cluster_now() -> Cluster:
+    """Of the Ray that this process is connected to."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]  # type: ignore[no-untyped-call]
+    free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
+    gpus = int(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+    return Cluster(len(nodes), free_cpus, gpus)
