@@ -1,0 +1,52 @@
+"""Changes of a collection on a Qdrant server: one after the other in this process, and to the index that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from serve_app.errors import NotFound
+from serve_app.ports import Versions
+from serve_app.store.indexes import answers_already
+from serve_app.store.qdrant_answering import QdrantAnswering
+from serve_app.types import Scope
+
+
+class QdrantChanges:
+    def __init__(self, answering: QdrantAnswering, versions: Versions | None) -> None:
+        self._answering = answering
+        self._versions = versions
+        self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def change(self, scope: Scope, change: Callable[[Scope], Awaitable[None]]) -> None:
+        """On the index that answers, and that still does when it is done; see qdrant_answering."""
+        if scope.index:
+            if scope == await self._answering.resolve(scope.at(""), fresh=True):
+                raise answers_already(scope.index)
+            async with self._writing[scope]:
+                return await change(scope)
+        was_gone = False
+        while True:
+            index = await self._answering.unheld(scope)
+            try:
+                async with self.changing(scope):
+                    await change(index)
+            except NotFound:  # dropped since, with its collection, which a write makes anew
+                if was_gone:
+                    raise
+                was_gone = True
+                continue
+            if await self._answering.was_open(index):
+                return None
+
+    @contextlib.asynccontextmanager
+    async def changing(self, scope: Scope) -> AsyncIterator[None]:
+        """One change after the other, in this process; and no version while it lasts."""
+        async with self._writing[scope]:
+            if self._versions is None:
+                yield
+            else:
+                async with self._versions.changing(scope):
+                    yield
