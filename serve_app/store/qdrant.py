@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import Versions
 from serve_app.settings import StoreSettings
-from serve_app.store.indexes import require_made_for
+from serve_app.store.indexes import require_made_for, unknown
 from serve_app.store.payload import (
     DOCUMENT,
     DOCUMENT_FIELDS,
@@ -25,7 +24,7 @@ from serve_app.store.payload import (
     to_listed,
     to_version,
 )
-from serve_app.store.qdrant_answering import MAX_KNOWN, QdrantAnswering
+from serve_app.store.qdrant_answering import MAX_KNOWN, Look, QdrantAnswering
 from serve_app.store.qdrant_calls import QdrantCalls, connect
 from serve_app.store.qdrant_changes import QdrantChanges
 from serve_app.store.qdrant_collections import QdrantCollections, conflict
@@ -35,7 +34,6 @@ from serve_app.store.qdrant_search import QdrantSearch
 from serve_app.store.qdrant_switch import QdrantSwitch
 from serve_app.store.qdrant_writes import QdrantWrites
 from serve_app.types import (
-    FIRST_INDEX,
     CollectionInfo,
     Document,
     DocumentPage,
@@ -101,25 +99,30 @@ class QdrantStore:
         self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
     ) -> None:
         documents = list({indexed.document.id: indexed for indexed in documents}.values())
-        with contextlib.suppress(NotFound):
-            await self._collections.require_space(await self._answering.resolve(scope), space)
-        require_storable(documents, space.dim)  # before a collection is made for it
 
-        async def put(index: Scope) -> None:
-            require_made_for(made_for, index)
-            of_a_new_one = index.index == FIRST_INDEX and not scope.index
-            made = self._collections.ensure(index, Recipe(space)) if of_a_new_one else self._collections.recipe(index)
-            if (recipe := await made).space != space:
+        async def put(look: Look) -> None:
+            require_made_for(made_for, look.index)
+            if look.info is None and scope.index:
+                raise unknown(scope)
+            recipe = Recipe(space) if look.info is None else self._collections.learn(look.index, look.info)
+            if recipe.space != space:
                 raise conflict(scope, recipe.space, space)
-            await self._writes.put(index, documents)
+            require_storable(documents, space.dim)
+            if look.info is None:
+                await self._collections.ensure(look.index, recipe)
+                return
+            await self._collections.index_fields(look.index)
+            await self._writes.put(look.index, documents)
 
         await self._changes.change(scope, put)
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         counts = [0]
 
-        async def delete(index: Scope) -> None:
-            counts.append(await self._writes.delete_documents(index, document_ids))
+        async def delete(look: Look) -> None:
+            if look.info is None:
+                raise unknown(scope)
+            counts.append(await self._writes.delete_documents(look.index, document_ids))
 
         await self._changes.change(scope, delete)
         return max(counts)  # it may have been done twice

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from serve_app.errors import NotFound
 from serve_app.ports import Versions
 from serve_app.store.indexes import answers_already
-from serve_app.store.qdrant_answering import QdrantAnswering
+from serve_app.store.qdrant_answering import Look, QdrantAnswering
 from serve_app.types import Scope
 
 
@@ -20,25 +20,26 @@ class QdrantChanges:
         self._versions = versions
         self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def change(self, scope: Scope, change: Callable[[Scope], Awaitable[None]]) -> None:
-        """On the index that answers, and that still does when it is done; see qdrant_answering."""
+    async def change(self, scope: Scope, change: Callable[[Look], Awaitable[None]]) -> None:
+        """On the index that answers, and that still does when it is done; see qdrant_answering. Where there is no
+        collection `change` raises NotFound, or makes one and is called again."""
         if scope.index:
             if scope == await self._answering.resolve(scope.at(""), fresh=True):
                 raise answers_already(scope.index)
             async with self._writing[scope]:
-                return await change(scope)
+                return await change(await self._answering.look_at(scope))
         was_gone = False
         while True:
-            index = await self._answering.unheld(scope)
+            look = await self._answering.unheld(scope)
             try:
                 async with self.changing(scope):
-                    await change(index)
+                    await change(look)
             except NotFound:  # dropped since, with its collection, which a write makes anew
-                if was_gone:
+                if look.info is None or was_gone:
                     raise
                 was_gone = True
                 continue
-            if await self._answering.was_open(index):
+            if await self._answering.is_as_seen(look):
                 return None
 
     @contextlib.asynccontextmanager

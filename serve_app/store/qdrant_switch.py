@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from serve_app.errors import StoreUnavailable
-from serve_app.store.indexes import is_answering, require_same_recipe
+from serve_app.store.indexes import is_answering, require_same_recipe, unknown
 from serve_app.store.qdrant_answering import QdrantAnswering
 from serve_app.store.qdrant_changes import QdrantChanges
 from serve_app.store.qdrant_collections import QdrantCollections
@@ -48,9 +48,12 @@ class QdrantSwitch:
                 await self._answering.release(answering, held)
 
     async def answering(self, scope: Scope) -> IndexInfo:
-        answering = await self._answering.resolve(scope.at(""), fresh=True)
-        index = scope if scope.index else answering
-        return IndexInfo(index, await self._collections.recipe(index), index == answering)
+        look = await self._answering.look(scope.at(""))
+        if scope.index not in ("", look.index.index):
+            return IndexInfo(scope, await self._collections.recipe(scope), False)
+        if look.info is None:
+            raise unknown(scope)
+        return IndexInfo(look.index, self._collections.learn(look.index, look.info), True)
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
         answering = await self.answering(scope.at(""))
