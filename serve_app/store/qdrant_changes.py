@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from serve_app.errors import NotFound
 from serve_app.ports import Versions
@@ -18,7 +18,7 @@ class QdrantChanges:
     def __init__(self, answering: QdrantAnswering, versions: Versions | None) -> None:
         self._answering = answering
         self._versions = versions
-        self._writing: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[Scope, asyncio.Lock] = WeakValueDictionary()  # while anybody has or wants one
 
     async def change(self, scope: Scope, change: Callable[[Look], Awaitable[None]]) -> None:
         """On the index that answers, and that still does when it is done; see qdrant_answering. Where there is no
@@ -26,7 +26,7 @@ class QdrantChanges:
         if scope.index:
             if scope == await self._answering.resolve(scope.at(""), fresh=True):
                 raise answers_already(scope.index)
-            async with self._writing[scope]:
+            async with self._lock(scope):
                 return await change(await self._answering.look_at(scope))
         was_gone = False
         while True:
@@ -45,9 +45,12 @@ class QdrantChanges:
     @contextlib.asynccontextmanager
     async def changing(self, scope: Scope) -> AsyncIterator[None]:
         """One change after the other, in this process; and no version while it lasts."""
-        async with self._writing[scope]:
+        async with self._lock(scope):
             if self._versions is None:
                 yield
             else:
                 async with self._versions.changing(scope):
                     yield
+
+    def _lock(self, scope: Scope) -> asyncio.Lock:
+        return self._locks.setdefault(scope, asyncio.Lock())

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from serve_app.errors import Conflict
+from serve_app.errors import Conflict, NotFound
 from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
+from serve_app.store.qdrant_answering import Look, QdrantAnswering
+from serve_app.store.qdrant_calls import QdrantCalls
+from serve_app.store.qdrant_changes import QdrantChanges
 from serve_app.types import FIRST_INDEX, Recipe, Scope
 from tests.contracts.corpus import SCOPE, SPACE, document
 from tests.serve_app.store.met_at_calls import Clock, Hook, MetAtCalls
@@ -97,6 +101,38 @@ async def test_an_acknowledged_change_is_in_the_index_that_answers_whenever_anot
     for held_at in range(1, calls + 1):
         for switched_at in sorted({held_at, held_at + 1, calls, calls + 2}):
             await with_a_switch(clock, change, (old, new), (held_at, switched_at))
+
+
+async def test_changes_of_a_collection_take_turns_and_leave_no_lock_behind(server: AsyncQdrantClient) -> None:
+    changes = QdrantChanges(QdrantAnswering(server, QdrantCalls(5.0)), None)
+    under_way: set[Scope] = set()
+    most_locks = 0
+
+    async def change(scope: Scope) -> None:
+        nonlocal most_locks
+        async with changes.changing(scope):
+            assert scope not in under_way
+            under_way.add(scope)
+            for _ in range(5):
+                await asyncio.sleep(0)  # the others' turn
+            most_locks = max(most_locks, len(changes._locks))
+            under_way.remove(scope)
+
+    scopes = [Scope("acme", f"collection-{number}") for number in range(10)]
+    waiting = [asyncio.create_task(change(scope)) for scope in scopes * 3]
+    await asyncio.sleep(0)
+    waiting[-1].cancel()  # while it waits
+    await asyncio.gather(*waiting[:-1])
+    assert most_locks == 10, "they were held at the same time"
+    with pytest.raises(NotFound):
+        await changes.change(SCOPE, not_there)
+    del waiting  # the traceback of the one that was cancelled
+    gc.collect()
+    assert len(changes._locks) == 0
+
+
+async def not_there(_: Look) -> None:
+    raise NotFound("there is no collection")
 
 
 async def with_a_switch(clock: Clock, change: str, indexes: tuple[Scope, Scope], at: tuple[int, int]) -> int:
