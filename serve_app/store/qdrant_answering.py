@@ -6,10 +6,12 @@
 
 An alias cannot have the name of a collection, and that of the first index is taken; hence the third. The server
 switches an alias atomically. A hold is in the metadata of the index that answers, with an end by the clock of whoever
-looks. Every write looks before it begins and before it is acknowledged, and is done again on another index if that
-answers by then. So no acknowledged write is missing from the index that takes over, as long as clocks are right to
-CLOCK_SKEW_S, a node knows of a hold when the call that made it returns, and a call that nobody waits for any more is
-done within the timeout of a call or never: only the time of the hold keeps writes from a switch whose answer is late.
+looks. Every write looks before it begins and before it is acknowledged, and is done again, be it on another index, if
+what it saw has changed by then: a switch leaves its hold in the metadata of the index that it takes the alias from, and
+the time from which that may be written in the metadata of the other one. So no acknowledged write is missing from the
+index that takes over, as long as clocks are right to CLOCK_SKEW_S, a node knows of a hold when the call that made it
+returns, and a call that nobody waits for any more is done within the timeout of a call or never: only the time of the
+hold keeps writes from a switch whose answer is late.
 
 Searches look once in ANSWERING_TTL_S. So an index that is let answer takes no writes for as long after the switch: when
 the first is acknowledged, nobody takes the former index for the one that answers.
@@ -22,6 +24,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
@@ -49,6 +52,20 @@ def alias_name(scope: Scope) -> str:
     return f"{scope.tenant}~{scope.collection}~.answers"
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An index, and what the server says of its collection; None if there is none."""
+
+    index: Scope
+    info: models.CollectionInfo | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether writes are held back now: by a holder, or since it answers for a moment only."""
+        metadata = metadata_of(self.info)
+        return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
+
+
 class QdrantAnswering:
     def __init__(self, client: AsyncQdrantClient, ask: QdrantCalls) -> None:
         self._client = client
@@ -66,12 +83,49 @@ class QdrantAnswering:
         known, until = self._answering.get(scope, (None, 0.0))
         if known is None or fresh or time.monotonic() > until:
             begun_s, forgotten = time.monotonic(), self._forgotten
-            known = scope.at(await self._name_by_alias(scope))
-            if forgotten == self._forgotten:  # else it may be of before
-                if len(self._answering) >= MAX_KNOWN:
-                    self._answering.clear()
-                self._answering[scope] = known, begun_s + ANSWERING_TTL_S
+            by_alias = await self._info(alias_name(scope))
+            known = scope.at(FIRST_INDEX) if by_alias is None else index_of(scope, by_alias)
+            self._remember(known, begun_s, forgotten)
         return known
+
+    async def look(self, scope: Scope) -> Look:
+        """At the index that answers now: one call, two where that is the first. This has no alias, and is looked at
+        before it is known that there is none, so that a switch between the two shows when it is looked at again."""
+        begun_s, forgotten = time.monotonic(), self._forgotten
+        first = scope.at(FIRST_INDEX)
+        known, _ = self._answering.get(scope, (first, 0.0))
+        seen = by_alias = None if known == first else await self._info(alias_name(scope))
+        if by_alias is None:
+            seen = await self._info(physical_name(first))
+            by_alias = await self._info(alias_name(scope))
+        look = Look(first, seen) if by_alias is None else Look(index_of(scope, by_alias), by_alias)
+        self._remember(look.index, begun_s, forgotten)
+        return look
+
+    async def look_at(self, index: Scope) -> Look:
+        return Look(index, await self._info(physical_name(index)))
+
+    async def unheld(self, scope: Scope) -> Look:
+        """At the index that answers now, and whose writes are not held back; waits for the end of a hold."""
+        while True:
+            look = await self.look(scope)
+            if not look.is_held:
+                return look
+            await asyncio.sleep(HELD_POLL_S)
+
+    async def is_as_seen(self, look: Look) -> bool:
+        """Whether the index that `unheld` gave has answered ever since, and no writes were held back: then nothing of
+        its metadata has changed. By the alias where it has one, which may belong to another index by now."""
+        if look.info is None:
+            return False
+        name = physical_name(look.index) if look.index.index == FIRST_INDEX else alias_name(look.index)
+        return metadata_of(await self._info(name)) == metadata_of(look.info)
+
+    def _remember(self, index: Scope, begun_s: float, forgotten: int) -> None:
+        if forgotten == self._forgotten:  # else it may be of before
+            if len(self._answering) >= MAX_KNOWN:
+                self._answering.clear()
+            self._answering[index.at("")] = index, begun_s + ANSWERING_TTL_S
 
     def forget(self, scope: Scope) -> Scope:
         """The index that was thought to answer."""
@@ -94,27 +148,6 @@ class QdrantAnswering:
         self.forget(scope)
         with contextlib.suppress(StoreUnavailable):  # it is done, and opens later
             await self._open_in(scope, ANSWERING_TTL_S + CLOCK_SKEW_S)
-
-    async def unheld(self, scope: Scope) -> Scope:
-        """The index that answers now, and whose writes are not held back; waits for the end of a hold."""
-        while True:
-            index = await self.resolve(scope, fresh=True)
-            if not await self.is_held(index):
-                return index
-            await asyncio.sleep(HELD_POLL_S)
-
-    async def was_open(self, index: Scope) -> bool:
-        """Whether there was a moment since this was called when the index answered and its writes were not held back.
-        The hold is looked at first: the other way round a switch between the two would let another index answer,
-        release the hold, and be seen in neither."""
-        return not await self.is_held(index) and await self.resolve(index.at(""), fresh=True) == index
-
-    async def is_held(self, index: Scope) -> bool:
-        """By a holder, or since it answers for a moment only."""
-        with contextlib.suppress(NotFound):
-            metadata = await self._metadata(physical_name(index))
-            return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
-        return False
 
     async def hold(self, index: Scope, lease_s: float) -> str:
         """Raises Conflict while another one has it. To be repeated if no answer comes: it is the same holder then."""
@@ -169,17 +202,8 @@ class QdrantAnswering:
         if holder not in self._in_doubt and (await self._hold(index)).get("holder") == holder:
             await self._set_hold(index, {"holder": holder, "until_s": 0.0})
 
-    async def _name_by_alias(self, scope: Scope) -> str:
-        try:
-            return str((await self._metadata(alias_name(scope)))[INDEX])
-        except NotFound:
-            return FIRST_INDEX
-
     async def _hold(self, index: Scope) -> dict[str, Any]:
-        try:
-            return dict((await self._metadata(physical_name(index))).get(HOLD) or {})
-        except NotFound:
-            return {}
+        return dict(metadata_of(await self._info(physical_name(index))).get(HOLD) or {})
 
     async def _set_hold(self, index: Scope, hold: dict[str, Any]) -> None:
         await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={HOLD: hold})
@@ -188,9 +212,21 @@ class QdrantAnswering:
         opens_s = time.time() + wait_s
         await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={OPENS: opens_s})
 
-    async def _metadata(self, name: str) -> dict[str, Any]:
-        info = await self._ask(self._client.get_collection, collection_name=name)
-        return info.config.metadata or {}
+    async def _info(self, name: str) -> models.CollectionInfo | None:
+        """name: of a collection or an alias. None if there is none."""
+        try:
+            return await self._ask(self._client.get_collection, collection_name=name)
+        except NotFound:
+            return None
+
+
+def metadata_of(info: models.CollectionInfo | None) -> dict[str, Any]:
+    return (info and info.config.metadata) or {}
+
+
+def index_of(scope: Scope, info: models.CollectionInfo) -> Scope:
+    """The scope with the name of the index that the alias led to."""
+    return scope.at(str(metadata_of(info)[INDEX]))
 
 
 def require_holder(hold: dict[str, Any], holder: str) -> dict[str, Any]:

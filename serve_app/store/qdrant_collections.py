@@ -68,9 +68,13 @@ class QdrantCollections:
             except NotFound:
                 await self._create(scope, recipe)
                 actual = await self.recipe(scope)
-            await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
-            await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
+            await self.index_fields(scope)
             return actual
+
+    async def index_fields(self, scope: Scope) -> None:
+        """Those that we filter by; no call where nobody was cut off between making the collection and its indexes."""
+        await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
+        await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
 
     async def index_facet(self, scope: Scope, path: str) -> None:
         """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
@@ -140,6 +144,10 @@ class QdrantCollections:
         except NotFound:
             self.forget(scope)
             raise
+        return self.learn(scope, info)
+
+    def learn(self, scope: Scope, info: models.CollectionInfo) -> Recipe:
+        """As `recipe`, from what the server has just said of the collection."""
         metadata = info.config.metadata or {}
         if metadata.get(SPACE) is None:
             raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")

@@ -1,11 +1,10 @@
 """Which index answers, while others write, switch and drop at the worst moment: several stores over one server, one of
-which is met at a call of its client; and what their calls cost."""
+which is met at a call of its client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from copy import deepcopy
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import httpx
@@ -20,6 +19,7 @@ from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_answering import ANSWERING_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
 from serve_app.types import FIRST_INDEX, Recipe, Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
+from tests.serve_app.store.met_at_calls import Clock, MetAtCalls, Pause
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -28,59 +28,7 @@ pytestmark = [
 
 FIRST, FINE = SCOPE.at(FIRST_INDEX), SCOPE.at("fine")
 LEASE_S = 5.0
-Hook = Callable[[], Awaitable[object]]
 SWITCH, DROP, HOLD = "update_collection_aliases", "delete_collection", "update_collection"
-
-
-class Clock:
-    """Of all stores; it stands until somebody moves it."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def time(self) -> float:
-        return self.now_s
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
-class MetAtCalls:
-    """A client's own view of the server. A hook runs once, around the next call of this name, or of this name for this
-    collection."""
-
-    def __init__(self, server: AsyncQdrantClient) -> None:
-        self._server = server
-        self.calls: list[str] = []
-        self.before: dict[str | tuple[str, str], Hook] = {}
-        self.after: dict[str | tuple[str, str], Hook] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._server, name)
-
-        async def call(**arguments: Any) -> Any:
-            self.calls.append(name)
-            keys: tuple[str | tuple[str, str], ...] = (name, (name, arguments.get("collection_name", "")))
-            for hook in [self.before.pop(key) for key in keys if key in self.before]:
-                await hook()
-            try:
-                return deepcopy(await method(**arguments))  # as it was then
-            finally:
-                for hook in [self.after.pop(key) for key in keys if key in self.after]:
-                    await hook()
-
-        return call
-
-
-class Pause:
-    """A hook that waits."""
-
-    def __init__(self) -> None:
-        self.met, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self) -> None:
-        self.met.set()
-        await self.go_on.wait()
 
 
 async def fail() -> None:
@@ -205,14 +153,15 @@ async def test_a_hold_that_ends_while_it_is_made_longer_switches_nothing(
     assert sorted(await scrolled(other)) == ["d", "late", "later"]
 
 
+@pytest.mark.parametrize("before", [True, False])
 async def test_a_write_that_comes_after_the_last_copy_is_done_again(
-    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock
+    store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, before: bool
 ) -> None:
-    """Though the switch is done, and the hold released, between the two looks before it is acknowledged."""
+    """Though the switch is done, and the hold released, before it looks again, or just after."""
 
     async def hold() -> None:
         held = await other.hold(SCOPE, LEASE_S)
-        met.after["get_collection"] = lambda: other.switch(FINE, held)
+        (met.before if before else met.after)["get_collection"] = lambda: other.switch(FINE, held)
 
     met.before["upsert"] = hold
     await ended(asyncio.create_task(store.write(SCOPE, SPACE, [document("late", "text")])), clock)

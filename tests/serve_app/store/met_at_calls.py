@@ -1,0 +1,64 @@
+"""A client of a Qdrant server that is met at its calls, and a clock that tests move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient
+
+Hook = Callable[[], Awaitable[object]]
+When = str | tuple[str, str] | int
+
+
+class Clock:
+    """Of all stores; it stands until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class MetAtCalls:
+    """A client's own view of the server. A hook runs once, around the next call of this name, of this name for this
+    collection, or of this number."""
+
+    def __init__(self, server: AsyncQdrantClient) -> None:
+        self._server = server
+        self.calls: list[str] = []
+        self.before: dict[When, Hook] = {}
+        self.after: dict[When, Hook] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._server, name)
+
+        async def call(**arguments: Any) -> Any:
+            self.calls.append(name)
+            keys: tuple[When, ...] = (name, (name, arguments.get("collection_name", "")), len(self.calls))
+            for hook in [self.before.pop(key) for key in keys if key in self.before]:
+                await hook()
+            try:
+                return deepcopy(await method(**arguments))  # as it was then
+            finally:
+                for hook in [self.after.pop(key) for key in keys if key in self.after]:
+                    await hook()
+
+        return call
+
+
+class Pause:
+    """A hook that waits."""
+
+    def __init__(self) -> None:
+        self.met, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.met.set()
+        await self.go_on.wait()
