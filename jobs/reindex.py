@@ -51,8 +51,8 @@ A further model is to be in AIDOCS_EMBEDDING__ALSO of the service before.
 
 The last line of stdout is JSON: collection, index (that answers), former (index, null if it was so before), documents,
 copied (documents), passages and embedded (of those copied), unchanged (copied by an earlier run), deleted, rounds,
-verified (documents of the sample), dropped (indexes), dry_run, seconds. Exit code: 0 done, 1 failed, 2 wrong use,
-130 interrupted."""
+verified (documents of the sample), dropped (indexes, or with --dry-run those that would be), dry_run, seconds.
+Exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -173,9 +173,17 @@ def reindexed(
         "deleted": total.deleted,
         "rounds": rounds,
         "verified": verified,
-        "dropped": drop_others(session, scope) if drops and not dry_run else [],
+        "dropped": dropped(session, scope, name, dry_run=dry_run) if drops else [],
         "dry_run": dry_run,
     }
+
+
+def dropped(session: Session, scope: Scope, answers: str, *, dry_run: bool) -> list[str]:
+    """Names of the indexes that are gone, or would be. answers: the name of the one that does, or would."""
+    if not dry_run:
+        return drop_others(session, scope)
+    names = [each.scope.index for each in session.ask(partial(session.store.indexes, scope))]
+    return [name for name in names if name != answers]
 
 
 def wanted_index(
