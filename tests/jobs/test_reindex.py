@@ -333,6 +333,8 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
         ([], "say what is to be another one: --model"),
         (["--rollback", "--max-tokens", "9"], "--rollback takes the former index as it is"),
         (["--index", "first", "--drop-old"], "--index says to which one --rollback returns"),
+        (["--evaluate", ".", "--rollback"], "--evaluate compares a new index with the old one"),
+        (["--evaluate", ".", "--max-tokens", "64", "--list"], "--evaluate compares a new index with the old one"),
         (["--precision", "fp64"], "'fp64' is not one of 'fp32', 'bf16', 'int8'"),
         (["--list", "--tenant", "a/b"], "'a/b' is not a tenant name"),
     ],
