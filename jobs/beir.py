@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,12 +37,22 @@ def read_dataset(folder: Path, split: str = "test") -> Dataset:
     """Raises InvalidInput: a file is missing, a line is not what it should be (named by file and line), an id comes
     twice, or a judged query is not there. A judged document that is not there (some sets have a few) is one that
     cannot be found."""
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder; {LAYOUT}")
+    require_folder(folder)
     documents = {
         key: Document(id=key, text=text(row, "text"), title=text(row, "title"))
         for key, row in unique(read_jsonl(find(folder, "corpus.jsonl")))
     }
+    judged = read_judged(folder, split)
+    if not any(document in documents for grades in judged.judgements.values() for document in grades):
+        raise InvalidInput(
+            f"{folder / 'qrels' / split}.tsv judges no document of corpus.jsonl; are they of the same set?"
+        )
+    return replace(judged, documents=tuple(documents.values()))
+
+
+def read_judged(folder: Path, split: str = "test") -> Dataset:
+    """Without its documents, which need not be there. Raises as `read_dataset`."""
+    require_folder(folder)
     texts = {key: text(row, "text") for key, row in unique(read_jsonl(find(folder, "queries.jsonl")))}
     qrels = folder / "qrels" / f"{split}.tsv"
     judgements = read_judgements(qrels)
@@ -51,9 +61,12 @@ def read_dataset(folder: Path, split: str = "test") -> Dataset:
         raise InvalidInput(f"{qrels} judges nothing as relevant: every score is 0 or below, or there is no line")
     if lost := [query for query in relevant if query not in texts]:
         raise InvalidInput(f"{qrels} judges {len(lost)} queries that are not in queries.jsonl, such as {lost[0][:80]}")
-    if not any(document in documents for grades in relevant.values() for document in grades):
-        raise InvalidInput(f"{qrels} judges no document of corpus.jsonl; are they of the same set?")
-    return Dataset(folder.resolve().name, tuple(documents.values()), {q: texts[q] for q in relevant}, relevant)
+    return Dataset(folder.resolve().name, (), {q: texts[q] for q in relevant}, relevant)
+
+
+def require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder; {LAYOUT}")
 
 
 def find(folder: Path, name: str) -> Path:

@@ -24,7 +24,7 @@ from serve_app.search.service import Searcher
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import LOCAL_PRINCIPAL, VectorSpace
+from serve_app.types import LOCAL_PRINCIPAL, Principal, VectorSpace
 
 Advance = Callable[[str, int, int], None]  # step, done, of how many
 
@@ -112,15 +112,24 @@ async def search_all(searcher: Searcher, judged: Dataset, profile: str, advance:
     return {mode.value: await search(searcher, judged, mode, profile, advance) for mode in MODES}
 
 
-async def search(searcher: Searcher, judged: Dataset, mode: SearchMode, profile: str, advance: Advance) -> Rankings:
+async def search(
+    searcher: Searcher,
+    judged: Dataset,
+    mode: SearchMode,
+    profile: str,
+    advance: Advance,
+    *,
+    principal: Principal = LOCAL_PRINCIPAL,
+    collection: str = COLLECTION,
+) -> Rankings:
     """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
     rankings: Rankings = {}
     for some in slices(judged.queries.items(), SLICE_QUERIES):
         requests = [
-            SearchRequest(COLLECTION, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
+            SearchRequest(collection, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
             for _, text in some
         ]
-        answers = await searcher.search_batch(LOCAL_PRINCIPAL, requests)
+        answers = await searcher.search_batch(principal, requests)
         for (query, _), answer in zip(some, answers, strict=True):
             if isinstance(answer, PlatformError):
                 raise answer

@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from jobs.dead_letters import DeadLetterFile, default_path
 from jobs.ledger import Report
 from jobs.progress import Steps
 from jobs.ray_session import ray_session
+from jobs.reindex_evaluation import compare_indexes, judged_of, require_not_worse
 from jobs.reindex_plan import index_to_return_to
 from jobs.reindex_run import Advance, Session, Wish, Work, build, plan_of, recipe_of, verify
 from jobs.reindex_switch import drop_others, take_over
@@ -35,6 +37,7 @@ Examples:
   python -m jobs.reindex --collection handbook --max-tokens 128 --overlap 16
   python -m jobs.reindex --collection handbook --model BAAI/bge-base-en-v1.5
   python -m jobs.reindex --collection handbook --precision fp32 --drop-old
+  python -m jobs.reindex --collection handbook --model BAAI/bge-base-en-v1.5 --evaluate judged/
   python -m jobs.reindex --collection handbook --list
   python -m jobs.reindex --collection handbook --rollback
   python -m jobs.reindex --collection handbook --drop-old
@@ -49,10 +52,16 @@ is, by its model; in the service's own precision (AIDOCS_EMBEDDING__PRECISION), 
 
 A further model is to be in AIDOCS_EMBEDDING__ALSO of the service before.
 
+--evaluate asks the queries of a BEIR folder (queries.jsonl, qrels/test.tsv, with the ids of the collection's
+documents) of both indexes before the switch, as the service does: hybrid, default profile. It refuses the switch if
+the new one's nDCG@10 is worse by more than chance: the 95 % interval of the difference (paired bootstrap) is below 0,
+and p (paired randomisation test) below 0.05. At least 6 queries must have a relevant document in the collection.
+
 The last line of stdout is JSON: collection, index (that answers), former (index, null if it was so before), documents,
 copied (documents), passages and embedded (of those copied), unchanged (copied by an earlier run), deleted, rounds,
-verified (documents of the sample), dropped (indexes), dry_run, seconds. Exit code: 0 done, 1 failed, 2 wrong use,
-130 interrupted."""
+verified (documents of the sample), evaluation (null where none was made; else queries, metric, old, new, difference,
+interval, p), dropped (indexes, or with --dry-run those that would be), dry_run, seconds. Exit code: 0 done, 1 failed,
+2 wrong use, 130 interrupted."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -80,6 +89,7 @@ def reindex(
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Tokens that passages share, where a paragraph had to be cut.")
     ] = None,
+    evaluate: Annotated[Path | None, typer.Option(help="BEIR folder: refuse what ranks its queries worse.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Let the former index answer again.")] = False,
     index: Annotated[
         str | None, typer.Option(help="Which one --rollback takes.", show_default="the first, if it is the only other")
@@ -101,7 +111,7 @@ def reindex(
     started_s = time.monotonic()
     wish = Wish(model, precision.value if precision else None, max_tokens, overlap)
     try:
-        require_sensible(wish, rollback=rollback, index=index, others=drop_old or list_)
+        require_sensible(wish, rollback=rollback, index=index, lists=list_, drops=drop_old, evaluate=evaluate)
         settings, scope = load_settings(), Scope(tenant, collection)
         letters = DeadLetterFile(default_path(settings.data_dir, f"{collection}-reindex", datetime.now(UTC)))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -114,7 +124,7 @@ def reindex(
                     result = reindexed(
                         session, scope, settings, wish, letters=letters, advance=steps.advance,
                         embedders=concurrency, block_documents=block_documents,
-                        rolls_back=rollback, to=index, drops=drop_old, dry_run=dry_run,
+                        evaluates=evaluate, rolls_back=rollback, to=index, drops=drop_old, dry_run=dry_run,
                     )  # fmt: skip
             finally:
                 session.close()
@@ -127,13 +137,17 @@ def reindex(
     print(json.dumps({**result, "seconds": round(time.monotonic() - started_s, 3)}), flush=True)
 
 
-def require_sensible(wish: Wish, *, rollback: bool, index: str | None, others: bool) -> None:
+def require_sensible(
+    wish: Wish, *, rollback: bool, index: str | None, lists: bool, drops: bool, evaluate: Path | None
+) -> None:
     """Raises InvalidInput."""
     if index is not None and not rollback:
         raise InvalidInput("--index says to which one --rollback returns: add that, or leave it out")
     if rollback and wish != Wish():
         raise InvalidInput("--rollback takes the former index as it is: leave out what the new one would be")
-    if not (rollback or others or wish != Wish()):
+    if evaluate and (lists or wish == Wish()):
+        raise InvalidInput("--evaluate compares a new index with the old one: say how that is to be made, or omit it")
+    if not (rollback or lists or drops or wish != Wish()):
         raise InvalidInput("say what is to be another one: --model, --precision, --max-tokens, --overlap; or --list")
 
 
@@ -147,6 +161,7 @@ def reindexed(
     advance: Advance,
     embedders: int | None = None,
     block_documents: int = 64,
+    evaluates: Path | None = None,
     rolls_back: bool = False,
     to: str | None = None,
     drops: bool = False,
@@ -156,12 +171,17 @@ def reindexed(
     StoreUnavailable, EngineUnavailable, Unavailable."""
     answering = session.ask(partial(session.store.answering, scope))
     name, recipe = wanted_index(session, answering, wish, settings, rolls_back=rolls_back, to=to)
-    total, rounds, verified, is_new = Report(), 0, 0, name != answering.scope.index
+    wanted = IndexInfo(answering.scope.at(name), recipe, answers=False)
+    judged = judged_of(session, (answering, wanted), settings, evaluates) if evaluates else None
+    total, rounds, verified, found, is_new = Report(), 0, 0, None, name != answering.scope.index
     if is_new and not dry_run:
         plan = plan_of(answering, recipe, name, settings)
         work = Work(session, plan, answering.scope, letters, advance, embedders, block_documents)
         copied = build(work, recipe)
         verified = verify(work, list(copied), random.Random())
+        if judged:
+            found = compare_indexes(work, (answering, wanted), judged, settings)
+            require_not_worse(found, name)
         take_over(work, copied)
         total, rounds = work.total, work.rounds
     return {
@@ -176,9 +196,18 @@ def reindexed(
         "deleted": total.deleted,
         "rounds": rounds,
         "verified": verified,
-        "dropped": drop_others(session, scope) if drops and not dry_run else [],
+        "evaluation": found.figures() if found else None,
+        "dropped": dropped(session, scope, name, dry_run=dry_run) if drops else [],
         "dry_run": dry_run,
     }
+
+
+def dropped(session: Session, scope: Scope, answers: str, *, dry_run: bool) -> list[str]:
+    """Names of the indexes that are gone, or would be. answers: the name of the one that does, or would."""
+    if not dry_run:
+        return drop_others(session, scope)
+    names = [each.scope.index for each in session.ask(partial(session.store.indexes, scope))]
+    return [name for name in names if name != answers]
 
 
 def wanted_index(

@@ -130,9 +130,18 @@ def has(work: Work, id: str) -> bool:
 
 
 def drop_others(session: Session, scope: Scope) -> list[str]:
-    """Names of the indexes that did not answer, which are gone."""
-    others = [each for each in session.ask(partial(session.store.indexes, scope)) if not each.answers]
+    """Names of the indexes that did not answer, which are gone. Raises Conflict if writes are held back or another one
+    answers since: a reindexing is about to switch, or has."""
+    indexes = session.ask(partial(session.store.indexes, scope))
+    others = [each.scope for each in indexes if not each.answers]
     for each in others:
-        with suppress(NotFound):  # somebody else has dropped it, or this call whose answer was lost
-            session.ask(partial(session.store.drop, each.scope))
-    return [each.scope.index for each in others]
+        try:
+            with suppress(NotFound):  # somebody else has dropped it, or this call whose answer was lost
+                session.ask(partial(session.store.drop, each))
+        except Conflict as error:
+            answering = next(each.scope.index for each in indexes if each.answers)
+            raise Conflict(
+                f"index {answering} answered, and {each.index} could not be dropped: {error}. When no other reindexing "
+                "runs, look with --list and try --drop-old again, alone"
+            ) from error
+    return [each.index for each in others]

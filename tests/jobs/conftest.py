@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.settings import Settings
+from serve_app.embedding.models import resolve_model
+from serve_app.settings import CacheSettings, EmbeddingSettings, Settings
 from tests.services import missing
+from tests.tiny_model import tiny_model
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -16,6 +18,17 @@ def settings(ray_cluster: str, model_data_dir: Path, tmp_path_factory: pytest.Te
     data_dir = tmp_path_factory.mktemp("data")
     (data_dir / "models").symlink_to(model_data_dir / "models")
     return Settings(data_dir=data_dir)
+
+
+@pytest.fixture(scope="session")
+def two_models(settings: Settings, model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of a service that loads a second model, too."""
+    default = resolve_model(EmbeddingSettings(), model_data_dir)
+    second = tiny_model(default.path, tmp_path_factory.mktemp("second-model"), max_tokens=256)
+    off = {"enabled": False}  # a process opens these once, and has several gateways here
+    cache = CacheSettings.model_validate({"l2": off, "l4": off})
+    embedding = EmbeddingSettings(also=(str(second),), threads=1)
+    return settings.model_copy(update={"embedding": embedding, "cache": cache})
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.beir import read_dataset
+from jobs.beir import read_dataset, read_judged
 from serve_app.errors import InvalidInput
 from serve_app.types import Document
 
@@ -39,6 +39,15 @@ def test_gzip_and_a_qrels_file_without_header(folder: Path) -> None:
     dataset = read_dataset(folder)
     assert len(dataset.documents) == 2
     assert dataset.judgements == {"q1": {"d1": 1}}
+
+
+def test_queries_and_judgements_are_read_without_a_corpus(folder: Path) -> None:
+    whole = read_dataset(folder)
+    (folder / "corpus.jsonl").unlink()
+    judged = read_judged(folder)
+    assert (judged.documents, judged.queries, judged.judgements) == ((), whole.queries, whole.judgements)
+    with pytest.raises(InvalidInput, match="is not a folder"):
+        read_judged(folder / "none")
 
 
 @pytest.mark.parametrize(

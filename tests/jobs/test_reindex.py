@@ -24,19 +24,18 @@ from jobs.dead_letters import DeadLetterFile
 from jobs.reindex import cli, reindexed
 from jobs.reindex_plan import AnotherAnswers, versions_of
 from jobs.reindex_run import Session, Wish, Work, copy_few
-from jobs.reindex_switch import take_over
+from jobs.reindex_switch import drop_others, take_over
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import cut
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.errors import Conflict, InvalidInput
-from serve_app.settings import CacheSettings, ChunkingSettings, EmbeddingSettings, Settings
-from serve_app.types import FIRST_INDEX, Document, Recipe, Scope
+from serve_app.settings import ChunkingSettings, Settings
+from serve_app.types import FIRST_INDEX, Document, IndexInfo, Recipe, Scope
 from tests.contracts.corpus import SPACE
 from tests.contracts.corpus import document as made
 from tests.jobs.contents import contents, require_equal
-from tests.tiny_model import tiny_model
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 150.0
@@ -44,17 +43,6 @@ DOCUMENTS = 80
 MANY = 200  # more than one block, so that a run can be killed between
 FINE_TOKENS = 64
 QUERIES = ["pistons of an engine", "ships that cross the sea", "what turns in the night", "part of version"]
-
-
-@pytest.fixture(scope="module")
-def two_models(settings: Settings, model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Of a service that loads a second model, too."""
-    default = resolve_model(EmbeddingSettings(), model_data_dir)
-    second = tiny_model(default.path, tmp_path_factory.mktemp("second-model"), max_tokens=256)
-    off = {"enabled": False}  # a process opens these once, and has several gateways here
-    cache = CacheSettings.model_validate({"l2": off, "l4": off})
-    embedding = EmbeddingSettings(also=(str(second),), threads=1)
-    return settings.model_copy(update={"embedding": embedding, "cache": cache})
 
 
 def command(settings: Settings, collection: str, *arguments: str, address: str) -> tuple[list[str], dict[str, str]]:
@@ -248,6 +236,30 @@ def test_of_two_at_once_the_later_one_changes_nothing(settings: Settings, tmp_pa
             session.close()
 
 
+def test_an_index_that_answers_by_now_is_not_dropped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another reindexing switches while this one looks for what it may drop."""
+    scope, session = Scope("local", "dropped-too-late"), Session(connect_store(settings))
+    store, recipe = session.store, Recipe(SPACE, 64)
+    new = scope.at(recipe.index_name)
+    try:
+        session.ask(partial(store.write, scope, SPACE, [made("d", "cats purr")]))
+        session.ask(partial(store.make_index, new, recipe))
+        seen = session.ask(partial(store.indexes, scope))
+
+        async def as_seen(_: Scope) -> list[IndexInfo]:
+            return seen
+
+        session.ask(partial(store.switch, new, session.ask(partial(store.hold, new, 5.0))))
+        with monkeypatch.context() as late:
+            late.setattr(store, "indexes", as_seen)
+            with pytest.raises(Conflict, match=rf"index first answered, and {new.index} could not .* --drop-old again"):
+                drop_others(session, scope)
+        assert len(session.ask(partial(store.indexes, scope))) == 2
+        assert drop_others(session, scope) == [FIRST_INDEX]
+    finally:
+        session.close()
+
+
 def test_what_the_copier_raises_is_told_in_its_own_words(settings: Settings, tmp_path: Path) -> None:
     """And not as Ray's traceback; here it is that the index is of another model."""
     scope, session = Scope("local", "copied-too-late"), Session(connect_store(settings))
@@ -321,6 +333,8 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
         ([], "say what is to be another one: --model"),
         (["--rollback", "--max-tokens", "9"], "--rollback takes the former index as it is"),
         (["--index", "first", "--drop-old"], "--index says to which one --rollback returns"),
+        (["--evaluate", ".", "--rollback"], "--evaluate compares a new index with the old one"),
+        (["--evaluate", ".", "--max-tokens", "64", "--list"], "--evaluate compares a new index with the old one"),
         (["--precision", "fp64"], "'fp64' is not one of 'fp32', 'bf16', 'int8'"),
         (["--list", "--tenant", "a/b"], "'a/b' is not a tenant name"),
     ],
