@@ -38,7 +38,8 @@ def require_equal(one: Contents, other: Contents) -> None:
     for id, document in one.documents.items():
         assert plain(document) == plain(other.documents[id])
         for mine, theirs in zip(document.passages, other.documents[id].passages, strict=True):
-            assert float(mine.dense @ theirs.dense) > LEAST_COSINE
+            cosine = float(mine.dense @ theirs.dense)
+            assert cosine > LEAST_COSINE, (id, mine.passage, cosine)
             np.testing.assert_array_equal(mine.sparse.indices, theirs.sparse.indices)
             np.testing.assert_array_equal(mine.sparse.values, theirs.sparse.values)
 

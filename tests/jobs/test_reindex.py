@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ class Traffic:
         self.versions: list[dict[str, Any]] = []  # that ever were
         self.answers: list[tuple[str, tuple[str, ...]]] = []  # release, texts of the hits
         self.numbers = count(DOCUMENTS)
+        self.goes_on = True  # writing
 
     async def put(self, *documents: dict[str, Any]) -> None:
         self.versions += documents
@@ -113,8 +114,9 @@ class Traffic:
             await asyncio.sleep(0.005)  # leaves room for the others on a small machine
 
     async def write(self) -> None:
-        """New ones, changed ones, ones that change back, and deletions; each is to be seen at once."""
-        for turn in count():
+        """New ones, changed ones, ones that change back, and deletions; each is to be seen at once. Ends itself: of a
+        write that is cut off nobody knows whether it was done."""
+        for turn in takewhile(lambda _: self.goes_on, count()):
             number = next(self.numbers)
             await self.put(document(number, 1), document(turn % DOCUMENTS, turn % 3))
             if turn % 3 == 0:
@@ -125,7 +127,8 @@ class Traffic:
 
     async def during(self, work: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
         """Until the work is done, and a while longer."""
-        tasks = [asyncio.create_task(self.search()), asyncio.create_task(self.write())]
+        self.goes_on = True
+        searching, writing = tasks = [asyncio.create_task(self.search()), asyncio.create_task(self.write())]
         try:
             done, _ = await asyncio.wait([work, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -134,12 +137,13 @@ class Traffic:
             while len(self.answers) < before + 50:
                 assert not any(task.done() for task in tasks)
                 await asyncio.sleep(0.01)
+            self.goes_on = False
+            await asyncio.wait_for(writing, DEADLINE_S)
         finally:
             for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in ended:
-            assert isinstance(error, asyncio.CancelledError), error
+            await asyncio.wait(tasks)
+        assert searching.cancelled()
         return work.result()
 
 
