@@ -10,7 +10,9 @@ from serve_app.deployments.store import connect_store
 from serve_app.settings import Settings
 from serve_app.types import Document, IndexedDocument, Passage, Scope
 
-LEAST_COSINE = 0.999  # between vectors of one text in passes of other companions; int8 and bf16 are not exact
+# Between vectors of one text in passes of other companions. In int8 padding alone, which decides how an activation is
+# rounded, moves a text of seven tokens by 0.0015; another version of it has 0.95.
+LEAST_COSINE = 0.995
 
 
 @dataclass(frozen=True)
