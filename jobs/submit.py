@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shlex
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -57,11 +58,11 @@ def submit(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = JobSubmissionClient(address or dashboard_of_service())
-        job_id = client.submit_job(entrypoint=shlex.join(command), runtime_env=runtime_env)
-        errors.print(Text(f"{job_id} is submitted"))
-        code = follow(client, job_id)
+        job_id = f"raysubmit_{secrets.token_hex(8)}"  # known before it can be interrupted
+        code = run(client, job_id, shlex.join(command), runtime_env)
         result = last_result(client.get_job_logs(job_id))
     except KeyboardInterrupt:
+        errors.print("interrupted; `ray job list` shows whether a job goes on")
         raise typer.Exit(INTERRUPTED) from None
     except (ConfigurationError, OSError, RuntimeError, ValueError) as error:  # the last three are Ray's client's
         errors.print(Text(f"error: {error}"))
@@ -79,14 +80,16 @@ def dashboard_of_service() -> str | None:
     return record.get("dashboard") if record and owner_of(record) else None
 
 
-def follow(client: JobSubmissionClient, job_id: str) -> int:
-    """Its log to stderr until it ends, or Ctrl-C ends it. The exit code."""
+def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: dict[str, Any]) -> int:
+    """Its log to stderr until it ends, or Ctrl-C ends it, however early that comes. The exit code."""
     try:
+        client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env)
+        errors.print(Text(f"{job_id} is submitted"))
         asyncio.run(tail(client, job_id))
         status = wait(client, job_id)
     except KeyboardInterrupt:
         errors.print(Text(f"stopping {job_id}"))
-        client.stop_job(job_id)
+        client.stop_job(job_id)  # raises RuntimeError if it was not submitted yet
         status = wait(client, job_id)
     info = client.get_job_info(job_id)
     errors.print(Text(f"{job_id}: {status} {info.message or ''}"))

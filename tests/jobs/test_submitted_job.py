@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from jobs.submit import run
 from tests.integration.running import poll
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +127,15 @@ def test_ctrl_c_before_the_job_has_begun(cluster: JobCluster, tmp_path: Path) ->
     assert str(JobStatus.STOPPED) in errors
     assert output or "has left no result" in errors
     assert all(each.status.is_terminal() for each in cluster.client.list_jobs())
+
+
+def test_ctrl_c_while_the_cluster_takes_the_job(cluster: JobCluster) -> None:
+    """The job used to go on, and nothing was said of it."""
+
+    class Interrupted(JobSubmissionClient):
+        def submit_job(self, **job: Any) -> str:
+            super().submit_job(**job)
+            raise KeyboardInterrupt
+
+    assert run(Interrupted(cluster.dashboard), "raysubmit_interrupted", "sleep 600", {}) == 130
+    assert cluster.client.get_job_status("raysubmit_interrupted") == JobStatus.STOPPED
