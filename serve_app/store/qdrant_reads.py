@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 from qdrant_client import AsyncQdrantClient, models
 
@@ -14,9 +13,8 @@ from serve_app.store.points import StoredPoint, to_indexed
 from serve_app.store.qdrant_answering import physical_name
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_requests import from_record, to_filter
+from serve_app.store.write_plan import parts
 from serve_app.types import IndexedDocument, JsonObject, Scope, document_point_id, passage_point_id
-
-T = TypeVar("T")
 
 MAX_IDS = 1_000  # in one request
 MAX_VECTORS = 256  # in one answer
@@ -52,7 +50,7 @@ class QdrantReads:
             records = await self._ask(
                 self._client.retrieve,
                 collection_name=physical_name(scope),
-                ids=some,
+                ids=list(some),
                 with_payload=True,
                 with_vectors=True,
                 consistency=self._consistency,
@@ -63,7 +61,7 @@ class QdrantReads:
     async def records(self, scope: Scope, document_ids: Sequence[str], fields: list[str]) -> list[Payload]:
         """Payloads of the documents that are there."""
         payloads: list[Payload] = []
-        for ids in parts(document_ids):
+        for ids in parts(document_ids, MAX_IDS):
             records = await self._ask(
                 self._client.retrieve,
                 collection_name=physical_name(scope),
@@ -88,10 +86,6 @@ class QdrantReads:
             consistency=self._consistency,
         )
         return [record.payload or {} for record in records], None if following is None else str(following)
-
-
-def parts(items: Sequence[T], size: int = MAX_IDS) -> Iterator[Sequence[T]]:
-    return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def read_cursor(cursor: str) -> str:

@@ -10,8 +10,9 @@ from serve_app.store.payload import KIND, PASSAGE
 from serve_app.store.points import StoredPoint, is_same, passage_points, record_point
 from serve_app.store.qdrant_answering import physical_name
 from serve_app.store.qdrant_calls import QdrantCalls
-from serve_app.store.qdrant_reads import QdrantReads, parts
+from serve_app.store.qdrant_reads import MAX_IDS, QdrantReads
 from serve_app.store.qdrant_requests import in_requests, to_point
+from serve_app.store.write_plan import parts
 from serve_app.types import IndexedDocument, Scope, document_point_id, passage_point_id
 
 
@@ -37,14 +38,14 @@ class QdrantWrites:
         )
         await self._upsert(scope, (record(scope, indexed, None) for indexed in documents))
         await self._upsert(scope, changed)
-        for part in parts(documents):
+        for part in parts(documents, MAX_IDS):
             await self._delete(scope, stale_passages(scope, part))
         await self._upsert(scope, (record(scope, indexed, indexed.fingerprint) for indexed in documents))
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
         existing = 0
-        for ids in parts(list(dict.fromkeys(document_ids))):
+        for ids in parts(list(dict.fromkeys(document_ids)), MAX_IDS):
             existing += len(await self._reads.records(scope, ids, ["document_id"]))
             await self._ask(
                 self._client.delete_payload,
