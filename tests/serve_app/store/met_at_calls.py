@@ -1,4 +1,4 @@
-"""A client of a Qdrant server that is met at its calls, and a clock that tests move."""
+"""A client of a Qdrant server that is met at its calls, two indexes to switch, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from qdrant_client import AsyncQdrantClient
 
+from serve_app.settings import StoreSettings
+from serve_app.store import qdrant_answering
+from serve_app.store.qdrant import QdrantStore
+from serve_app.types import FIRST_INDEX, Recipe
+from tests.contracts.corpus import SCOPE, SPACE, document
+
+FIRST, FINE = SCOPE.at(FIRST_INDEX), SCOPE.at("fine")
+POLL_S = 0.001
 Hook = Callable[[], Awaitable[object]]
 When = str | tuple[str, str] | int
 
@@ -24,6 +33,32 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now_s
+
+
+def moved_by_hand(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all stores from now on."""
+    clock = Clock()
+    monkeypatch.setattr(qdrant_answering, "time", clock)
+    monkeypatch.setattr(qdrant_answering, "HELD_POLL_S", POLL_S)
+    return clock
+
+
+async def ended(changing: asyncio.Task[Any], clock: Clock) -> None:
+    """However long that takes by the clock."""
+    async with asyncio.timeout(20):
+        while not changing.done():
+            clock.now_s += 1.0
+            await asyncio.sleep(2 * POLL_S)
+    await changing
+
+
+async def with_two_indexes(server: AsyncQdrantClient) -> QdrantStore:
+    """Which have the same document; the first answers."""
+    store = QdrantStore(server, StoreSettings())
+    await store.write(SCOPE, SPACE, [document("d", "text")])
+    await store.make_index(FINE, Recipe(SPACE, max_tokens=64))
+    await store.write(FINE, SPACE, [document("d", "text")])
+    return store
 
 
 class MetAtCalls:

@@ -13,21 +13,28 @@ from qdrant_client import AsyncQdrantClient
 
 from serve_app.errors import Conflict, NotFound
 from serve_app.settings import StoreSettings
-from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_answering import Look, QdrantAnswering
 from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_changes import QdrantChanges
-from serve_app.types import FIRST_INDEX, Recipe, Scope
+from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document
-from tests.serve_app.store.met_at_calls import Clock, Hook, MetAtCalls
+from tests.serve_app.store.met_at_calls import (
+    FINE,
+    FIRST,
+    Clock,
+    Hook,
+    MetAtCalls,
+    ended,
+    moved_by_hand,
+    with_two_indexes,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
     pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
 ]
 
-FIRST, FINE = SCOPE.at(FIRST_INDEX), SCOPE.at("fine")
 LEASE_S = 60.0
 LOOK = "get_collection"
 CHANGES: dict[str, Callable[[QdrantStore], Coroutine[Any, Any, object]]] = {
@@ -38,10 +45,7 @@ CHANGES: dict[str, Callable[[QdrantStore], Coroutine[Any, Any, object]]] = {
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(qdrant_answering, "time", clock)
-    monkeypatch.setattr(qdrant_answering, "HELD_POLL_S", 0.001)
-    return clock
+    return moved_by_hand(monkeypatch)
 
 
 @pytest.fixture
@@ -53,23 +57,11 @@ async def server() -> AsyncIterator[AsyncQdrantClient]:
 
 async def begin(server: AsyncQdrantClient, clock: Clock, answering: Scope) -> QdrantStore:
     """A collection of two indexes with the same document, seen by one process."""
-    store = QdrantStore(server, StoreSettings())
-    await store.write(SCOPE, SPACE, [document("d", "text")])
-    await store.make_index(FINE, Recipe(SPACE, max_tokens=64))
-    await store.write(FINE, SPACE, [document("d", "text")])
+    store = await with_two_indexes(server)
     if answering == FINE:
         await store.switch(FINE, await store.hold(SCOPE, LEASE_S))
         clock.now_s += LEASE_S
     return store
-
-
-async def ended(changing: asyncio.Task[object], clock: Clock) -> None:
-    """However long that takes by the clock."""
-    async with asyncio.timeout(20):
-        while not changing.done():
-            clock.now_s += 1.0
-            await asyncio.sleep(0.001)
-    await changing
 
 
 @pytest.mark.parametrize("change", CHANGES)

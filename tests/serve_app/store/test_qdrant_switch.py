@@ -17,16 +17,24 @@ from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_answering import ANSWERING_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
-from serve_app.types import FIRST_INDEX, Recipe, Scope
+from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
-from tests.serve_app.store.met_at_calls import Clock, MetAtCalls, Pause
+from tests.serve_app.store.met_at_calls import (
+    FINE,
+    FIRST,
+    Clock,
+    MetAtCalls,
+    Pause,
+    ended,
+    moved_by_hand,
+    with_two_indexes,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
     pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
 ]
 
-FIRST, FINE = SCOPE.at(FIRST_INDEX), SCOPE.at("fine")
 LEASE_S = 5.0
 SWITCH, DROP, HOLD = "update_collection_aliases", "delete_collection", "update_collection"
 
@@ -37,20 +45,14 @@ async def fail() -> None:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(qdrant_answering, "time", clock)
-    monkeypatch.setattr(qdrant_answering, "HELD_POLL_S", 0.01)
-    return clock
+    return moved_by_hand(monkeypatch)
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[AsyncQdrantClient]:
     """With a collection of two indexes."""
     server = AsyncQdrantClient(":memory:")
-    store = QdrantStore(server, StoreSettings())
-    await store.write(SCOPE, SPACE, [document("d", "text")])
-    await store.make_index(FINE, Recipe(SPACE, max_tokens=64))
-    await store.write(FINE, SPACE, [document("d", "text")])
+    await with_two_indexes(server)
     yield server
     await server.close()
 
@@ -79,15 +81,6 @@ async def still_waits(task: asyncio.Task[Any]) -> bool:
     """Long after it could have gone on."""
     await asyncio.wait([task], timeout=0.2)
     return not task.done()
-
-
-async def ended(task: asyncio.Task[Any], clock: Clock) -> None:
-    """However long that takes by the clock."""
-    async with asyncio.timeout(20):
-        while not task.done():
-            clock.now_s += 1.0
-            await asyncio.sleep(0.02)
-    await task
 
 
 async def test_writes_wait_for_as_long_as_a_switch_may_take(
