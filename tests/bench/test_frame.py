@@ -134,3 +134,20 @@ async def test_the_client_counts_answers_and_errors() -> None:
     assert result["errors"] == 1
     assert sorted(seen) == bodies, "each once, and none for those that are left out"
     assert 0 < result["p50_ms"] <= result["p99_ms"]
+
+
+async def test_the_client_connects_anew_where_an_answer_says_that_it_was_the_last() -> None:
+    connections = 0
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if await reader.read(1):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    result = await run(f"http://127.0.0.1:{port}/x", [b"{}"] * 5, clients=1, seconds=20)
+    server.close()
+    assert (result["requests"], result["errors"], connections) == (5, 0, 6)
