@@ -57,8 +57,9 @@ class Reading:
         return failed_row(self.source.name, document_id, error, source=source)
 
     def share(self, document: Document) -> Share:
-        """A document as the next one to be cut, with as much of the rest as it has characters."""
-        share_bytes = min(self.rest_bytes, chars(document))
+        """A document as the next one to be cut, with as much of the rest as its fields have characters: of short ones
+        with long metadata the text is the smaller part of a file."""
+        share_bytes = min(self.rest_bytes, len(repr(document)))
         self.rest_bytes -= share_bytes
         return Share(document, self.source.name, share_bytes)
 

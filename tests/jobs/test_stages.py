@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cutting import own_fault
+from jobs.inputs import Input
 from jobs.pipeline import platform_error
 from jobs.slices import slices
+from jobs.stages import Reading
 from serve_app.errors import EngineUnavailable, InvalidInput, StoreUnavailable
+from serve_app.types import Document, JsonObject
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 5), st.integers(0, 60))
@@ -39,3 +46,14 @@ def test_our_error_is_found_under_rays() -> None:
     wrapped.__cause__.__cause__ = ours
     assert platform_error(wrapped) is ours
     assert platform_error(RuntimeError()) is None
+
+
+@pytest.mark.parametrize("text", ["short", "line\n" * 400])
+def test_progress_follows_the_file_also_where_texts_are_the_smaller_part(text: str) -> None:
+    metadata: JsonObject = {"product": "ai-docs", "language": "en", "tags": ["a", "b"], "reviewed": True}
+    documents = [Document(f"document {number}", text, "Its title", metadata=metadata) for number in range(100)]
+    size_bytes = len(b"".join(orjson.dumps(asdict(document)) + b"\n" for document in documents))
+    reading = Reading(Input(Path("documents.jsonl"), Path(), size_bytes), size_bytes)
+    half = sum(reading.share(document).source_bytes for document in documents[:50])
+    assert half == pytest.approx(size_bytes / 2, rel=0.1)
+    assert half + sum(reading.share(document).source_bytes for document in documents[50:]) <= size_bytes
