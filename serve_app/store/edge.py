@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from serve_app.errors import Conflict, NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
+from serve_app.store.edge_collections import EdgeCollections
 from serve_app.store.edge_indexes import MAX_INDEXES, facet_indexes, filter_indexes
 from serve_app.store.edge_query import answer
 from serve_app.store.edge_reads import counted, fingerprints, indexed_documents, inventory, retrieve, scrolled
 from serve_app.store.edge_shard import StoreBroken
 from serve_app.store.free_space import NoRoom
 from serve_app.store.gate import NotNow
-from serve_app.store.indexes import from_index, is_answering, require_made_for, require_same_recipe, unknown
+from serve_app.store.indexes import from_index, require_made_for, require_same_recipe, unknown
 from serve_app.store.optimize import Optimizer
-from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, require_storable, to_document, to_listed
+from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, to_document, to_listed
 from serve_app.store.versions import Versions
 from serve_app.types import (
-    FIRST_INDEX,
     CollectionInfo,
     Document,
     DocumentPage,
@@ -45,7 +44,6 @@ from serve_app.types import (
 
 LOG = logging.getLogger(__name__)
 READERS = 4  # a call into a shard holds the GIL, so more search no faster; but none waits for one slow read
-ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
 HELD_POLL_S = 0.02  # by a write that is held back
 T = TypeVar("T")
 
@@ -60,17 +58,13 @@ class EdgeStore:
     """
 
     def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
-        self._folder, self._settings, self._lock_file = folder, settings, lock
+        self._folder, self._lock_file = folder, lock
         self._versions = Versions(folder)
-        # By the scope with the index's name, and those that answer by the scope without; changed in the opener's one
-        # thread only.
-        self._collections: dict[Scope, Collection] = {}
-        self._ending: dict[Scope, Future[None]] = {}  # indexes that were dropped, while somebody still uses them
-        self._opener = ThreadPoolExecutor(1, "store-opener")
-        self._enders = ThreadPoolExecutor(ENDINGS_AT_ONCE, "store-ender")
-        self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._optimizer = Optimizer(settings)
-        self._closed = False
+        self._collections = EdgeCollections(
+            folder, settings, self._optimizer.consider, lambda scope: self._versions.advance(scope.at(""))
+        )
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     @classmethod
     def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
@@ -103,7 +97,7 @@ class EdgeStore:
         documents = list({indexed.document.id: indexed for indexed in documents}.values())
 
         async def open_for_them() -> Collection:
-            collection = await self._collection_for(scope, space, documents)
+            collection = await self._collections.get_for(scope, space, documents)
             require_made_for(made_for, collection.scope)
             return collection
 
@@ -114,7 +108,7 @@ class EdgeStore:
                 )
                 break
             except NotFound:  # it is being dropped, so it is made anew after that
-                if ending := self._endings(scope):
+                if ending := self._collections.endings(scope):
                     await asyncio.wait([asyncio.wrap_future(each) for each in ending])
                 elif scope.index:
                     raise
@@ -122,7 +116,7 @@ class EdgeStore:
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         _, deleted = await self._change(
-            lambda: self._collection(scope), lambda it: it.delete(document_ids, by_name=bool(scope.index))
+            lambda: self._collections.get(scope), lambda it: it.delete(document_ids, by_name=bool(scope.index))
         )
         return deleted
 
@@ -153,17 +147,17 @@ class EdgeStore:
 
     async def _answer(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         try:
-            collection = await self._collection(scope)
+            collection = await self._collections.get(scope)
             try:
                 return await self._answer_of(collection, queries)
             except NotFound:  # gone since
-                if (now := await self._collection(scope)) is collection:
+                if (now := await self._collections.get(scope)) is collection:
                     raise
                 return await self._answer_of(now, queries)
         except StoreBroken:
             raise
         except PlatformError as error:  # a collection that cannot be read is an answer to its own queries only
-            if self._closed:
+            if self._collections.closed:
                 raise
             return [error] * len(queries)
 
@@ -231,19 +225,16 @@ class EdgeStore:
             except NotFound:  # dropped in between
                 continue
             except StoreUnavailable as error:
-                if self._closed or isinstance(error, StoreBroken):
+                if self._collections.closed or isinstance(error, StoreBroken):
                     raise
                 LOG.warning("collection %s of tenant %s is not listed: %s", name, tenant, error)
         return found
 
     async def drop(self, scope: Scope) -> None:
-        """It does not exist from the first step on, and nobody but who drops it, or writes to it anew, waits for what
-        still uses it."""
-        ended = await self._run(self._opener, lambda: self._end(scope))
-        await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, ended)))
+        await self._collections.drop(scope)
 
     async def answering(self, scope: Scope) -> IndexInfo:
-        collection = await self._collection(scope)
+        collection = await self._collections.get(scope)
         return IndexInfo(collection.scope, collection.recipe, collection.gate.answers)
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
@@ -254,185 +245,60 @@ class EdgeStore:
         return sorted(found, key=lambda each: not each.answers)
 
     async def make_index(self, scope: Scope, recipe: Recipe) -> None:
-        await self._collection(scope.at(""))
-        made = await self._run(self._opener, lambda: self._make_index(scope, recipe))
+        await self._collections.get(scope.at(""))
+        made = await self._collections.make_index(scope, recipe)
         require_same_recipe(scope, made.recipe, recipe)
 
     async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
         return await self._read_of(scope, lambda it: inventory(it, limit, cursor))
 
     async def hold(self, scope: Scope, lease_s: float) -> str:
-        collection = await self._collection(scope.at(""))
+        collection = await self._collections.get(scope.at(""))
         return await asyncio.wrap_future(collection.submit(lambda: collection.gate.hold(lease_s)))
 
     async def switch(self, scope: Scope, held: str) -> None:
-        await self._run(self._opener, lambda: self._hand_over(scope, held))
+        await self._collections.let_answer(scope, held)
 
     async def release(self, scope: Scope, held: str) -> None:
-        (await self._collection(scope.at(""))).gate.release(held)
+        (await self._collections.get(scope.at(""))).gate.release(held)
 
     async def optimize(self, scope: Scope) -> None:
         """Index what was written, now, however little it is; else that happens by itself. Raises StoreUnavailable
         if it fails, and then all is as it was before."""
-        collection = await self._collection(scope)
+        collection = await self._collections.get(scope)
         await asyncio.wrap_future(self._optimizer.submit(collection))
 
     async def check(self) -> None:
-        if self._closed:
+        if self._collections.closed:
             raise StoreUnavailable("the store is closed")
-        for collection in list(self._collections.values()):
+        for collection in list(self._collections.opened.values()):
             if collection.broken is not None:
                 raise collection.broken
 
     async def close(self) -> None:
         """Ends an optimisation, waits for the calls at hand and gives the folder free. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        if not self._collections.closed:
+            self._collections.closed = True
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
         self._optimizer.close()
-        for threads in (self._opener, self._enders, self._readers):
-            threads.shutdown(wait=True)
-        for collection in set(self._collections.values()):
-            collection.close()
+        self._readers.shutdown(wait=True)
+        self._collections.close()
         self._lock_file.close()
 
     async def _read(self, job: Callable[[], T]) -> T:
         """Run in one of the reader threads."""
-        return await self._run(self._readers, job)
+        if self._collections.closed:
+            raise StoreUnavailable("the store is closed")
+        return await asyncio.wrap_future(self._readers.submit(job))
 
     async def _read_of(self, scope: Scope, read: Callable[[Collection], T]) -> T:
         """Of the index that answers, or of the one that has taken its place where it is gone since."""
-        collection = await self._collection(scope)
+        collection = await self._collections.get(scope)
         try:
             return await self._read(partial(read, collection))
         except NotFound:
-            if (now := await self._collection(scope)) is collection:
+            if (now := await self._collections.get(scope)) is collection:
                 raise
             return await self._read(partial(read, now))
-
-    async def _run(self, threads: ThreadPoolExecutor, job: Callable[[], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        return await asyncio.wrap_future(threads.submit(job))
-
-    async def _collection(self, scope: Scope) -> Collection:
-        """That index, or the one that answers. Opened when first asked for; one that is open waits for nothing.
-        Raises NotFound."""
-        if (collection := self._collections.get(scope)) is not None:
-            return collection
-        return await self._run(self._opener, lambda: self._open_collection(scope))
-
-    async def _collection_for(
-        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]
-    ) -> Collection:
-        """Made if there is none. Raises Conflict if it has another space, NotFound while one is being dropped."""
-        try:
-            collection = await self._collection(scope)
-        except NotFound:
-            if scope.index:
-                raise
-            require_storable(documents, space.dim)  # before a collection is made for them
-            collection = await self._run(self._opener, lambda: self._make_collection(scope, space))
-        if collection.space != space:
-            raise Conflict(
-                f"collection {scope.collection!r} was made with {collection.space}, these documents with {space}: "
-                "use the same model, or another collection"
-            )
-        return collection
-
-    # In the opener's thread.
-
-    def _open_collection(self, scope: Scope) -> Collection:
-        if scope not in self._collections:
-            answering = self._answering(scope)
-            if not scope.index:
-                self._collections[scope] = self._open_collection(answering)
-                return self._collections[scope]
-            folder = folders.index_folder(self._folder, scope)
-            if self._endings(scope) or not folders.exists(folder):
-                raise unknown(scope)
-            self._collections[scope] = Collection.open(
-                folder, scope, self._settings, self._changed, answers=scope == answering
-            )
-            self._optimizer.consider(self._collections[scope])
-        return self._collections[scope]
-
-    def _make_collection(self, scope: Scope, space: VectorSpace) -> Collection:
-        """With its first index; or the one that was made in between."""
-        if self._endings(scope) or folders.exists(folders.index_folder(self._folder, self._answering(scope))):
-            return self._open_collection(scope)
-        folders.forget_answering(self._folder, scope)
-        self._collections[scope] = self._make_index(scope.at(FIRST_INDEX), Recipe(space), answers=True)
-        return self._collections[scope]
-
-    def _make_index(self, scope: Scope, recipe: Recipe, *, answers: bool = False) -> Collection:
-        """Or the one that is there."""
-        folder = folders.index_folder(self._folder, scope)
-        if self._endings(scope) or folders.exists(folder):
-            return self._open_collection(scope)
-        self._collections[scope] = Collection.create(
-            folder, scope, recipe, self._settings, self._changed, answers=answers
-        )
-        return self._collections[scope]
-
-    def _hand_over(self, scope: Scope, held: str) -> None:
-        """A kill leaves the old one answering or the new one. Here they are what no drop can take away any more."""
-        old, new = self._open_collection(scope.at("")), self._open_collection(scope)
-        if old is new:
-            return
-        old.gate.hand_over(held)
-        try:
-            folders.let_answer(self._folder, scope)
-        except OSError as error:
-            if not self._came_to_answer(scope):
-                old.gate.open()
-                raise StoreUnavailable(f"{scope.index} cannot be made to answer: {error}") from error
-        self._collections[scope.at("")] = new
-        new.gate.open()
-        self._changed(scope)  # after it, so that no answer of the old one is kept for the new one's
-
-    def _came_to_answer(self, scope: Scope) -> bool:
-        """In spite of an error, which may have come after the switch."""
-        try:
-            return self._answering(scope) == scope
-        except OSError as error:
-            raise StoreBroken(f"which index of {scope.collection} answers cannot be read: {error}") from error
-
-    def _end(self, scope: Scope) -> list[Future[None]]:
-        """The index, or the collection with all of its indexes, does not exist any more; a future is done when its
-        folder is gone, too. The index that answers goes last: a kill before that leaves the collection."""
-        answering = self._answering(scope)
-        if scope.index and scope == answering:
-            raise is_answering(scope.index)
-        last = scope if scope.index else answering
-        if self._endings(scope) or not folders.exists(folders.index_folder(self._folder, last)):
-            raise unknown(scope)
-        others = [] if scope.index else [each for each in folders.indexes_of(self._folder, scope) if each != answering]
-        if not scope.index:
-            self._collections.pop(scope, None)  # first: who comes now waits for this thread
-        ended = [self._end_index(each) for each in (*others, last)]
-        if not scope.index:
-            folders.forget_answering(self._folder, scope)
-            self._changed(scope)
-        return ended
-
-    def _end_index(self, scope: Scope) -> Future[None]:
-        folder = folders.index_folder(self._folder, scope)
-        folders.end_index(folder)
-        collection = self._collections.pop(scope, None)  # none where it was never opened, be it that it cannot be
-        rest = partial(shutil.rmtree, folder, ignore_errors=True) if collection is None else collection.drop
-        self._ending[scope] = ending = self._enders.submit(rest)
-        ending.add_done_callback(lambda _: self._ending.pop(scope))
-        return ending
-
-    def _endings(self, scope: Scope) -> list[Future[None]]:
-        """Of this index, or of any of the collection's."""
-        return [ending for each, ending in list(self._ending.items()) if scope in (each, each.at(""))]
-
-    def _answering(self, scope: Scope) -> Scope:
-        return folders.answering(self._folder, scope)
-
-    def _changed(self, scope: Scope) -> None:
-        self._versions.advance(scope.at(""))

@@ -82,13 +82,13 @@ async def test_a_store_that_refuses_writes_for_a_while_is_waited_for(settings: S
 
     def set_free_bytes(size_bytes: int) -> Callable[[Any], None]:
         def change(store: Any) -> None:
-            collection = store._collections[scope]
+            collection = store._collections.opened[scope]
             collection._settings = collection._settings.model_copy(update={"min_free_bytes": size_bytes})
 
         return change
 
     def count_writes(store: Any) -> None:
-        collection = store._collections[scope]
+        collection = store._collections.opened[scope]
         write, collection.tried = collection.write, 0
 
         def counted(documents: Any, **how: Any) -> None:
@@ -101,7 +101,7 @@ async def test_a_store_that_refuses_writes_for_a_while_is_waited_for(settings: S
     await in_store(settings, set_free_bytes(2**62))
     run = asyncio.create_task(index(source, scope, settings, tmp_path / "letters.jsonl"))
     deadline_s = time.monotonic() + DEADLINE_S
-    while await in_store(settings, lambda store: store._collections[scope].tried) < 3:
+    while await in_store(settings, lambda store: store._collections.opened[scope].tried) < 3:
         assert not run.done() and time.monotonic() < deadline_s
         await asyncio.sleep(0.1)
     assert (await connect_store(settings).count(scope)).documents == 1

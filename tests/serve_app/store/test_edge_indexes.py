@@ -138,8 +138,8 @@ async def test_a_number_and_a_text_that_reads_like_it(store: EdgeStore) -> None:
 
 async def indexes(store: EdgeStore) -> set[str]:
     """Once the writer has made those that are coming."""
-    await asyncio.wrap_future(store._collections[SCOPE].submit(lambda: None))
-    with store._collections[SCOPE].shard() as shard:
+    await asyncio.wrap_future(store._collections.opened[SCOPE].submit(lambda: None))
+    with store._collections.opened[SCOPE].shard() as shard:
         return set(shard.info().payload_schema)
 
 

@@ -92,7 +92,7 @@ async def test_a_broken_shard_fails_the_health_check(folder: Path) -> None:
         await store.write(SCOPE, SPACE, [])
         await store.check()
         panic = type("PanicException", (BaseException,), {})
-        with pytest.raises(StoreBroken), store._collections[SCOPE].shard():
+        with pytest.raises(StoreBroken), store._collections.opened[SCOPE].shard():
             raise panic("gone")
         with pytest.raises(StoreUnavailable, match="restarted"):
             await store.check()
@@ -127,7 +127,7 @@ async def test_a_panic_in_a_search_is_no_answer(folder: Path, call: str, fields:
     try:
         for scope in (SCOPE, other):
             await store.write(scope, SPACE, [document("d", "text")])
-        generation = store._collections[SCOPE]._generation
+        generation = store._collections.opened[SCOPE]._generation
         assert generation is not None
         shard, generation.shard = generation.shard, cast("EdgeShard", Panics(generation.shard, call))
         with pytest.raises(StoreBroken):

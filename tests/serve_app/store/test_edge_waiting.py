@@ -35,7 +35,7 @@ async def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 def busy_writer(store: EdgeStore) -> Iterator[None]:
     """Of SCOPE, as while a whole shard is copied."""
     free = threading.Event()
-    store._collections[SCOPE].submit(free.wait)
+    store._collections.opened[SCOPE].submit(free.wait)
     try:
         yield
     finally:
@@ -79,8 +79,8 @@ async def test_a_filter_on_a_new_field_waits_for_no_index(store: EdgeStore) -> N
         async with asyncio.timeout(SOON_S):
             for _ in range(3):
                 assert await found(store, filtered) == ["d"]
-    await asyncio.wrap_future(store._collections[SCOPE].submit(lambda: None))  # the writer is through
-    with store._collections[SCOPE].shard() as shard:
+    await asyncio.wrap_future(store._collections.opened[SCOPE].submit(lambda: None))  # the writer is through
+    with store._collections.opened[SCOPE].shard() as shard:
         assert "facets.lang" in shard.info().payload_schema
 
 
