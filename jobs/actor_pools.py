@@ -10,9 +10,6 @@ from serve_app.errors import ConfigurationError
 from serve_app.settings import EmbeddingSettings
 
 LEAST_FREE_CPUS = 0.05
-# At most one reader for so many. Reading and cutting short passages is a tenth of embedding them on CPUs, PDF is more;
-# Ray Data starts another reader only while inputs wait for one.
-CPUS_PER_READER, CPUS_PER_READER_WITH_GPUS = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class ActorPools:
-    """embedders, readers: at most so many. threads: of each embedder, None for all CPUs of its machine. …_cpus: that
-    one worker of each stage reserves. It uses what is free; the number only places it. gpus: of each embedder."""
+    """embedders: at most so many, and as many that read. threads: of each, None for all CPUs of its machine. …_cpus:
+    that one worker of each stage reserves. It uses what is free; the number only places it. gpus: of each embedder."""
 
     embedders: int
-    readers: int
     threads: int | None
     gpus: int
     read_cpus: float
@@ -42,8 +38,7 @@ def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int |
     """embedders: None for one on each GPU or, where none is used, on each node, over which Ray Data spreads them.
 
     One on a machine is placed on what is free, as little as that may be, so that a run starts beside a busy Serve app.
-    Several that are asked for take `threads` CPUs each (1 if None), for they would fight over a machine. There are as
-    many readers as embedders, and more where one could not keep up with a big machine or with its GPUs.
+    Several that are asked for take `threads` CPUs each (1 if None), for they would fight over a machine.
     Raises ConfigurationError if no CPU is free.
     """
     if cluster.free_cpus < LEAST_FREE_CPUS:
@@ -56,8 +51,7 @@ def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int |
     elif embedders > 1:
         threads = threads or 1
         embed_cpus = float(threads)
-    readers = max(embedders, int(cluster.free_cpus / (CPUS_PER_READER_WITH_GPUS if gpus else CPUS_PER_READER)))
-    return ActorPools(embedders, readers, threads, gpus, round(share / 4, 3), round(embed_cpus, 3), round(share / 8, 3))
+    return ActorPools(embedders, threads, gpus, round(share / 4, 3), round(embed_cpus, 3), round(share / 8, 3))
 
 
 def gpus_of_one(embedding: EmbeddingSettings, in_cluster: float) -> int:

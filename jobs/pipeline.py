@@ -72,7 +72,7 @@ def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools
         fn_constructor_args=(plan, ledger),
         batch_size=None,  # a block
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=pools.readers),
+        compute=ActorPoolStrategy(min_size=1, max_size=pools.embedders),
         num_cpus=pools.read_cpus,
         **RETRIES,
     )

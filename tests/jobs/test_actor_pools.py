@@ -31,17 +31,6 @@ def test_one_embedder_on_each_gpu_that_is_used() -> None:
     assert actor_pools(cluster, TORCH, 3).embedders == 3
 
 
-def test_readers_are_as_many_as_keep_the_embedders_busy() -> None:
-    """One alone would have a big machine wait, and a GPU."""
-
-    def readers(cluster: Cluster, settings: EmbeddingSettings) -> int:
-        return actor_pools(cluster, settings, None).readers
-
-    assert [readers(Cluster(1, cpus, 0), OPENVINO) for cpus in (0.5, 2, 7, 8, 64)] == [1, 1, 1, 2, 16]
-    assert readers(Cluster(nodes=1, free_cpus=16, gpus=1), TORCH) == 8
-    assert readers(Cluster(nodes=20, free_cpus=40, gpus=0), OPENVINO) == 20, "one beside each embedder"
-
-
 def test_several_that_are_asked_for_take_their_threads() -> None:
     cluster = Cluster(nodes=1, free_cpus=16, gpus=0)
     pools = actor_pools(cluster, OPENVINO, 4)
