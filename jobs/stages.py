@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,9 @@ class Reading:
         return failed_row(self.source.name, document_id, error, source=source)
 
     def share(self, document: Document) -> Share:
-        """A document as the next one to be cut, with as much of the rest as its fields have characters: of short ones
-        with long metadata the text is the smaller part of a file."""
-        share_bytes = min(self.rest_bytes, len(repr(document)))
+        """The next document to be cut. What it stands for of the input is about what a line of JSON would hold of it:
+        metadata can be longer than the text."""
+        share_bytes = min(self.rest_bytes, written_bytes(document))
         self.rest_bytes -= share_bytes
         return Share(document, self.source.name, share_bytes)
 
@@ -210,6 +210,12 @@ class StoreStage:
             alone = [await self._written([row]) for row in good]
             return [*rest, *(row for one in alone for row in one)]
         return [*rest, *good]
+
+
+def written_bytes(document: Document) -> int:
+    """Of its fields that are not empty, with their names, as JSON."""
+    written = {each.name: value for each in fields(document) if (value := getattr(document, each.name))}
+    return len(repr(written).encode())
 
 
 def chars(item: ReadResult | None) -> int:
