@@ -278,7 +278,7 @@ class EdgeStore:
     async def close(self) -> None:
         """Ends an optimisation, waits for the calls at hand and gives the folder free. Idempotent."""
         if not self._collections.closed:
-            self._collections.closed = True
+            self._collections.refuse()
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -289,9 +289,7 @@ class EdgeStore:
 
     async def _read(self, job: Callable[[], T]) -> T:
         """Run in one of the reader threads."""
-        if self._collections.closed:
-            raise StoreUnavailable("the store is closed")
-        return await asyncio.wrap_future(self._readers.submit(job))
+        return await self._collections.run_in(self._readers, job)
 
     async def _read_of(self, scope: Scope, read: Callable[[Collection], T]) -> T:
         """Of the index that answers, or of the one that has taken its place where it is gone since."""

@@ -1,5 +1,5 @@
 """The collections in the embedded store's folder: those that are open, which of their indexes answer, what is being
-dropped. All of it changes in one thread, so that nothing is opened or made twice."""
+dropped. They are opened, made and dropped in one thread, so that nothing is opened or made twice."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ T = TypeVar("T")
 
 
 class EdgeCollections:
-    """opened: told of each collection that was opened. changed: of each scope whose answers are others from now on."""
+    """tell_opened: called with each that was opened, and not made. tell_changed: with each whose answers are others
+    from now on."""
 
     def __init__(
         self,
         folder: Path,
         settings: StoreSettings,
-        opened: Callable[[Collection], object],
-        changed: Callable[[Scope], None],
+        tell_opened: Callable[[Collection], object],
+        tell_changed: Callable[[Scope], None],
     ) -> None:
         self._folder, self._settings = folder, settings
-        self._tell_opened, self._changed = opened, changed
+        self._tell_opened, self._tell_changed = tell_opened, tell_changed
         # By the scope with the index's name, and those that answer by the scope without; changed in the opener's one
         # thread only.
         self.opened: dict[Scope, Collection] = {}
@@ -85,17 +86,25 @@ class EdgeCollections:
         """Of this index, or of any of the collection's, that was dropped and is still used."""
         return [ending for each, ending in list(self._ending.items()) if scope in (each, each.at(""))]
 
+    def refuse(self) -> None:
+        """From now on calls raise StoreUnavailable. Before `close`."""
+        self.closed = True
+
     def close(self) -> None:
-        """Waits for the calls at hand. `closed` refuses others before."""
+        """Waits for the calls at hand."""
         for threads in (self._opener, self._enders):
             threads.shutdown(wait=True)
         for collection in set(self.opened.values()):
             collection.close()
 
     async def _run(self, job: Callable[[], T]) -> T:
+        return await self.run_in(self._opener, job)
+
+    async def run_in(self, threads: ThreadPoolExecutor, job: Callable[[], T]) -> T:
+        """Raises StoreUnavailable once they are closed."""
         if self.closed:
             raise StoreUnavailable("the store is closed")
-        return await asyncio.wrap_future(self._opener.submit(job))
+        return await asyncio.wrap_future(threads.submit(job))
 
     # In the opener's thread.
 
@@ -109,7 +118,7 @@ class EdgeCollections:
             if self.endings(scope) or not folders.exists(folder):
                 raise unknown(scope)
             self.opened[scope] = Collection.open(
-                folder, scope, self._settings, self._changed, answers=scope == answering
+                folder, scope, self._settings, self._tell_changed, answers=scope == answering
             )
             self._tell_opened(self.opened[scope])
         return self.opened[scope]
@@ -126,11 +135,13 @@ class EdgeCollections:
         folder = folders.index_folder(self._folder, scope)
         if self.endings(scope) or folders.exists(folder):
             return self._open(scope)
-        self.opened[scope] = Collection.create(folder, scope, recipe, self._settings, self._changed, answers=answers)
+        self.opened[scope] = Collection.create(
+            folder, scope, recipe, self._settings, self._tell_changed, answers=answers
+        )
         return self.opened[scope]
 
     def _hand_over(self, scope: Scope, held: str) -> None:
-        """Here they are what no drop can take away any more."""
+        """In this thread no drop can come between."""
         old, new = self._open(scope.at("")), self._open(scope)
         if old is new:
             return
@@ -143,7 +154,7 @@ class EdgeCollections:
                 raise StoreUnavailable(f"{scope.index} cannot be made to answer: {error}") from error
         self.opened[scope.at("")] = new
         new.gate.open()
-        self._changed(scope)  # after it, so that no answer of the old one is kept for the new one's
+        self._tell_changed(scope)  # after it, so that no answer of the old one is kept for the new one's
 
     def _came_to_answer(self, scope: Scope) -> bool:
         """In spite of an error, which may have come after the switch."""
@@ -167,7 +178,7 @@ class EdgeCollections:
         ended = [self._end_index(each) for each in (*others, last)]
         if not scope.index:
             folders.forget_answering(self._folder, scope)
-            self._changed(scope)
+            self._tell_changed(scope)
         return ended
 
     def _end_index(self, scope: Scope) -> Future[None]:
