@@ -26,23 +26,24 @@ TOOK = re.compile(rb'"took_ms":([0-9.]+)')
 
 
 class Client:
-    """One keep-alive connection. Understands just what Serve and HAProxy send: a Content-Length or chunks."""
+    """One keep-alive connection at a time. Understands just what Serve and HAProxy send: a Content-Length or chunks."""
 
     def __init__(self, host: str, port: int, head: str) -> None:
         self._host, self._port, self._head = host, port, head
+        self._is_over = False
 
     async def connect(self) -> None:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
         """The status, and the answer if it came in one piece."""
-        self._writer.write(self._head.format(length=len(body)).encode() + body)
-        header = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        answer = await self._content(header)
-        if b"\r\nconnection: close\r\n" in header:  # HAProxy, when it makes room for one that knows of a new replica
+        if self._is_over:
             await self.close()
             await self.connect()
-        return int(header[9:12]), answer
+        self._writer.write(self._head.format(length=len(body)).encode() + body)
+        header = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        self._is_over = b"\r\nconnection: close\r\n" in header  # HAProxy, when it has loaded its configuration anew
+        return int(header[9:12]), await self._content(header)
 
     async def _content(self, header: bytes) -> bytes:
         if (at := header.find(b"content-length:")) >= 0:
