@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_node_that_dies_loses_and_doubles_nothing(model_data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(model_data_dir / "models")
-    rows = [{"id": f"d{n}", "text": f"Document {n}. " + "They turn and turn. " * 200} for n in range(DOCUMENTS)]
+    rows = [{"id": f"d{n}", "text": f"Document {n}. " + "They turn and turn. " * 60} for n in range(DOCUMENTS)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     done = subprocess.run(
         [sys.executable, "-m", "tests.jobs.multi_node_child", str(tmp_path / "rows.jsonl"), "nodes"],
