@@ -269,8 +269,7 @@ class EdgeStore:
         await asyncio.wrap_future(self._optimizer.submit(collection))
 
     async def check(self) -> None:
-        if self._collections.closed:
-            raise StoreUnavailable("the store is closed")
+        self._collections.require_open()
         for collection in list(self._collections.opened.values()):
             if collection.broken is not None:
                 raise collection.broken

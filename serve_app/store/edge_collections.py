@@ -90,6 +90,11 @@ class EdgeCollections:
         """From now on calls raise StoreUnavailable. Before `close`."""
         self.closed = True
 
+    def require_open(self) -> None:
+        """Raises StoreUnavailable after `refuse`."""
+        if self.closed:
+            raise StoreUnavailable("the store is closed")
+
     def close(self) -> None:
         """Waits for the calls at hand."""
         for threads in (self._opener, self._enders):
@@ -101,9 +106,7 @@ class EdgeCollections:
         return await self.run_in(self._opener, job)
 
     async def run_in(self, threads: ThreadPoolExecutor, job: Callable[[], T]) -> T:
-        """Raises StoreUnavailable once they are closed."""
-        if self.closed:
-            raise StoreUnavailable("the store is closed")
+        self.require_open()
         return await asyncio.wrap_future(threads.submit(job))
 
     # In the opener's thread.
