@@ -59,7 +59,7 @@ class Reading:
     def share(self, document: Document) -> Share:
         """The next document to be cut. What it stands for of the input is about what a line of JSON would hold of it:
         metadata can be longer than the text."""
-        share_bytes = min(self.rest_bytes, written_bytes(document))
+        share_bytes = min(self.rest_bytes, json_line_bytes(document))
         self.rest_bytes -= share_bytes
         return Share(document, self.source.name, share_bytes)
 
@@ -212,7 +212,7 @@ class StoreStage:
         return [*rest, *good]
 
 
-def written_bytes(document: Document) -> int:
+def json_line_bytes(document: Document) -> int:
     """Of its fields that are not empty, with their names, as JSON."""
     written = {each.name: value for each in fields(document) if (value := getattr(document, each.name))}
     return len(repr(written).encode())
