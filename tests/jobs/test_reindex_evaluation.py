@@ -23,7 +23,7 @@ from serve_app.deployments.store import connect_store
 from serve_app.errors import Conflict, InvalidInput
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.types import FIRST_INDEX, Scope
-from tests.jobs.test_reindex import gateway
+from tests.jobs.reindex_traffic import gateway
 
 # The question has no word of the answer: a model that knows nothing finds none of them.
 PAIRS = [

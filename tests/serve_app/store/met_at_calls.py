@@ -48,7 +48,7 @@ async def ended(changing: asyncio.Task[Any], clock: Clock) -> None:
     async with asyncio.timeout(20):
         while not changing.done():
             clock.now_s += 1.0
-            await asyncio.sleep(2 * POLL_S)
+            await asyncio.sleep(2 * POLL_S)  # in which what waits looks at the clock
     await changing
 
 
