@@ -46,7 +46,7 @@ class EmbeddingSettings(Section):
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     placement: Literal["local", "pooled"] = "local"  # in the gateway replica, or in a deployment of its own
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # torch engine only
-    max_batch_tokens: PositiveInt = 16_384  # padded tokens in one forward pass
+    max_batch_tokens: PositiveInt | None = None  # padded tokens in one forward pass; None = what the device gains from
     threads: PositiveInt | None = None  # None = the CPUs that this process may use; in a pool, those it reserves
 
     @property

@@ -22,15 +22,19 @@ from serve_app.types import Embeddings, Vector, VectorSpace
 
 
 class Engine:
-    """A loaded model and its forward passes. Thread-safe; make one per process."""
+    """A loaded model and its forward passes. Thread-safe; make one per process.
 
-    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int) -> None:
+    max_batch_tokens: padded tokens of one pass, at most; None for as many as the backend gains from."""
+
+    def __init__(
+        self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.precision = backend.precision
         self.passes_at_once = backend.passes_at_once
         self._backend = backend
-        self._max_batch_tokens = min(max_batch_tokens, backend.pass_tokens)
+        self._max_batch_tokens = min(max_batch_tokens or backend.pass_tokens, backend.pass_tokens)
 
     @property
     def dim(self) -> int:
@@ -50,7 +54,7 @@ class Engine:
 
     def width(self, encodings: Sequence[Encoding]) -> int:
         """Padded tokens of each text in a pass of these."""
-        return self._width(max(len(encoding.ids) for encoding in encodings))
+        return self._width(max(len(encoding) for encoding in encodings))
 
     def _width(self, tokens: int) -> int:
         return padded_width(tokens, self.tokenizer.max_tokens)
@@ -59,7 +63,9 @@ class Engine:
 class EmbeddingEngine(Engine):
     """Text to unit vectors."""
 
-    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int) -> None:
+    def __init__(
+        self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None = None
+    ) -> None:
         super().__init__(model, tokenizer, backend, max_batch_tokens)
         self._threads = ThreadPoolExecutor(self.passes_at_once, thread_name_prefix="embed")
 
@@ -79,7 +85,7 @@ class EmbeddingEngine(Engine):
         """One row per text, in order. A text is cut at the model's limit, as sentence-transformers does; the empty
         text has the vector that sentence-transformers gives it. Raises EngineUnavailable."""
         encodings = self.tokenizer.encode(texts)
-        lengths = [len(encoding.ids) for encoding in encodings]
+        lengths = [len(encoding) for encoding in encodings]
         vectors = np.empty((len(texts), self.model.dim), dtype=np.float32)
 
         def embed_batch(batch: list[int]) -> None:
@@ -121,8 +127,7 @@ def load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
     if settings.engine == "torch":
         from serve_app.embedding.backends.torch import TorchBackend
 
-        precision = "fp32" if settings.precision == "auto" else settings.precision
-        return TorchBackend(model, precision, threads, settings.device)
+        return TorchBackend(model, settings.precision, threads, settings.device)
     from serve_app.embedding.backends.openvino import OpenVinoBackend
 
     precision = choose_precision(settings.precision, cpu_flags())

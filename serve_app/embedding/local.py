@@ -46,7 +46,7 @@ class LocalEmbedder:
     async def _embed(self, texts: Sequence[str], lane: Lane, *, urgent: bool) -> Embeddings:
         with self._meter.time(STAGE_SECONDS, stage="tokenize", lane=lane):
             encodings = await self._encode(texts)
-        tokens = np.asarray([len(encoding.ids) for encoding in encodings], dtype=np.int32)
+        tokens = np.asarray([len(encoding) for encoding in encodings], dtype=np.int32)
         return Embeddings(await self._passes.infer(encodings, lane, urgent=urgent), tokens)
 
     async def _encode(self, texts: Sequence[str]) -> list[Encoding]:

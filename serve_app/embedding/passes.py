@@ -76,7 +76,7 @@ class Lanes:
             waiting = self.rows[lane]
             head = [waiting.popleft() for _ in range(min(LOOK_TEXTS, len(waiting)))]
             head = [row for row in head if not row.call.future.done()]
-            for batch in engine.compose([len(row.encoding.ids) for row in head], workers):
+            for batch in engine.compose([len(row.encoding) for row in head], workers):
                 if 0 in batch:
                     chosen = set(batch)
                     waiting.extendleft(reversed([row for place, row in enumerate(head) if place not in chosen]))
@@ -162,7 +162,7 @@ class Passes:
         for row in rows:
             self._meter.observe(STAGE_SECONDS, now_s - row.since_s, stage="queue", lane=lane)
         encodings = [row.encoding for row in rows]
-        self._meter.observe(PASS_TOKENS, sum(len(encoding.ids) for encoding in encodings), counted="real")
+        self._meter.observe(PASS_TOKENS, sum(len(encoding) for encoding in encodings), counted="real")
         self._meter.observe(PASS_TOKENS, self._engine.width(encodings) * len(rows), counted="padded")
         with self._meter.time(STAGE_SECONDS, stage="infer", lane=lane):
             return self._engine.infer(encodings)

@@ -90,7 +90,7 @@ class ModelTokenizer:
         mask = np.zeros(shape, dtype=np.int64)
         types = np.zeros(shape, dtype=np.int64)
         for row, encoding in enumerate(encodings):
-            length = len(encoding.ids)
+            length = len(encoding)
             start = shape[1] - max(1, length) if self._layout.padding_side == "left" else 0
             ids[row, start : start + length] = encoding.ids
             types[row, start : start + length] = encoding.type_ids

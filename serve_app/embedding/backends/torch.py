@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
+from queue import LifoQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -20,38 +20,53 @@ Pipeline = SentenceTransformer | CrossEncoder
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_PASS_TOKENS_PER_THREAD = 2_048
-GPU_PASS_TOKENS = 1_000_000  # the setting decides
 CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
-GPU_PASS_OVERHEAD_TOKENS = 2_000  # a pass of few tokens waits for its kernels to be started
+# Measured on an H100, see tests/bench/NOTES.md.
+CUDA_PASSES_AT_ONCE = (
+    2  # each in a stream of its own: one is computed while the other is padded and its kernels started
+)
+GPU_PASS_TOKENS = 65_536
+GPU_PASS_OVERHEAD_TOKENS = 8_192  # starting a pass's kernels takes milliseconds
 
 
 class TorchBackend:
     """Implements `Backend`."""
 
-    passes_at_once = 1
-
     def __init__(
-        self, model: Model, precision: Precision, threads: int, device: Literal["auto", "cpu", "cuda", "mps"]
+        self,
+        model: Model,
+        precision: Literal["auto", Precision],
+        threads: int,
+        device: Literal["auto", "cpu", "cuda", "mps"],
     ) -> None:
         """Raises ConfigurationError for int8 or a device that is not there, EngineUnavailable if loading fails."""
-        if precision not in DTYPES:
-            raise ConfigurationError(f"the torch engine computes in {' or '.join(DTYPES)}, not in {precision}")
-        self.precision = precision
         self.device = find_device(device)
+        self.precision = choose_precision(precision, self.device)
         self.pass_tokens = CPU_PASS_TOKENS_PER_THREAD * threads if self.device == "cpu" else GPU_PASS_TOKENS
         self.pass_overhead_tokens = CPU_PASS_OVERHEAD_TOKENS if self.device == "cpu" else GPU_PASS_OVERHEAD_TOKENS
         if self.device == "cpu":
             torch.set_num_threads(threads)
-        self._lock = threading.Lock()
-        self._pipeline = load_pipeline(model, self.device, DTYPES[precision])
+        self.passes_at_once = CUDA_PASSES_AT_ONCE if self.device == "cuda" else 1
+        self._free: LifoQueue[torch.cuda.Stream | None] = LifoQueue()
+        for _ in range(self.passes_at_once):
+            self._free.put(torch.cuda.Stream() if self.device == "cuda" else None)  # type: ignore[no-untyped-call]
+        self._pipeline = load_pipeline(model, self.device, DTYPES[self.precision])
 
     def infer(self, batch: TokenBatch) -> Vector:
+        stream = self._free.get()
         try:
-            with self._lock, torch.inference_mode():
+            with torch.inference_mode(), torch.cuda.stream(stream):
                 features = {name: torch.from_numpy(getattr(batch, name)).to(self.device) for name in INPUTS}
                 return np.asarray(answer(self._pipeline, features).cpu().numpy(), dtype=np.float32)
+        except torch.OutOfMemoryError as error:
+            raise EngineUnavailable(
+                f"a batch of {batch.input_ids.shape} needs more memory than the {self.device} device has free; set "
+                f"AIDOCS_EMBEDDING__MAX_BATCH_TOKENS below {batch.input_ids.size}: {error}"
+            ) from error
         except RuntimeError as error:
             raise EngineUnavailable(f"torch failed on a batch of {batch.input_ids.shape}: {error}") from error
+        finally:
+            self._free.put(stream)
 
 
 def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> Pipeline:
@@ -69,6 +84,16 @@ def answer(pipeline: Pipeline, features: Mapping[str, Any]) -> torch.Tensor:
     if isinstance(pipeline, CrossEncoder):
         return pipeline.activation_fn(pipeline(dict(features))["scores"].float())
     return torch.nn.functional.normalize(pipeline(dict(features))["sentence_embedding"].float(), dim=-1)
+
+
+def choose_precision(requested: Literal["auto", Precision], device: str) -> Precision:
+    """What was asked for; for `auto` bf16 on a CUDA device that computes in it, else fp32. Raises ConfigurationError
+    for int8."""
+    if requested == "auto":
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if requested not in DTYPES:
+        raise ConfigurationError(f"the torch engine computes in {' or '.join(DTYPES)}, not in {requested}")
+    return requested
 
 
 def find_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> str:
