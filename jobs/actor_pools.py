@@ -10,6 +10,13 @@ from serve_app.errors import ConfigurationError
 from serve_app.settings import EmbeddingSettings
 
 LEAST_FREE_CPUS = 0.05
+# Reading takes a twelfth of the CPU that embedding takes, and writing less than half of reading (tests/bench/NOTES.md).
+CPUS_OF_A_READER = 8
+READERS_SHARE = 0.6  # of the CPUs, where GPUs embed
+READERS_OF_A_WRITER = 2
+LEAST_WRITERS = 2
+CPU_BLOCK_TOKENS = 32_768  # what keeps two cores busy for three seconds
+GPU_BLOCK_TOKENS = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +30,24 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class ActorPools:
-    """embedders: at most so many, and as many that read. threads: of each, None for all CPUs of its machine. …_cpus:
-    that one worker of each stage reserves. It uses what is free; the number only places it. gpus: of each embedder."""
+    """readers, embedders, writers: at most so many. threads, gpus: of each embedder, None for all CPUs of its machine.
+    block_tokens: that go through the stages together, where nothing else is asked for. …_cpus: that one worker of each
+    stage reserves. It uses what is free; the number only places it."""
 
+    readers: int
     embedders: int
+    writers: int
     threads: int | None
     gpus: int
+    block_tokens: int
     read_cpus: float
     embed_cpus: float
     write_cpus: float
 
 
 def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int | None) -> ActorPools:
-    """embedders: None for one on each GPU or, where none is used, on each node, over which Ray Data spreads them.
+    """embedders: None for one on each GPU or, where none is used, on each node, over which Ray Data spreads them. There
+    are as many readers as keep them busy.
 
     One on a machine is placed on what is free, as little as that may be, so that a run starts beside a busy Serve app.
     Several that are asked for take `threads` CPUs each (1 if None), for they would fight over a machine.
@@ -51,7 +63,19 @@ def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int |
     elif embedders > 1:
         threads = threads or 1
         embed_cpus = float(threads)
-    return ActorPools(embedders, threads, gpus, round(share / 4, 3), round(embed_cpus, 3), round(share / 8, 3))
+    readers = int(cluster.free_cpus * READERS_SHARE) if gpus else int(cluster.free_cpus) // CPUS_OF_A_READER
+    readers = max(readers, embedders)
+    return ActorPools(
+        readers=readers,
+        embedders=embedders,
+        writers=max(LEAST_WRITERS, readers // READERS_OF_A_WRITER),
+        threads=threads,
+        gpus=gpus,
+        block_tokens=GPU_BLOCK_TOKENS if gpus else CPU_BLOCK_TOKENS,
+        read_cpus=round(share / 4, 3),
+        embed_cpus=round(embed_cpus, 3),
+        write_cpus=round(share / 8, 3),
+    )
 
 
 def gpus_of_one(embedding: EmbeddingSettings, in_cluster: float) -> int:

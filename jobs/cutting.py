@@ -23,7 +23,6 @@ from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, IndexedDocument, Scope, Vector, VectorSpace
 
 T = TypeVar("T")
-PASSES_PER_BLOCK = 2  # of the engine's largest
 NO_COPIES: Mapping[str, IndexedDocument] = MappingProxyType({})
 
 
@@ -31,7 +30,7 @@ NO_COPIES: Mapping[str, IndexedDocument] = MappingProxyType({})
 class Plan:
     """What every stage knows of the run. settings: without secrets, with the model and the chunking of this run.
     dry_run: all is read, compared and cut, nothing embedded or written. block_tokens: about so many go through the
-    stages together, but a document at least; None for what keeps the engine busy for a second or more. made_for: see
+    stages together, but a document at least; None for what keeps the embedders busy (see ActorPools). made_for: see
     VectorStore.write.
 
     source: the index whose documents are read, where no files are. reuses: its vectors of the same texts are taken.
@@ -45,10 +44,6 @@ class Plan:
     made_for: str | None = None
     source: Scope | None = None
     reuses: bool = False
-
-    @property
-    def tokens_per_block(self) -> int:
-        return self.block_tokens or PASSES_PER_BLOCK * self.settings.embedding.max_batch_tokens
 
 
 @dataclass(frozen=True, slots=True)

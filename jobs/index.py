@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from rich.console import Console
 from rich.text import Text
 
+from jobs.actor_pools import CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS
 from jobs.dead_letters import DeadLetterFile, default_path, read_letters
 from jobs.index_run import Tally, index_source
 from jobs.inputs import inputs_of, to_retry, total_bytes
@@ -77,9 +78,8 @@ def index(
         int | None,
         typer.Option(
             min=1,
-            help="Embedding actors, and at most as many that read. One uses all CPUs of its machine; of several that "
-            "are asked for each takes AIDOCS_EMBEDDING__THREADS (or 1). With several, chance decides whose document is "
-            "kept where files share an id.",
+            help="Embedding actors. One uses all CPUs of its machine; of several that are asked for each takes "
+            "AIDOCS_EMBEDDING__THREADS (or 1).",
             show_default="one on each GPU, else on each node",
         ),
     ] = None,
@@ -88,7 +88,7 @@ def index(
         typer.Option(
             min=1,
             help="About so many go through the stages together.",
-            show_default="2 × AIDOCS_EMBEDDING__MAX_BATCH_TOKENS",
+            show_default=f"{CPU_BLOCK_TOKENS:,}, or {GPU_BLOCK_TOKENS:,} where GPUs embed",
         ),
     ] = None,
     address: Annotated[

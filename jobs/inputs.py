@@ -28,12 +28,13 @@ PACKAGE_BYTES = 10_000  # of documentation; the mean of 172 packages. It is know
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file of a source, read as one. size_bytes: its weight in the progress. only: ids of the documents to take of
-    it; all if there is none. versions: of documents that are stored (jobs.copying), by id."""
+    """A file of a source, read as one. size_bytes: its weight in the progress. place: in the source. only: ids of the
+    documents to take of it; all if there is none. versions: of documents that are stored (jobs.copying), by id."""
 
     path: Path
     root: Path
     size_bytes: int
+    place: int = 0
     only: frozenset[str] = frozenset()
     versions: tuple[tuple[str, str | None], ...] = ()
 
@@ -42,6 +43,7 @@ class Input:
             ("path", pa.binary()),
             ("root", pa.binary()),
             ("size_bytes", pa.int64()),
+            ("place", pa.int64()),
             ("only", pa.list_(pa.string())),
             ("versions", pa.map_(pa.string(), pa.string())),
         ]
@@ -57,6 +59,7 @@ class Input:
             "path": os.fsencode(self.path),
             "root": os.fsencode(self.root),
             "size_bytes": self.size_bytes,
+            "place": self.place,
             "only": sorted(self.only),
             "versions": self.versions,
         }
@@ -64,7 +67,8 @@ class Input:
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> Input:
         path, root = (Path(os.fsdecode(columns[name])) for name in ("path", "root"))
-        return cls(path, root, columns["size_bytes"], frozenset(columns["only"]), tuple(columns["versions"]))
+        only, versions = frozenset(columns["only"]), tuple(columns["versions"])
+        return cls(path, root, columns["size_bytes"], columns["place"], only, versions)
 
     @property
     def only_document(self) -> str:
@@ -79,7 +83,9 @@ def inputs_of(source: str) -> list[Input]:
         return [Input(Path(PYTHON_PACKAGES), Path(), PACKAGE_BYTES * len(packages))]
     root = source_root(source).absolute()  # the stages run in other folders, or on other machines that share this one
     paths = [path.absolute() for path in find_files(source)]
-    return [Input(path, root, size) for path, size in zip(paths, sizes_bytes(paths), strict=True)]
+    return [
+        Input(path, root, size, place) for place, (path, size) in enumerate(zip(paths, sizes_bytes(paths), strict=True))
+    ]
 
 
 def to_retry(inputs: Sequence[Input], letters: Sequence[DeadLetter]) -> tuple[list[Input], list[DeadLetter]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from jobs.claims import Claim, Claims
 from jobs.rows import Outcome, Row
 
 DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
@@ -74,44 +73,31 @@ def report_of(rows: Iterable[Row]) -> Report:
 
 
 class Ledger:
-    """Runs as an actor. A task may write twice; it counts once.
-
-    Document ids go to a file of SQLite's own, which ends with the actor: in memory they would be 200 bytes each."""
+    """Runs as an actor. A task may write twice; it counts once."""
 
     def __init__(self) -> None:
         self._news = Report()
         self._tasks: set[str] = set()  # ids, seen; one for each block
-        self._ids = sqlite3.connect("", check_same_thread=False)
-        self._ids.executescript(
-            "PRAGMA journal_mode = OFF;"  # nobody reads it after a crash
-            "CREATE TABLE owners (id TEXT PRIMARY KEY, input TEXT) WITHOUT ROWID;"
-            "CREATE TABLE failed (id TEXT PRIMARY KEY) WITHOUT ROWID;"
-        )
-        weakref.finalize(self, self._ids.close)  # no __del__, which Ray would call of its own class for actors, too
+        self._claims = Claims()
 
     def written(self, task: str, report: Report) -> None:
         if task not in self._tasks:
             self._tasks.add(task)
             self._news = self._news + report
-            named = ((letter.document_id,) for letter in report.dead_letters if letter.document_id)
-            with self._ids:
-                self._ids.executemany("INSERT OR IGNORE INTO failed VALUES (?)", named)
+            self._claims.fail(letter.document_id for letter in report.dead_letters if letter.document_id)
 
-    def claim(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
-        """ids: each with its input. Whether that input had it first. An input may claim again what is its own: its
-        read task may be repeated."""
-        with self._ids:
-            self._ids.executemany("INSERT OR IGNORE INTO owners (input, id) VALUES (?, ?)", ids)
-        owners = (self._ids.execute("SELECT input FROM owners WHERE id = ?", (id,)) for _, id in ids)
-        return [owner.fetchone() == (input,) for owner, (input, _) in zip(owners, ids, strict=True)]
+    def settle(self, claims: Sequence[Claim]) -> list[str | None]:
+        return self._claims.settle(claims)
+
+    def taken_over(self) -> dict[str, list[str]]:
+        return self._claims.taken_over()
 
     def moved(self, ids: Sequence[str]) -> None:
         self._news += Report(moved=tuple(ids))
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""
-        known = "SELECT 1 FROM owners WHERE id = :id UNION ALL SELECT 1 FROM failed WHERE id = :id"
-        return [id for id in ids if self._ids.execute(known, {"id": id}).fetchone() is None]
+        return [id for id in ids if not self._claims.knows(id)]
 
     def take(self) -> Report:
         """What came since the last call."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,12 +32,12 @@ from jobs.stages import EmbedStage, ReadStage, StoreStage
 from serve_app.errors import PlatformError, Unavailable
 from serve_app.settings import Settings
 
-READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # at most in one call of ReadStage; a million files are not as many calls
-LEAST_READ_INPUTS = 16  # however big they are
+READ_INPUTS, READ_BYTES = 512, 1024 * 1024  # in one call of ReadStage; a million files are not as many calls
+MOST_READS = 2_048  # by their bytes; beyond it a call reads more
+COPIED_BYTES = READ_BYTES // 16  # that an input of CopyStage counts as
 EMBED_CALLS = 2  # of an embedder at once: one is embedded while the other is unpacked, tokenised and packed
-QUEUED_BLOCKS = 64  # for each embedder, between all stages; beyond it reading waits
+QUEUED_BLOCKS = 32  # for each that reads or embeds, between all stages; beyond it reading waits
 BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
-WRITERS = 2
 # What kills its process again and again ends the run; Ray Data's own default is to try for ever. A task may be tried as
 # often as its actor lives: while Ray finds out that a node is dead, it fails every second.
 RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
@@ -49,7 +50,10 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     Data raised. What was written until then stays, and a new run passes over it.
     """
     pools = actor_pools(cluster_now(), plan.settings.embedding, embedders)
-    bound(DataContext.get_current(), QUEUED_BLOCKS * BYTES_PER_TOKEN * plan.tokens_per_block * pools.embedders)
+    block_tokens = plan.block_tokens or pools.block_tokens
+    plan = replace(plan, block_tokens=block_tokens)
+    queued_blocks = QUEUED_BLOCKS * (pools.readers + pools.embedders)
+    bound(DataContext.get_current(), queued_blocks * BYTES_PER_TOKEN * block_tokens)
     quiet(DataContext.get_current())
     try:
         reports = run_apart(lambda: pipeline(inputs, plan, ledger, pools))
@@ -72,7 +76,7 @@ def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools
         fn_constructor_args=(plan, ledger),
         batch_size=None,  # a block
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=pools.embedders),
+        compute=ActorPoolStrategy(min_size=1, max_size=pools.embedders if plan.source else pools.readers),
         num_cpus=pools.read_cpus,
         **RETRIES,
     )
@@ -97,7 +101,7 @@ def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools
         fn_constructor_args=(plan, ledger),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=WRITERS, enable_true_multi_threading=True),  # in its task
+        compute=ActorPoolStrategy(min_size=1, max_size=pools.writers, enable_true_multi_threading=True),  # in its task
         num_cpus=pools.write_cpus,
         **RETRIES,
     )
@@ -107,10 +111,12 @@ def with_threads(settings: Settings, threads: int | None) -> Settings:
     return settings.model_copy(update={"embedding": settings.embedding.model_copy(update={"threads": threads})})
 
 
-def reads(inputs: Iterable[Input]) -> Iterator[list[Input]]:
+def reads(inputs: Sequence[Input]) -> Iterator[list[Input]]:
     """What one call of ReadStage or CopyStage takes."""
-    most = READ_BYTES // LEAST_READ_INPUTS
-    return slices(inputs, READ_INPUTS, READ_BYTES, lambda each: most if each.versions else min(each.size_bytes, most))
+    weights = [COPIED_BYTES if each.versions else each.size_bytes for each in inputs]
+    most_bytes = max(READ_BYTES, sum(weights) // MOST_READS)
+    for some in slices(zip(inputs, weights, strict=True), READ_INPUTS, most_bytes, lambda one: one[1]):
+        yield [each for each, _ in some]
 
 
 def to_block(inputs: Sequence[Input]) -> pa.Table:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from jobs.claims import Claim
 from jobs.cutting import Cutter, Plan, Share, own_fault, to_bytes
 from jobs.inputs import Input, read_input
 from jobs.ledger import DUPLICATE, Report, report_of
@@ -31,7 +32,8 @@ from serve_app.settings import Settings
 from serve_app.types import Document, Vector
 
 CHARS_PER_TOKEN = 4  # in English
-BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
+BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once; of large blocks of short ones more
+LEAST_TOKENS = 64  # of a document, in blocks of more than BLOCK_DOCUMENTS
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
 
@@ -76,15 +78,16 @@ class ReadStage:
     node that died, and of a repeated task takes the blocks that it had not yet got of it, by their number."""
 
     def __init__(self, plan: Plan, ledger: Any) -> None:
-        self._plan = plan
+        assert plan.block_tokens
+        self._block_chars = CHARS_PER_TOKEN * plan.block_tokens
+        self._block_documents = max(BLOCK_DOCUMENTS, plan.block_tokens // LEAST_TOKENS)
         self._ledger = ledger
         self._cutter = Cutter(plan)
         self._reader = ReadingProcess()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         inputs = map(Input.from_columns, batch.to_pylist())
-        block_chars = CHARS_PER_TOKEN * self._plan.tokens_per_block
-        for some in slices(self._read(inputs), BLOCK_DOCUMENTS, block_chars, lambda one: chars(one[1])):
+        for some in slices(self._read(inputs), self._block_documents, self._block_chars, lambda one: chars(one[1])):
             yield to_block(self._rows(some))
 
     def _read(self, inputs: Iterable[Input]) -> Iterator[tuple[Reading, ReadResult | None]]:
@@ -111,18 +114,18 @@ class ReadStage:
                 except Exception as error:
                     rows.append(reading.failed(item.id, own_fault(error)))
         shares: list[Share] = []
-        for (reading, document), is_first in zip(read, self._claimed(read), strict=True):
-            if is_first:
+        for (reading, document), loser in zip(read, self._settled(read), strict=True):
+            if loser is None:
                 shares.append(reading.share(document))
             else:
-                rows.append(reading.failed(document.id, DUPLICATE))
+                rows.append(failed_row(loser, document.id, DUPLICATE))
         rows += self._cutter.rows(shares)
         return [*rows, *(reading.end() for reading, item in items if item is None)]
 
-    def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
-        """Whether each is the first of its id in this run."""
-        ids = [(reading.source.name, document.id) for reading, document in documents]
-        return ray.get(self._ledger.claim.remote(ids), timeout=LEDGER_TIMEOUT_S) if ids else []
+    def _settled(self, documents: Sequence[tuple[Reading, Document]]) -> list[str | None]:
+        """For each the input whose document of that id is not kept (see Claims)."""
+        claims = [Claim(document.id, reading.source.name, reading.source.place) for reading, document in documents]
+        return ray.get(self._ledger.settle.remote(claims), timeout=LEDGER_TIMEOUT_S) if claims else []
 
 
 class EmbedStage:

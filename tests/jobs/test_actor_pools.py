@@ -50,3 +50,12 @@ def test_embedders_take_a_gpu_where_torch_may_use_one() -> None:
     cuda, cpu = (EmbeddingSettings(engine="torch", device=device) for device in ("cuda", "cpu"))
     assert actor_pools(without, cuda, None).gpus == 1, "it waits for a node that has one"
     assert actor_pools(with_gpus, cpu, None).gpus == 0
+
+
+def test_a_big_machine_has_as_many_readers_as_keep_its_embedder_busy() -> None:
+    small, big, gpu = Cluster(1, 2, 0), Cluster(1, 64, 0), Cluster(1, 16, 1)
+    assert [actor_pools(small, OPENVINO, None).readers, actor_pools(small, OPENVINO, 2).readers] == [1, 2]
+    assert (actor_pools(big, OPENVINO, None).readers, actor_pools(big, OPENVINO, None).writers) == (8, 4)
+    pools = actor_pools(gpu, TORCH, None)
+    assert (pools.readers, pools.writers) == (9, 4)
+    assert pools.block_tokens > actor_pools(gpu, OPENVINO, None).block_tokens

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import tracemalloc
-
+from jobs.claims import Claim
 from jobs.ledger import DeadLetter, Ledger, Report, report_of
 from jobs.rows import Outcome, Row, failed_row
 from serve_app.types import Passage
@@ -57,25 +56,8 @@ def test_a_repeated_write_task_counts_once() -> None:
     assert ledger.take() == report
 
 
-def test_an_id_is_its_first_sources() -> None:
-    ledger = Ledger()
-    assert ledger.claim([("a", "1"), ("a", "2"), ("b", "2"), ("b", "3")]) == [True, True, False, True]
-    assert ledger.claim([("a", "1"), ("a", "2"), ("a", "3")]) == [True, True, False]  # a repeated task keeps its own
-
-
 def test_absent_is_what_no_input_had_not_even_a_broken_one() -> None:
     ledger = Ledger()
-    ledger.claim([("a", "1"), ("a", "2")])
+    ledger.settle([Claim("1", "a", 0), Claim("2", "a", 0)])
     ledger.written("0", report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
     assert ledger.absent(["1", "b.md", "gone", "2", ""]) == ["gone", ""]
-
-
-def test_ids_are_not_kept_in_memory() -> None:
-    ledger = Ledger()
-    tracemalloc.start()
-    for start in range(0, 50_000, 500):
-        assert all(ledger.claim([("corpus.jsonl", f"document {number}") for number in range(start, start + 500)]))
-    kept_bytes, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept_bytes < 50_000 * 10, "an id alone is 60"
-    assert ledger.absent(["document 49999", "document 50000"]) == ["document 50000"]
