@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from queue import LifoQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -22,15 +22,15 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 CPU_PASS_TOKENS_PER_THREAD = 2_048
 CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
 # Measured on an H100, see tests/bench/NOTES.md.
-CUDA_PASSES_AT_ONCE = (
-    2  # each in a stream of its own: one is computed while the other is padded and its kernels started
-)
 GPU_PASS_TOKENS = 65_536
-GPU_PASS_OVERHEAD_TOKENS = 8_192  # starting a pass's kernels takes milliseconds
+GPU_PASS_OVERHEAD_TOKENS = 12_000  # to start a pass's kernels takes 4.6 ms
 
 
 class TorchBackend:
-    """Implements `Backend`."""
+    """Implements `Backend`. One pass after the other: two at once, in streams of their own, gain nothing, since what
+    starts their kernels is Python."""
+
+    passes_at_once = 1
 
     def __init__(
         self,
@@ -46,16 +46,12 @@ class TorchBackend:
         self.pass_overhead_tokens = CPU_PASS_OVERHEAD_TOKENS if self.device == "cpu" else GPU_PASS_OVERHEAD_TOKENS
         if self.device == "cpu":
             torch.set_num_threads(threads)
-        self.passes_at_once = CUDA_PASSES_AT_ONCE if self.device == "cuda" else 1
-        self._free: LifoQueue[torch.cuda.Stream | None] = LifoQueue()
-        for _ in range(self.passes_at_once):
-            self._free.put(torch.cuda.Stream() if self.device == "cuda" else None)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
         self._pipeline = load_pipeline(model, self.device, DTYPES[self.precision])
 
     def infer(self, batch: TokenBatch) -> Vector:
-        stream = self._free.get()
         try:
-            with torch.inference_mode(), torch.cuda.stream(stream):
+            with self._lock, torch.inference_mode():
                 features = {name: torch.from_numpy(getattr(batch, name)).to(self.device) for name in INPUTS}
                 return np.asarray(answer(self._pipeline, features).cpu().numpy(), dtype=np.float32)
         except torch.OutOfMemoryError as error:
@@ -65,8 +61,6 @@ class TorchBackend:
             ) from error
         except RuntimeError as error:
             raise EngineUnavailable(f"torch failed on a batch of {batch.input_ids.shape}: {error}") from error
-        finally:
-            self._free.put(stream)
 
 
 def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> Pipeline:
