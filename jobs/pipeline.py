@@ -84,7 +84,7 @@ def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools
         rows = rows.map_batches(
             EmbedStage,
             fn_constructor_args=(with_threads(plan.settings, pools.threads),),
-            batch_size=None,  # a block
+            batch_size=1,  # a block, which is a row; for a stage with a GPU Ray Data wants a number
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=1,

@@ -45,6 +45,7 @@ def ray_cluster() -> Iterator[str]:
     context = ray.init(
         address="local",
         num_cpus=2,
+        num_gpus=1,  # what Ray does with one, it does without: it only counts them
         include_dashboard=False,
         object_store_memory=100 * 1024 * 1024,
         namespace="ai-docs",

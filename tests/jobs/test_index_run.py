@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 
+from jobs.actor_pools import actor_pools, cluster_now
 from jobs.dead_letters import DeadLetterFile
 from jobs.index_run import Tally, index_source, require_complete
 from jobs.inputs import Input, inputs_of
@@ -194,6 +195,17 @@ def blocks(source: Path, scope: Scope, settings: Settings) -> list[list[str]]:
     stage = ReadStage(Plan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote())
     read = (block for some in reads(inputs_of(str(source))) for block in stage(to_block(some)))
     return [sorted(row.document_id for row in from_block(block)) for block in read]
+
+
+async def test_the_torch_engine_takes_a_gpu_of_the_cluster(settings: Settings, tmp_path: Path) -> None:
+    """Ray Data asks more of a stage that has one; here it is a GPU on paper, and torch computes on the CPU."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.md").write_text("# About rudders\n\nThey steer.")
+    embedding = settings.embedding.model_copy(update={"engine": "torch", "precision": "fp32"})
+    on_torch = settings.model_copy(update={"embedding": embedding})
+    assert actor_pools(cluster_now(), embedding, None).gpus == 1
+    total = await index(tmp_path / "source", Scope("local", "gpu"), on_torch, tmp_path / "letters.jsonl")
+    assert (total.indexed, total.failed) == (1, 0)
 
 
 async def test_the_first_file_keeps_a_shared_id_whichever_is_read_first(settings: Settings, tmp_path: Path) -> None:
