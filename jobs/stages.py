@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 
+from jobs.block_vectors import texts_to_embed, with_vectors
 from jobs.claims import Claim
-from jobs.cutting import Cutter, Plan, Share, own_fault, to_bytes
+from jobs.cutting import Cutter, Plan, Share, own_fault
 from jobs.inputs import Input, read_input
 from jobs.ledger import DUPLICATE, Report, report_of
 from jobs.patience import patiently
@@ -135,32 +135,22 @@ class EmbedStage:
         self._engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = from_block(batch)
         try:
-            return to_block(self._embedded(rows))
+            return self._embedded(batch)
         except Exception as error:
             own_fault(error)  # of one of them: find it
-            return to_block([self._embedded_alone(row) for row in rows])
+            return to_block([self._embedded_alone(row) for row in from_block(batch)])
 
     def vectors(self, texts: Sequence[str]) -> Vector:
         """(n, dim)"""
         return self._engine.embed(texts).vectors
 
-    def _embedded(self, rows: Sequence[Row]) -> list[Row]:
-        texts = [text for row in rows for text in row.texts if text is not None]
-        vectors = iter(self.vectors(texts) if texts else ())
-        return [self._filled_in(row, vectors) for row in rows]
-
-    def _filled_in(self, row: Row, vectors: Iterator[Vector]) -> Row:
-        """Takes as many of the vectors as the row has texts."""
-        dim = self._engine.space.dim
-        dense = np.frombuffer(row.dense, "<f4").reshape(-1, dim)
-        known = [dense[place] if text is None else next(vectors) for place, text in enumerate(row.texts)]
-        return replace(row, texts=(), dense=to_bytes(known, dim))
+    def _embedded(self, block: pa.Table) -> pa.Table:
+        return with_vectors(block, self.vectors(texts_to_embed(block)), self._engine.dim)
 
     def _embedded_alone(self, row: Row) -> Row:
         try:
-            return self._embedded([row])[0]
+            return from_block(self._embedded(to_block([row])))[0]
         except Exception as error:
             return failed_row(row.input, row.document_id, own_fault(error), row.source_bytes)
 
