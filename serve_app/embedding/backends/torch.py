@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers.utils.logging import disable_progress_bar
 
 from serve_app.embedding.models import Model
 from serve_app.embedding.precision import Precision
@@ -65,6 +66,7 @@ class TorchBackend:
 
 def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> Pipeline:
     """Raises EngineUnavailable if sentence-transformers cannot load the model."""
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # of the weights, in a service's log
     load = CrossEncoder if model.task == "rerank" else SentenceTransformer
     try:
         return load(str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": dtype}).eval()

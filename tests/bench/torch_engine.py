@@ -1,0 +1,103 @@
+"""`python -m tests.bench.torch_engine`: what the torch engine does on this machine's device, by tokens of a pass.
+
+Tokens/s of the model's passes alone, texts tokenised beforehand, and of whole calls; the time of a pass of one text;
+and what jobs.index's embedding stage makes of it, blocks in and blocks out. Medians; on a GPU a minute or two.
+
+Examples:  python -m tests.bench.torch_engine  ·  … --precision fp32  ·  … --texts 200 (on a CPU)
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.pipeline import EMBED_CALLS
+from jobs.rows import Outcome, Row, to_block
+from jobs.stages import EmbedStage
+from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.settings import Settings, load_settings
+from tests.bench.corpus import entries, passages
+
+PASS_TOKENS = (8_192, 16_384, 32_768, 65_536)  # TorchBackend takes no more
+ROUNDS = 5
+SLICE_TEXTS = 2_048  # of a call
+BLOCK_DOCUMENTS = 1_800
+
+
+def main(
+    texts: Annotated[
+        int, typer.Option(min=10, help="short ones, and a tenth as many of the length of a page")
+    ] = 20_000,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
+) -> None:
+    settings = load_settings()
+    table = Table("padded tokens of a pass", "texts", "passes alone, tokens/s", "calls, tokens/s")
+    for tokens in PASS_TOKENS:
+        embedding = {"engine": "torch", "precision": precision, "max_batch_tokens": tokens}
+        engine = EmbeddingEngine.load(
+            settings.embedding.model_validate(settings.embedding.model_dump() | embedding), settings.data_dir
+        )
+        some = {
+            "short": [document.text for document in entries(texts)],
+            "long": passages(max(1, texts // 10), engine.tokenizer),
+        }
+        for kind, own in some.items():
+            alone, calls = passes_alone(engine, own), whole_calls(engine, own)
+            table.add_row(f"{tokens:,}", kind, f"{alone:,.0f}", f"{calls:,.0f}")
+    console = Console()
+    console.print(table)
+    one = engine.tokenizer.encode(["a question of a few words"])
+    console.print(f"a pass of one text: {1e3 * median_s(lambda: engine.infer(one)):.1f} ms, in {engine.precision}")
+    rate = stage_rate(settings, precision, some["short"])
+    console.print(f"embedding stage, blocks of {BLOCK_DOCUMENTS:,} documents: {rate:,.0f} documents/s")
+
+
+def passes_alone(engine: EmbeddingEngine, texts: Sequence[str]) -> float:
+    encodings = engine.tokenizer.encode(texts)
+    lengths = [len(encoding) for encoding in encodings]
+    batches = engine.compose(lengths, engine.passes_at_once)
+
+    def infer() -> None:
+        for batch in batches:
+            engine.infer([encodings[i] for i in batch])
+
+    return sum(lengths) / median_s(infer)
+
+
+def whole_calls(engine: EmbeddingEngine, texts: Sequence[str]) -> float:
+    def embed() -> int:
+        slices = (texts[start : start + SLICE_TEXTS] for start in range(0, len(texts), SLICE_TEXTS))
+        return sum(int(engine.embed(some).tokens.sum()) for some in slices)
+
+    return embed() / median_s(embed)
+
+
+def stage_rate(settings: Settings, precision: str, texts: Sequence[str]) -> float:
+    embedding = {"engine": "torch", "precision": precision}
+    own = settings.embedding.model_validate(settings.embedding.model_dump() | embedding)
+    stage = EmbedStage(settings.model_copy(update={"embedding": own}))
+    rows = [Row(Outcome.INDEX, "texts", str(number), texts=(text,)) for number, text in enumerate(texts)]
+    blocks = [to_block(rows[start : start + BLOCK_DOCUMENTS]) for start in range(0, len(rows), BLOCK_DOCUMENTS)]
+    with ThreadPoolExecutor(EMBED_CALLS) as pool:
+        return len(rows) / median_s(lambda: list(pool.map(stage, blocks)))
+
+
+def median_s(call: Callable[[], object]) -> float:
+    """After a first one, which makes ready."""
+    took_s = []
+    for _ in range(ROUNDS + 1):
+        started_s = time.perf_counter()
+        call()
+        took_s.append(time.perf_counter() - started_s)
+    return statistics.median(took_s[1:])
+
+
+if __name__ == "__main__":
+    typer.run(main)
