@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import ray
@@ -9,8 +10,10 @@ import ray
 from serve_app.errors import ConfigurationError
 from serve_app.settings import EmbeddingSettings
 
+log = logging.getLogger(__name__)
+
 LEAST_FREE_CPUS = 0.05
-# Reading takes a twelfth of the CPU that embedding takes, and writing less than half of reading (tests/bench/NOTES.md).
+# Reading takes a fifteenth of the CPU that embedding takes, and writing half of that (tests/bench/NOTES.md).
 CPUS_OF_A_READER = 8
 READERS_SHARE = 0.6  # of the CPUs, where GPUs embed
 READERS_OF_A_WRITER = 2
@@ -26,6 +29,7 @@ class Cluster:
     nodes: int
     free_cpus: float
     gpus: int
+    free_gpus: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,15 @@ def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int |
     if cluster.free_cpus < LEAST_FREE_CPUS:
         raise ConfigurationError(f"the cluster has {cluster.free_cpus:g} CPUs free: add a node, or end what holds them")
     gpus = gpus_of_one(embedding, cluster.gpus)
+    if gpus and cluster.free_gpus < 1:
+        log.warning("no GPU of the cluster is free: the run waits for one; AIDOCS_EMBEDDING__DEVICE=cpu does without")
     share = min(1.0, cluster.free_cpus / 2)
     threads, embed_cpus = embedding.threads, share
     if embedders is None:
         embedders = max(1, cluster.gpus if gpus else cluster.nodes)
     elif embedders > 1:
         threads = threads or 1
-        embed_cpus = float(threads)
+        embed_cpus = min(float(threads), cluster.free_cpus - share / 2)  # one worker of each stage has to fit
     readers = int(cluster.free_cpus * READERS_SHARE) if gpus else int(cluster.free_cpus) // CPUS_OF_A_READER
     readers = max(readers, embedders)
     return ActorPools(
@@ -87,6 +93,6 @@ def gpus_of_one(embedding: EmbeddingSettings, in_cluster: float) -> int:
 def cluster_now() -> Cluster:
     """Of the Ray that this process is connected to."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]  # type: ignore[no-untyped-call]
-    free_cpus = ray.available_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
     gpus = int(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    return Cluster(len(nodes), free_cpus, gpus)
+    return Cluster(len(nodes), free.get("CPU", 0.0), gpus, free.get("GPU", 0.0))

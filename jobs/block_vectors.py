@@ -22,17 +22,17 @@ def with_vectors(block: pa.Table, vectors: Vector, dim: int) -> pa.Table:
     """The block with `dense` complete and no `texts`. vectors: (n, dim), of `texts_to_embed`."""
     rows = _columns(block)
     is_known: npt.NDArray[np.bool_] = np.asarray(_flat(rows["texts"]).is_null())
-    ends = np.cumsum([0, *pc.list_value_length(rows["texts"]).to_pylist()])
+    ends = np.cumsum([0, *pc.list_value_length(rows["texts"]).to_pylist()], dtype=np.int64)
     dense = np.zeros((len(is_known), dim), "<f4")
     if is_known.any():
         for start, end, known in zip(ends, ends[1:], rows["dense"].to_pylist(), strict=False):
             if known:
                 dense[start:end] = np.frombuffer(known, "<f4").reshape(-1, dim)
     dense[~is_known] = vectors
-    offsets = (ends * dim * dense.itemsize).astype(np.int32)
+    buffers = [None, pa.py_buffer(ends * dim * dense.itemsize), pa.py_buffer(dense)]
     filled = {
         "texts": pa.array([()] * len(rows), SCHEMA.field("texts").type),
-        "dense": pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(dense)]),
+        "dense": pa.Array.from_buffers(pa.large_binary(), len(rows), buffers).cast(pa.binary()),
     }
     columns = [filled.get(name, rows[name]) for name in SCHEMA.names]
     together = pa.table(columns, SCHEMA).to_struct_array().combine_chunks()

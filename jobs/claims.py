@@ -1,5 +1,4 @@
-"""Whose document is kept where inputs of a source share an id: that of the input which comes first in the source, in
-whatever order they are read."""
+"""Which input of a source has each document id: the one that comes first in the source."""
 
 from __future__ import annotations
 
@@ -11,8 +10,11 @@ from dataclasses import dataclass
 TABLES = """
 PRAGMA journal_mode = OFF;  -- nobody reads it after a crash
 CREATE TABLE owners (id TEXT PRIMARY KEY, input TEXT, place INTEGER) WITHOUT ROWID;
-CREATE TABLE verdicts (id TEXT, input TEXT, loser TEXT, PRIMARY KEY (id, input)) WITHOUT ROWID;  -- of shared ids alone
 CREATE TABLE failed (id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+ANNOUNCE = """
+INSERT INTO owners VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET input = excluded.input, place = excluded.place WHERE excluded.place < place
 """
 KNOWN = "SELECT 1 FROM owners WHERE id = :id UNION ALL SELECT 1 FROM failed WHERE id = :id"
 
@@ -34,23 +36,20 @@ class Claims:
         self._ids.executescript(TABLES)
         weakref.finalize(self, self._ids.close)
 
-    def settle(self, claims: Sequence[Claim]) -> list[str | None]:
-        """For each claim the input whose document is not kept for it: none where the claim is the first of its id, its
-        own, or a later one's, which was read before and may be stored by now (see `taken_over`).
-
-        A claim that comes again, as that of a repeated task, gets the same answer. Claims of an id are of different
-        inputs."""
+    def announce(self, claims: Sequence[Claim]) -> None:
+        """Before anything is claimed, in any order, as often as one likes."""
         with self._ids:
-            return [self._settled(claim) for claim in claims]
+            self._ids.executemany(ANNOUNCE, ((claim.id, claim.input, claim.place) for claim in claims))
 
-    def taken_over(self) -> dict[str, list[str]]:
-        """Ids of which a later input's document went through the stages, by the input that has them first."""
-        found: dict[str, list[str]] = {}
-        for input, id in self._ids.execute(
-            "SELECT owners.input, owners.id FROM verdicts JOIN owners USING (id, input) WHERE loser != owners.input"
-        ):
-            found.setdefault(input, []).append(id)
-        return found
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        """Whether that input has it: as announced, else whoever comes first. An input may claim again what is its own:
+        its read task may be repeated."""
+        with self._ids:
+            self._ids.executemany(
+                "INSERT OR IGNORE INTO owners VALUES (?, ?, ?)", ((each.id, each.input, each.place) for each in claims)
+            )
+        owners = (self._ids.execute("SELECT input FROM owners WHERE id = ?", (claim.id,)) for claim in claims)
+        return [owner.fetchone() == (claim.input,) for owner, claim in zip(owners, claims, strict=True)]
 
     def fail(self, ids: Iterable[str]) -> None:
         """Of documents that failed, which may have been before they could claim."""
@@ -59,24 +58,3 @@ class Claims:
 
     def knows(self, id: str) -> bool:
         return self._ids.execute(KNOWN, {"id": id}).fetchone() is not None
-
-    def _settled(self, claim: Claim) -> str | None:
-        owner = self._ids.execute("SELECT input, place FROM owners WHERE id = ?", (claim.id,)).fetchone()
-        if owner is None:
-            self._ids.execute("INSERT INTO owners VALUES (?, ?, ?)", (claim.id, claim.input, claim.place))
-            return None
-        input, place = owner
-        verdict = self._ids.execute("SELECT loser FROM verdicts WHERE id = ? AND input = ?", (claim.id, claim.input))
-        if (former := verdict.fetchone()) is not None or input == claim.input:
-            return former[0] if former else None
-        loser = input if claim.place < place else claim.input
-        if loser == input:
-            self._judge(claim.id, input, None)  # as it was told, unless it took over itself
-            self._ids.execute(
-                "UPDATE owners SET input = ?, place = ? WHERE id = ?", (claim.input, claim.place, claim.id)
-            )
-        self._judge(claim.id, claim.input, loser)
-        return loser
-
-    def _judge(self, id: str, input: str, loser: str | None) -> None:
-        self._ids.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?)", (id, input, loser))

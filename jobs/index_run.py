@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -74,25 +74,9 @@ def index_source(
     with Watch(ledger, tally):
         run_pipeline(inputs, plan, ledger, embedders=embedders)
     require_complete(tally.total, total_bytes(inputs))
-    if not dry_run:
-        tally.add(index_again(inputs, plan, ledger))
     if prunes and documents:
         require_prunable(tally.total)
         asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
-
-
-def index_again(inputs: Sequence[Input], plan: Plan, ledger: Any) -> Report:
-    """Where inputs share an id, and a later one was read first (see Claims), the document of the first one, over the
-    later one's. What changes in the counts, where it was counted in the other's place. Raises as `run_pipeline`."""
-    firsts = ray.get(ledger.taken_over.remote(), timeout=LEDGER_TIMEOUT_S)
-    again = [replace(each, only=frozenset(firsts[each.name])) for each in inputs if each.name in firsts]
-    if not again:
-        return Report()
-    own = start_ledger()
-    run_pipeline(again, plan, own, embedders=1)
-    done: Report = ray.get(own.take.remote(), timeout=LEDGER_TIMEOUT_S)
-    failed = Report(failed=done.failed, unnamed=done.unnamed, dead_letters=done.dead_letters)
-    return failed + Report(indexed=-done.failed, embedded=done.embedded)
 
 
 def start_ledger() -> Any:

@@ -86,11 +86,11 @@ class Ledger:
             self._news = self._news + report
             self._claims.fail(letter.document_id for letter in report.dead_letters if letter.document_id)
 
-    def settle(self, claims: Sequence[Claim]) -> list[str | None]:
-        return self._claims.settle(claims)
+    def announce(self, claims: Sequence[Claim]) -> None:
+        self._claims.announce(claims)
 
-    def taken_over(self) -> dict[str, list[str]]:
-        return self._claims.taken_over()
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        return self._claims.claim(claims)
 
     def moved(self, ids: Sequence[str]) -> None:
         self._news += Report(moved=tuple(ids))

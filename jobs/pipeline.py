@@ -23,6 +23,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayTaskError
 
 from jobs.actor_pools import ActorPools, actor_pools, cluster_now
+from jobs.announcing import announce_all
 from jobs.copying import CopyStage
 from jobs.cutting import Plan
 from jobs.execution import run_apart
@@ -50,12 +51,16 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     Data raised. What was written until then stays, and a new run passes over it.
     """
     pools = actor_pools(cluster_now(), plan.settings.embedding, embedders)
+    if plan.source:  # each that reads asks the store, which searches wait for
+        pools = replace(pools, readers=pools.embedders)
     block_tokens = plan.block_tokens or pools.block_tokens
     plan = replace(plan, block_tokens=block_tokens)
     queued_blocks = QUEUED_BLOCKS * (pools.readers + pools.embedders)
     bound(DataContext.get_current(), queued_blocks * BYTES_PER_TOKEN * block_tokens)
     quiet(DataContext.get_current())
     try:
+        if pools.readers > 1 and not plan.source:
+            announce_all([*reads(inputs)], ledger)
         reports = run_apart(lambda: pipeline(inputs, plan, ledger, pools))
         run_apart(partial(exhaust, reports))
     except Exception as error:
@@ -76,7 +81,7 @@ def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools
         fn_constructor_args=(plan, ledger),
         batch_size=None,  # a block
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=pools.embedders if plan.source else pools.readers),
+        compute=ActorPoolStrategy(min_size=1, max_size=pools.readers),
         num_cpus=pools.read_cpus,
         **RETRIES,
     )

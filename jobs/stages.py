@@ -32,8 +32,8 @@ from serve_app.settings import Settings
 from serve_app.types import Document, Vector
 
 CHARS_PER_TOKEN = 4  # in English
-BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once; of large blocks of short ones more
-LEAST_TOKENS = 64  # of a document, in blocks of more than BLOCK_DOCUMENTS
+BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
+LEAST_TOKENS = 64  # of a document, in a block of more than BLOCK_DOCUMENTS
 SLICE_PASSAGES = 1_024  # written
 LEDGER_TIMEOUT_S = 60.0
 
@@ -114,18 +114,18 @@ class ReadStage:
                 except Exception as error:
                     rows.append(reading.failed(item.id, own_fault(error)))
         shares: list[Share] = []
-        for (reading, document), loser in zip(read, self._settled(read), strict=True):
-            if loser is None:
+        for (reading, document), is_first in zip(read, self._claimed(read), strict=True):
+            if is_first:
                 shares.append(reading.share(document))
             else:
-                rows.append(failed_row(loser, document.id, DUPLICATE))
+                rows.append(reading.failed(document.id, DUPLICATE))
         rows += self._cutter.rows(shares)
         return [*rows, *(reading.end() for reading, item in items if item is None)]
 
-    def _settled(self, documents: Sequence[tuple[Reading, Document]]) -> list[str | None]:
-        """For each the input whose document of that id is not kept (see Claims)."""
+    def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
+        """Whether each is the one of its id that is kept in this run."""
         claims = [Claim(document.id, reading.source.name, reading.source.place) for reading, document in documents]
-        return ray.get(self._ledger.settle.remote(claims), timeout=LEDGER_TIMEOUT_S) if claims else []
+        return ray.get(self._ledger.claim.remote(claims), timeout=LEDGER_TIMEOUT_S) if claims else []
 
 
 class EmbedStage:

@@ -56,11 +56,15 @@ def document_id(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
+def has_rows(path: Path) -> bool:
+    """Whether it may be several documents, which may name their ids. By its suffix."""
+    return reader_of(path) in ROW_READERS
+
+
 def only_document(path: Path, root: Path) -> str:
     """The id of the one document that this file may have; "" where it may have several, or is or was a folder. Never
     raises."""
-    reader = reader_of(path)
-    is_one = reader is not None and reader not in ROW_READERS and not os.path.isdir(path)  # noqa: PTH112 - Path's raises
+    is_one = reader_of(path) is not None and not has_rows(path) and not os.path.isdir(path)  # noqa: PTH112 - Path's raises
     return mend(document_id(path, root)) if is_one else ""
 
 

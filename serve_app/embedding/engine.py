@@ -34,7 +34,7 @@ class Engine:
         self.precision = backend.precision
         self.passes_at_once = backend.passes_at_once
         self._backend = backend
-        self._max_batch_tokens = min(max_batch_tokens or backend.pass_tokens, backend.pass_tokens)
+        self.max_batch_tokens = min(max_batch_tokens or backend.pass_tokens, backend.pass_tokens)
 
     @property
     def dim(self) -> int:
@@ -44,7 +44,7 @@ class Engine:
         """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
         for one."""
         widths = [self._width(tokens) for tokens in lengths]
-        max_tokens = min(self._max_batch_tokens, share_tokens(widths, workers))
+        max_tokens = min(self.max_batch_tokens, share_tokens(widths, workers))
         return compose_batches(widths, max_tokens, self._backend.pass_overhead_tokens)
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:

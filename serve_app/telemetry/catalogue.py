@@ -106,7 +106,7 @@ PASS_TOKENS = Histogram(
     "little longer",
     labels=("counted",),
     series=combined(("real", "padded")),
-    buckets=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384),
+    buckets=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
 )
 REQUESTS = Counter(
     "aidocs_requests_total",

@@ -11,7 +11,7 @@ from serve_app.settings import EmbeddingSettings
 OPENVINO, TORCH = EmbeddingSettings(), EmbeddingSettings(engine="torch")
 
 
-@given(st.floats(0.05, 4_000), st.none() | st.just(1), st.integers(1, 8))
+@given(st.floats(0.05, 4_000), st.none() | st.integers(1, 4), st.integers(1, 8))
 def test_a_run_fits_what_is_free(free_cpus: float, embedders: int | None, threads: int) -> None:
     """One worker of each stage runs at once, or the run would wait for itself."""
     pools = actor_pools(Cluster(3, free_cpus, 0), EmbeddingSettings(threads=threads), embedders)
@@ -59,3 +59,10 @@ def test_a_big_machine_has_as_many_readers_as_keep_its_embedder_busy() -> None:
     pools = actor_pools(gpu, TORCH, None)
     assert (pools.readers, pools.writers) == (9, 4)
     assert pools.block_tokens > actor_pools(gpu, OPENVINO, None).block_tokens
+
+
+def test_a_run_that_waits_for_a_gpu_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    actor_pools(Cluster(1, 8, gpus=1, free_gpus=1), TORCH, None)
+    assert caplog.text == ""
+    actor_pools(Cluster(1, 8, gpus=1), TORCH, None)
+    assert "AIDOCS_EMBEDDING__DEVICE=cpu" in caplog.text

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import ray
 from jobs.actor_pools import actor_pools, cluster_now
 from jobs.dead_letters import DeadLetterFile
 from jobs.index_run import Tally, index_source, require_complete
-from jobs.inputs import Input, inputs_of
+from jobs.inputs import inputs_of
 from jobs.ledger import Ledger, Report
 from jobs.pipeline import reads, to_block
 from jobs.rows import from_block
@@ -36,7 +35,6 @@ from serve_app.types import (
     StoreQuery,
     VectorSpace,
 )
-from tests.jobs.contents import contents, require_equal
 
 WORDS = "aileron bulkhead camber dihedral elevon fuselage gyroscope hydrazine"
 
@@ -206,29 +204,6 @@ async def test_the_torch_engine_takes_a_gpu_of_the_cluster(settings: Settings, t
     assert actor_pools(cluster_now(), embedding, None).gpus == 1
     total = await index(tmp_path / "source", Scope("local", "gpu"), on_torch, tmp_path / "letters.jsonl")
     assert (total.indexed, total.failed) == (1, 0)
-
-
-async def test_the_first_file_keeps_a_shared_id_whichever_is_read_first(settings: Settings, tmp_path: Path) -> None:
-    source, last_first, in_order = tmp_path / "source", Scope("local", "last-first"), Scope("local", "in-order")
-    source.mkdir()
-    for number in range(4):
-        rows = [{"id": f"own-{number}", "text": "alone"}, {"id": "shared", "text": f"of file {number}"}]
-        (source / f"{number}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-    async def run(scope: Scope, inputs: list[Input]) -> tuple[Report, set[str]]:
-        with DeadLetterFile(tmp_path / f"{scope.collection}.jsonl") as letters:
-            tally = Tally(letters)
-            await asyncio.to_thread(index_source, inputs, scope, settings, tally)
-        failures = map(json.loads, letters.path.read_text().splitlines())
-        return tally.total, {Path(failure["source"]).name for failure in failures}
-
-    inputs = inputs_of(str(source))
-    total, lost = await run(last_first, inputs[::-1])
-    expected, expected_lost = await run(in_order, inputs)
-    assert lost == expected_lost == {"1.jsonl", "2.jsonl", "3.jsonl"}
-    assert total == replace(expected, embedded=expected.embedded + 1), "the last file's is embedded, too"
-    assert (total.indexed, total.failed) == (5, 3)
-    require_equal(await contents(last_first, settings), await contents(in_order, settings))
 
 
 async def test_a_collection_of_another_model_is_refused_before_work(settings: Settings, tmp_path: Path) -> None:

@@ -58,6 +58,6 @@ def test_a_repeated_write_task_counts_once() -> None:
 
 def test_absent_is_what_no_input_had_not_even_a_broken_one() -> None:
     ledger = Ledger()
-    ledger.settle([Claim("1", "a", 0), Claim("2", "a", 0)])
+    ledger.claim([Claim("1", "a", 0), Claim("2", "a", 0)])
     ledger.written("0", report_of([failed_row("b.md", "b.md", "empty"), failed_row("c.jsonl", "", "is no JSON")]))
     assert ledger.absent(["1", "b.md", "gone", "2", ""]) == ["gone", ""]

@@ -20,7 +20,7 @@ from serve_app.types import Vector
 Pipeline = SentenceTransformer | CrossEncoder
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CPU_PASS_TOKENS_PER_THREAD = 2_048
+CPU_PASS_TOKENS_PER_THREAD, CPU_PASS_TOKENS = 2_048, 16_384  # at most
 CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
 # Measured on an H100, see tests/bench/NOTES.md.
 GPU_PASS_TOKENS = 65_536
@@ -42,8 +42,9 @@ class TorchBackend:
     ) -> None:
         """Raises ConfigurationError for int8 or a device that is not there, EngineUnavailable if loading fails."""
         self.device = find_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.pass_tokens = CPU_PASS_TOKENS_PER_THREAD * threads if self.device == "cpu" else GPU_PASS_TOKENS
+        self.precision = precision_on(precision, self.device)
+        cpu_pass_tokens = min(CPU_PASS_TOKENS_PER_THREAD * threads, CPU_PASS_TOKENS)
+        self.pass_tokens = cpu_pass_tokens if self.device == "cpu" else GPU_PASS_TOKENS
         self.pass_overhead_tokens = CPU_PASS_OVERHEAD_TOKENS if self.device == "cpu" else GPU_PASS_OVERHEAD_TOKENS
         if self.device == "cpu":
             torch.set_num_threads(threads)
@@ -82,7 +83,7 @@ def answer(pipeline: Pipeline, features: Mapping[str, Any]) -> torch.Tensor:
     return torch.nn.functional.normalize(pipeline(dict(features))["sentence_embedding"].float(), dim=-1)
 
 
-def choose_precision(requested: Literal["auto", Precision], device: str) -> Precision:
+def precision_on(requested: Literal["auto", Precision], device: str) -> Precision:
     """What was asked for; for `auto` bf16 on a CUDA device that computes in it, else fp32. Raises ConfigurationError
     for int8."""
     if requested == "auto":

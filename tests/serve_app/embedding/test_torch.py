@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from serve_app.embedding.backends.torch import choose_precision
+from serve_app.embedding.backends.torch import precision_on
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import ConfigurationError, EngineUnavailable
 from serve_app.settings import EmbeddingSettings
@@ -23,13 +23,13 @@ def on_cuda(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingEngine:
 
 
 def test_precision_is_what_was_asked_for_or_the_devices_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_precision("bf16", "cpu") == "bf16"
-    assert choose_precision("auto", "cpu") == choose_precision("auto", "mps") == "fp32"
+    assert precision_on("bf16", "cpu") == "bf16"
+    assert precision_on("auto", "cpu") == precision_on("auto", "mps") == "fp32"
     for computes_in_it, best in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, it=computes_in_it: it)
-        assert choose_precision("auto", "cuda") == best
+        assert precision_on("auto", "cuda") == best
     with pytest.raises(ConfigurationError, match="fp32 or bf16, not in int8"):
-        choose_precision("int8", "cuda")
+        precision_on("int8", "cuda")
 
 
 @needs_cuda
