@@ -1,8 +1,8 @@
 """Before several readers begin: all ids of the source go to the ledger, so that where files share one, the first file's
 document is kept and not that of whoever is read first.
 
-Only rows of files such as JSON lines name their ids. They are read twice then, which is a small part of what is done
-with each: parsed, not cut.
+Only rows of files such as JSON lines name their ids. These are parsed twice then, a fifth of what reading and cutting
+them takes (tests/bench/NOTES.md).
 """
 
 from __future__ import annotations
