@@ -1,21 +1,22 @@
-"""Before several readers begin: all ids of the source go to the ledger, so that where files share one, the first file's
+"""Before several readers begin: ids of the source go to the ledger, so that where files share one, the first file's
 document is kept and not that of whoever is read first.
 
-Only rows of files such as JSON lines name their ids. These are parsed twice then, a fifth of what reading and cutting
-them takes (tests/bench/NOTES.md).
+Only rows of files such as JSON lines name their ids. These are parsed twice then, a part of what reading and cutting
+them takes (tests/bench/NOTES.md). A file that is one document has its path for an id; it is read for this only
+where a row has that id, too. If a file changes between its two readings, rows of others may be refused for an id that
+it has no more; the next run takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import ray
 
 from jobs.claims import Claim
 from jobs.inputs import Input, read_input
-from jobs.parallel.run import run
-from jobs.parallel.task import Task
 from jobs.slices import slices
 from serve_app.documents.reading import has_rows
 from serve_app.documents.reading_process import ReadingProcess
@@ -24,36 +25,55 @@ from serve_app.types import Document
 CLAIMS_AT_ONCE = 4_096
 LEDGER_TIMEOUT_S = 60.0
 
+reading_process = cache(ReadingProcess)  # of a worker, for all of its tasks
 
-def announce_all(parts: Sequence[Sequence[Input]], ledger: Any) -> None:
-    """parts: of the source, each for one task. Raises what reading or the ledger raised."""
-    inputs = [each for part in parts for each in part]
-    if len(inputs) > 1 and any(has_rows(each.path) for each in inputs):
-        for outcome in run([Task(str(number), announce, (part, ledger)) for number, part in enumerate(parts)]):
-            outcome.result()
+
+def announce_all(parts: Sequence[Sequence[Input]], ledger: Any, *, at_once: int, cpus: float) -> None:
+    """parts: of the source, each for one task of so many CPUs. Raises what reading or Ray raised."""
+    rows = [some for part in parts if (some := [each for each in part if has_rows(each.path)])]
+    pages = [some for part in parts if (some := [each for each in part if not has_rows(each.path)])]
+    if len(parts) > 1 and rows:
+        in_tasks(announce, rows, ledger, at_once, cpus)
+        in_tasks(announce_pages, pages, ledger, at_once, cpus)
+
+
+def in_tasks(
+    call: Callable[[Sequence[Input], Any], None],
+    parts: Sequence[Sequence[Input]],
+    ledger: Any,
+    at_once: int,
+    cpus: float,
+) -> None:
+    """Ends what runs still where one fails, or at Ctrl-C."""
+    task = ray.remote(num_cpus=cpus)(call)
+    running: list[Any] = []
+    try:
+        for part in parts:
+            if len(running) == at_once:
+                done, running = ray.wait(running)
+                ray.get(done)
+            running.append(task.remote(part, ledger))
+        ray.get(running)
+    except BaseException:
+        for each in running:
+            ray.cancel(each, force=True)
+        raise
 
 
 def announce(inputs: Sequence[Input], ledger: Any) -> None:
-    reader = ReadingProcess()
-    try:
-        for some in slices(claims_of(inputs, reader), CLAIMS_AT_ONCE):
-            ray.get(ledger.announce.remote(some), timeout=LEDGER_TIMEOUT_S)
-    finally:
-        reader.close()
+    for some in slices(claims_of(inputs), CLAIMS_AT_ONCE):
+        ray.get(ledger.announce.remote(some), timeout=LEDGER_TIMEOUT_S)
 
 
-def claims_of(inputs: Sequence[Input], reader: ReadingProcess) -> Iterator[Claim]:
+def announce_pages(inputs: Sequence[Input], ledger: Any) -> None:
+    """Of the files that are one document those whose id rows have, if they can be read."""
+    pages = {id: each for each in inputs if (id := each.only_document)}
+    shared = ray.get(ledger.known.remote([*pages]), timeout=LEDGER_TIMEOUT_S) if pages else []
+    announce([pages[id] for id in shared], ledger)
+
+
+def claims_of(inputs: Sequence[Input]) -> Iterator[Claim]:
     for source in inputs:
-        for id in ids_of(source, reader):
-            if not source.only or id in source.only:
-                yield Claim(id, source.name, source.place)
-
-
-def ids_of(source: Input, reader: ReadingProcess) -> Iterator[str]:
-    """A file that is one document is not read for its name."""
-    if source.only_document:
-        yield source.only_document
-        return
-    for result in read_input(source, reader):
-        if isinstance(result, Document):
-            yield result.id
+        for result in read_input(source, reading_process()):
+            if isinstance(result, Document) and (not source.only or result.id in source.only):
+                yield Claim(result.id, source.name, source.place)

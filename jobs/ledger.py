@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 from jobs.claims import Claim, Claims
 from jobs.rows import Outcome, Row
 
-DUPLICATE = "an earlier document has the same id: give each its own, for only the first is kept"
+DUPLICATE = (
+    "an earlier document has the same id, and only the first is kept: give each its own, or index the whole source "
+    "again if the first has gone"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ class Ledger:
 
     def moved(self, ids: Sequence[str]) -> None:
         self._news += Report(moved=tuple(ids))
+
+    def known(self, ids: Sequence[str]) -> list[str]:
+        return [id for id in ids if self._claims.knows(id)]
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that the inputs did not have, not even one that failed."""

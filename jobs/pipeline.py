@@ -60,7 +60,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     quiet(DataContext.get_current())
     try:
         if pools.readers > 1 and not plan.source:
-            announce_all([*reads(inputs)], ledger)
+            announce_all([*reads(inputs)], ledger, at_once=pools.readers, cpus=pools.read_cpus)
         reports = run_apart(lambda: pipeline(inputs, plan, ledger, pools))
         run_apart(partial(exhaust, reports))
     except Exception as error:

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 import ray
 
+from jobs import pipeline
 from jobs.announcing import announce_all, claims_of
 from jobs.claims import Claim
 from jobs.dead_letters import DeadLetterFile
 from jobs.index_run import Tally, index_source, start_ledger
 from jobs.inputs import Input, inputs_of
 from jobs.ledger import Report
-from serve_app.documents.reading_process import ReadingProcess
 from serve_app.settings import Settings
 from serve_app.types import Scope
 from tests.jobs.contents import contents, require_equal
 
 
 def write_source(folder: Path) -> None:
-    """`shared` is in each file of rows, with other text, and `page.md` as a page and as a row."""
+    """`shared` is in each file of rows, with other text; `page.md` is a page and a row, `empty.md` only a row."""
     folder.mkdir()
     for number in range(4):
         rows = [
@@ -33,7 +33,8 @@ def write_source(folder: Path) -> None:
         ]
         (folder / f"{number}.jsonl").write_text("\n".join([*map(json.dumps, rows), "no json", json.dumps(rows[1])]))
     (folder / "page.md").write_text("# A page\n\nOf its own.")
-    (folder / "rows.csv").write_text("id,text\npage.md,as a row\nown-csv,alone\n")
+    (folder / "empty.md").write_text("")
+    (folder / "rows.csv").write_text("id,text\npage.md,as a row\nempty.md,as a row\nown-csv,alone\n")
 
 
 def run(
@@ -47,7 +48,10 @@ def run(
     return tally.total, sorted((Path(each["input"]).name, each["document_id"]) for each in failures)
 
 
-async def test_several_readers_keep_what_one_keeps(settings: Settings, tmp_path: Path) -> None:
+async def test_several_readers_keep_what_one_keeps(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "READ_INPUTS", 1)  # a file for each call
     source, one, several = tmp_path / "source", Scope("local", "one-reader"), Scope("local", "several-readers")
     write_source(source)
     inputs = inputs_of(str(source))
@@ -70,9 +74,15 @@ def test_ids_of_all_files_are_announced(tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_source(source)
     inputs, ledger = inputs_of(str(source)), start_ledger()
-    announce_all([[each] for each in reversed(inputs)], ledger)
+    announce_all([[each] for each in reversed(inputs)], ledger, at_once=2, cpus=0.25)
     names = {each.path.name: each for each in inputs}
-    wanted = {"shared": "0.jsonl", "page.md": "page.md", "own-3": "3.jsonl", "own-csv": "rows.csv"}
+    wanted = {
+        "shared": "0.jsonl",
+        "page.md": "page.md",
+        "own-3": "3.jsonl",
+        "own-csv": "rows.csv",
+        "empty.md": "rows.csv",
+    }
     for id, owner in wanted.items():
         for name, each in names.items():
             assert ray.get(ledger.claim.remote([Claim(id, each.name, each.place)])) == [name == owner], (id, name)
@@ -82,4 +92,4 @@ def test_of_dead_letters_only_their_documents_claim(tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_source(source)
     some = [replace(each, only=frozenset({"shared"})) for each in inputs_of(str(source))]
-    assert {claim.id for claim in claims_of(some, ReadingProcess())} == {"shared"}
+    assert {claim.id for claim in claims_of(some)} == {"shared"}
