@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import ray
@@ -78,10 +79,15 @@ def actor_pools(cluster: Cluster, embedding: EmbeddingSettings, embedders: int |
         threads=threads,
         gpus=gpus,
         block_tokens=GPU_BLOCK_TOKENS if gpus else CPU_BLOCK_TOKENS,
-        read_cpus=round(share / 4, 3),
-        embed_cpus=round(embed_cpus, 3),
-        write_cpus=round(share / 8, 3),
+        read_cpus=whole_thousandths(share / 4),
+        embed_cpus=whole_thousandths(embed_cpus),
+        write_cpus=whole_thousandths(share / 8),
     )
+
+
+def whole_thousandths(cpus: float) -> float:
+    """Rounded down, or together they would be more than is free."""
+    return math.floor(cpus * 1_000) / 1_000
 
 
 def gpus_of_one(embedding: EmbeddingSettings, in_cluster: float) -> int:
