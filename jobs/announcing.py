@@ -1,5 +1,6 @@
-"""Before several readers begin: ids of the source go to the ledger, so that where files share one, the first file's
-document is kept and not that of whoever is read first.
+"""Before reading begins: ids of the source go to the ledger, so that where files share one, the first file's document
+is kept and not that of whichever is read first. Even one reader's calls may be done in another order: Ray Data lets its
+actors do so.
 
 Only rows of files such as JSON lines name their ids. These are parsed twice then, a part of what reading and cutting
 them takes (tests/bench/NOTES.md). A file that is one document has its path for an id; it is read for this only

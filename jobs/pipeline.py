@@ -59,7 +59,7 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     bound(DataContext.get_current(), queued_blocks * BYTES_PER_TOKEN * block_tokens)
     quiet(DataContext.get_current())
     try:
-        if pools.readers > 1 and not plan.source:
+        if not plan.source:
             announce_all([*reads(inputs)], ledger, at_once=pools.readers, cpus=pools.read_cpus)
         reports = run_apart(lambda: pipeline(inputs, plan, ledger, pools))
         run_apart(partial(exhaust, reports))

@@ -12,7 +12,7 @@ OPENVINO, TORCH = EmbeddingSettings(), EmbeddingSettings(engine="torch")
 
 
 @given(st.floats(0.05, 4_000), st.none() | st.integers(1, 4), st.integers(1, 8))
-@example(free_cpus=0.0501, embedders=2, threads=1)
+@example(free_cpus=0.25, embedders=2, threads=1)
 def test_a_run_fits_what_is_free(free_cpus: float, embedders: int | None, threads: int) -> None:
     """One worker of each stage runs at once, or the run would wait for itself."""
     pools = actor_pools(Cluster(3, free_cpus, 0), EmbeddingSettings(threads=threads), embedders)
