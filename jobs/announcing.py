@@ -18,13 +18,13 @@ import ray
 
 from jobs.claims import Claim
 from jobs.inputs import Input, read_input
+from jobs.ledger import LEDGER_TIMEOUT_S
 from jobs.slices import slices
 from serve_app.documents.reading import has_rows
 from serve_app.documents.reading_process import ReadingProcess
 from serve_app.types import Document
 
 CLAIMS_AT_ONCE = 4_096
-LEDGER_TIMEOUT_S = 60.0
 
 reading_process = cache(ReadingProcess)  # of a worker, for all of its tasks
 

@@ -14,11 +14,11 @@ import ray
 
 from jobs.cutting import NO_COPIES, Cutter, Plan, Share
 from jobs.inputs import Input
-from jobs.ledger import Report
+from jobs.ledger import LEDGER_TIMEOUT_S, Report
 from jobs.patience import patiently
 from jobs.rows import Outcome, Row, to_block
 from jobs.slices import slices
-from jobs.stages import LEDGER_TIMEOUT_S, EmbedStage, StoreStage
+from jobs.stages import EmbedStage, StoreStage
 from serve_app.documents.indexing import CutDocument, cut, fingerprint
 from serve_app.errors import NotFound
 from serve_app.types import Document, IndexedDocument, SparseVector, Vector

@@ -58,10 +58,11 @@ def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders:
     queued_blocks = QUEUED_BLOCKS * (pools.readers + pools.embedders)
     bound(DataContext.get_current(), queued_blocks * BYTES_PER_TOKEN * block_tokens)
     quiet(DataContext.get_current())
+    parts = [*reads(inputs)]
     try:
         if not plan.source:
-            announce_all([*reads(inputs)], ledger, at_once=pools.readers, cpus=pools.read_cpus)
-        reports = run_apart(lambda: pipeline(inputs, plan, ledger, pools))
+            announce_all(parts, ledger, at_once=pools.readers, cpus=pools.read_cpus)
+        reports = run_apart(lambda: pipeline(parts, plan, ledger, pools))
         run_apart(partial(exhaust, reports))
     except Exception as error:
         ours = platform_error(error)
@@ -74,9 +75,9 @@ def exhaust(rows: Dataset) -> None:
         pass
 
 
-def pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, pools: ActorPools) -> Dataset:
-    """Lazy, but for a task that looks at the inputs."""
-    rows = ray.data.from_arrow([to_block(some) for some in reads(inputs)]).map_batches(
+def pipeline(parts: Sequence[Sequence[Input]], plan: Plan, ledger: Any, pools: ActorPools) -> Dataset:
+    """parts: as `reads` gives them. Lazy, but for a task that looks at the inputs."""
+    rows = ray.data.from_arrow([to_block(part) for part in parts]).map_batches(
         CopyStage if plan.source else ReadStage,
         fn_constructor_args=(plan, ledger),
         batch_size=None,  # a block

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from jobs.ledger import Report
+from jobs.ledger import LEDGER_TIMEOUT_S, Report
 from jobs.patience import patiently
 from serve_app.deployments.store import connect_store
 from serve_app.errors import Conflict
@@ -16,7 +16,6 @@ from serve_app.settings import Settings
 from serve_app.types import Scope
 
 PAGE_DOCUMENTS = 1_000
-LEDGER_TIMEOUT_S = 60.0
 
 
 async def prune(

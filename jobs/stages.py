@@ -18,7 +18,7 @@ from jobs.block_vectors import texts_to_embed, with_vectors
 from jobs.claims import Claim
 from jobs.cutting import Cutter, Plan, Share, own_fault
 from jobs.inputs import Input, read_input
-from jobs.ledger import DUPLICATE, Report, report_of
+from jobs.ledger import DUPLICATE, LEDGER_TIMEOUT_S, Report, report_of
 from jobs.patience import patiently
 from jobs.rows import Outcome, Row, failed_row, from_block, indexed_document, to_block
 from jobs.slices import slices
@@ -35,7 +35,6 @@ CHARS_PER_TOKEN = 4  # in English
 BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
 LEAST_TOKENS = 64  # of a document, in a block of more than BLOCK_DOCUMENTS
 SLICE_PASSAGES = 1_024  # written
-LEDGER_TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)

@@ -26,9 +26,7 @@ class Engine:
 
     max_batch_tokens: padded tokens of one pass, at most; None for as many as the backend gains from."""
 
-    def __init__(
-        self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None = None
-    ) -> None:
+    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.precision = backend.precision
@@ -63,9 +61,7 @@ class Engine:
 class EmbeddingEngine(Engine):
     """Text to unit vectors."""
 
-    def __init__(
-        self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None = None
-    ) -> None:
+    def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None) -> None:
         super().__init__(model, tokenizer, backend, max_batch_tokens)
         self._threads = ThreadPoolExecutor(self.passes_at_once, thread_name_prefix="embed")
 

@@ -22,7 +22,9 @@ from jobs.pipeline import EMBED_CALLS
 from jobs.rows import Outcome, Row, to_block
 from jobs.stages import EmbedStage
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.settings import Settings, load_settings
+from serve_app.embedding.models import resolve_model
+from serve_app.embedding.tokenizer import load_tokenizer
+from serve_app.settings import EmbeddingSettings, Settings, load_settings
 from tests.bench.corpus import entries, passages
 
 PASS_TOKENS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
@@ -39,17 +41,13 @@ def main(
 ) -> None:
     settings = load_settings()
     table = Table("padded tokens of a pass", "texts", "passes alone, tokens/s", "calls, tokens/s")
+    tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
+    short = [document.text for document in entries(texts)]
+    some = {"short": short, "long": passages(max(1, texts // 10), tokenizer)}
     for tokens in PASS_TOKENS:
-        embedding = {"engine": "torch", "precision": precision, "max_batch_tokens": tokens}
-        engine = EmbeddingEngine.load(
-            settings.embedding.model_validate(settings.embedding.model_dump() | embedding), settings.data_dir
-        )
+        engine = EmbeddingEngine.load(on_torch(settings, precision, max_batch_tokens=tokens), settings.data_dir)
         if engine.max_batch_tokens < tokens:  # the backend takes no more
             break
-        some = {
-            "short": [document.text for document in entries(texts)],
-            "long": passages(max(1, texts // 10), engine.tokenizer),
-        }
         for kind, own in some.items():
             alone, calls = passes_alone(engine, own), whole_calls(engine, own)
             table.add_row(f"{tokens:,}", kind, f"{alone:,.0f}", f"{calls:,.0f}")
@@ -57,8 +55,13 @@ def main(
     console.print(table)
     one = engine.tokenizer.encode(["a question of a few words"])
     console.print(f"a pass of one text: {1e3 * median_s(lambda: engine.infer(one)):.1f} ms, in {engine.precision}")
-    rate = stage_rate(settings, precision, some["short"])
+    rate = stage_rate(settings, precision, short)
     console.print(f"embedding stage, blocks of {BLOCK_DOCUMENTS:,} documents: {rate:,.0f} documents/s")
+
+
+def on_torch(settings: Settings, precision: str, **more: object) -> EmbeddingSettings:
+    own = settings.embedding.model_dump() | {"engine": "torch", "precision": precision} | more
+    return EmbeddingSettings.model_validate(own)
 
 
 def passes_alone(engine: EmbeddingEngine, texts: Sequence[str]) -> float:
@@ -82,9 +85,7 @@ def whole_calls(engine: EmbeddingEngine, texts: Sequence[str]) -> float:
 
 
 def stage_rate(settings: Settings, precision: str, texts: Sequence[str]) -> float:
-    embedding = {"engine": "torch", "precision": precision}
-    own = settings.embedding.model_validate(settings.embedding.model_dump() | embedding)
-    stage = EmbedStage(settings.model_copy(update={"embedding": own}))
+    stage = EmbedStage(settings.model_copy(update={"embedding": on_torch(settings, precision)}))
     rows = [Row(Outcome.INDEX, "texts", str(number), texts=(text,)) for number, text in enumerate(texts)]
     blocks = [to_block(rows[start : start + BLOCK_DOCUMENTS]) for start in range(0, len(rows), BLOCK_DOCUMENTS)]
     with ThreadPoolExecutor(EMBED_CALLS) as pool:
