@@ -56,6 +56,12 @@ def run_calls(
     return Measured(ran, max(0, peak - before_bytes) // min(threads, len(calls)) if risen else 0)
 
 
+def run_sent(sent: tuple[Sequence[Call], int]) -> Measured:
+    """In a worker of Ray, with so many threads. One argument, for Ray packs each by itself."""
+    calls, threads = sent
+    return run_calls(calls, threads, portable=True)
+
+
 def run_call(call: Call, portable: bool) -> Ran:
     function, args = call
     started = CLOCK.start()

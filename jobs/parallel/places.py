@@ -15,13 +15,14 @@ import ray
 from ray import ObjectRef, cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
-from jobs.parallel.calls import Call, Measured, run_calls
+from jobs.parallel.calls import Call, Measured, run_calls, run_sent
 from jobs.parallel.clocks import ThreadClock
 from jobs.parallel.plan import Resources
 from jobs.parallel.task import Place, Task
 from serve_app.control_groups import memory_limit_bytes, usable_cpus
 
 MEMORY_SHARE = 0.5  # of what is free, that tasks in this process may take
+REMOTE_CALLS = ray.remote(num_cpus=1, max_retries=0)(run_sent)
 
 
 @dataclass(eq=False, slots=True)
@@ -111,11 +112,10 @@ class Workers:
 
     def __init__(self, ends: SimpleQueue[End]) -> None:
         self._ends = ends
-        self._run = ray.remote(num_cpus=1, max_retries=0)(run_calls)
 
     def submit(self, batch: Batch, threads: int) -> None:
         try:
-            batch.ref = self._run.remote(batch.calls, threads, True)  # type: ignore[call-arg]
+            batch.ref = REMOTE_CALLS.remote((batch.calls, threads))
         except Exception as error:  # whatever pickling raises
             self._ends.put(End(batch, error=error))
             return

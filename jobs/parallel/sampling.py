@@ -10,6 +10,7 @@ from typing import Self
 
 from jobs.parallel.calls import Measured
 from jobs.parallel.clocks import CallClock
+from jobs.parallel.plan import THREAD_BATCH_S
 from jobs.parallel.profile import LEAST_S, Profile
 
 WAITS_AFTER_S = 0.01  # of whole tasks it can be told so soon that they wait
@@ -67,10 +68,11 @@ class Sample:
         return Sample(self.tasks + len(measured.ran), self.wall_s + wall_s, self.cpu_s + cpu_s)
 
     def next_size(self) -> int:
-        """How many tasks to run next: what would last until a computing kind can be told."""
+        """How many tasks to run next: what would last until a computing kind can be told, and no longer than any
+        batch of a thread: what is left of them then is done here, beside all that is handed out."""
         if not self.tasks:
             return 1
-        lasting = (COMPUTES_AFTER_S - self.wall_s) / max(self.wall_s / self.tasks, LEAST_S)
+        lasting = min(THREAD_BATCH_S, COMPUTES_AFTER_S - self.wall_s) / max(self.wall_s / self.tasks, LEAST_S)
         return max(1, min(GROWTH * self.tasks, int(lasting)))
 
     def verdict(self, held_ratio: float, running_wall_s: float = 0.0, running_cpu_s: float = 0.0) -> Profile | None:
