@@ -110,7 +110,7 @@ def test_a_sample_grows_until_it_can_tell() -> None:
     while (found := sample.verdict(held_ratio=1.0)) is None:
         sizes.append(sample.next_size())
         sample = sample.after(Measured((Ran(None, None, 1e-4, 1e-4),) * sizes[-1]))
-    assert sizes[:2] == [1, 8]
+    assert sizes[:3] == [1, 8, 49]
     assert max(sizes) * 1e-4 <= THREAD_BATCH_S
     assert 300 <= sum(sizes) == found.tasks <= 302, "30 ms of them"
     assert found.gil_ratio == 1.0
