@@ -164,11 +164,12 @@ class EdgeStore:
     async def _answer_of(
         self, collection: Collection, queries: Sequence[StoreQuery]
     ) -> list[StoreResult | PlatformError]:
-        collection.index_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
-        missing = collection.missing_indexes(chain.from_iterable(facet_indexes(query.facets) for query in queries))
+        indexes = collection.indexes
+        indexes.make_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
+        missing = indexes.missing(chain.from_iterable(facet_indexes(query.facets) for query in queries))
         refused: NoRoom | None = None  # only facets need them
         if missing:
-            making = collection.submit(lambda: collection.make_indexes(missing, MAX_INDEXES))
+            making = collection.submit(lambda: indexes.make(missing, MAX_INDEXES))
             try:
                 await asyncio.wrap_future(making)
             except NoRoom as error:

@@ -6,24 +6,22 @@ it needs no locks and a caller that goes away leaves no half-done job behind.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
 import qdrant_edge as edge
 
-from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
-from serve_app.store.edge_fields import AbsentFields, has_field
-from serve_app.store.edge_indexes import MAX_INDEXES, MAX_INDEXES_FOR_FILTERS
+from serve_app.store.edge_fields import FieldIndexes
+from serve_app.store.edge_generation import Generation, Generations
 from serve_app.store.edge_shard import (
     FLUSH_AFTER_POINTS,
     MAX_STEP_POINTS,
@@ -34,7 +32,6 @@ from serve_app.store.edge_shard import (
     create_shard,
     edge_errors,
     from_record,
-    load_shard,
 )
 from serve_app.store.free_space import OPENING_BYTES, require_room, size_on_disk_bytes, written_bytes
 from serve_app.store.gate import Gate
@@ -43,22 +40,7 @@ from serve_app.store.points import StoredPoint
 from serve_app.store.write_plan import Step, parts, plan_removal, plan_write
 from serve_app.types import IndexedDocument, Recipe, Scope, VectorSpace, document_point_id, passage_point_id
 
-LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(eq=False, slots=True)
-class Generation:
-    """An open shard, what it counted as indexed when it was optimised, and how many are using it at this moment."""
-
-    folder: Path
-    shard: edge.EdgeShard
-    indexed: int
-    users: int = 0
-
-    @classmethod
-    def open(cls, folder: Path, settings: StoreSettings, dim: int) -> Generation:
-        return cls(folder, load_shard(folder, settings, dim), folders.indexed_when_optimized(folder))
 
 
 class Collection:
@@ -80,14 +62,13 @@ class Collection:
         self.gate = Gate(scope.index, answers=answers)
         self._tell_changed = changed
         self._folder, self._settings = generation.folder.parent, settings
-        self._generation: Generation | None = generation
+        self._generations = Generations(generation)
         self._dropped = self._ended = False
-        self._changed = threading.Condition()  # guards _generation, its users and _touched
         self._touched: set[str] | None = None  # ids written since the copy that is being optimised
+        self._touching = threading.Lock()  # guards _touched
         self.broken: StoreBroken | None = None
         self._unflushed_points = 0
-        self._absent = AbsentFields()
-        self._coming: set[str] = set()  # paths of indexes that the writer was asked for
+        self.indexes = FieldIndexes(self.shard, self.submit, self._require_room)
         self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
 
     @classmethod
@@ -128,23 +109,22 @@ class Collection:
         return self.recipe.space
 
     @contextmanager
-    def shard(self) -> Iterator[edge.EdgeShard]:
-        """The shard that counts now; it stays open as long as this context."""
-        with self._changed:
-            generation = self._generation
+    def _in_use(self) -> Iterator[Generation]:
+        with self._generations.used() as generation:
             if generation is None:
                 raise self._no_more()
-            generation.users += 1
-        try:
-            with edge_errors():
-                yield generation.shard
-        except StoreBroken as error:
-            self.broken = error
-            raise
-        finally:
-            with self._changed:
-                generation.users -= 1
-                self._changed.notify_all()
+            try:
+                with edge_errors():
+                    yield generation
+            except StoreBroken as error:
+                self.broken = error
+                raise
+
+    @contextmanager
+    def shard(self) -> Iterator[edge.EdgeShard]:
+        """The shard that counts now; it stays open as long as this context."""
+        with self._in_use() as generation:
+            yield generation.shard
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Run in the writer thread."""
@@ -152,26 +132,6 @@ class Collection:
             return self._writer.submit(job)
         except RuntimeError:  # shut down
             raise self._no_more() from None
-
-    def missing_indexes(
-        self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]
-    ) -> dict[str, edge.PayloadSchemaType]:
-        """Those of them that this collection has not and that passages may have."""
-        by_path = {path: schema for path, schema in wanted if path not in self._absent}
-        if not by_path:
-            return {}
-        with self.shard() as shard:
-            existing = shard.info().payload_schema
-        room = len(existing) < MAX_INDEXES
-        return {path: schema for path, schema in by_path.items() if room and path not in existing}
-
-    def index_soon(self, wanted: Iterable[tuple[str, edge.PayloadSchemaType]]) -> None:
-        """Have the writer make them when it comes to it, for the filters of later queries. In one thread only."""
-        missing = self.missing_indexes((path, schema) for path, schema in wanted if path not in self._coming)
-        if missing:
-            self._coming |= missing.keys()
-            making = self.submit(lambda: self.make_indexes(missing, MAX_INDEXES_FOR_FILTERS))
-            making.add_done_callback(lambda _: self._coming.difference_update(missing))
 
     # Jobs of the writer thread.
 
@@ -184,7 +144,7 @@ class Collection:
             present = self._present(batch, stored)
             self._require_room(written_bytes(batch))
             self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS, present))
-            self._absent.forget(batch)
+            self.indexes.written(batch)
 
     def delete(self, document_ids: Sequence[str], *, by_name: bool) -> int:
         self.gate.require_open(by_name=by_name)
@@ -194,21 +154,6 @@ class Collection:
             self._apply(plan_removal(self.scope, stored, MAX_STEP_POINTS))
             deleted += len(stored)
         return deleted
-
-    def make_indexes(self, wanted: Mapping[str, edge.PayloadSchemaType], most: int) -> None:
-        """Of fields that any passage has, until the collection has `most`; filters are right without, too. Raises
-        NoRoom if the disk has no room for one."""
-        with self.shard() as shard:
-            for path, schema in wanted.items():
-                existing = shard.info().payload_schema
-                if path in existing or len(existing) >= most:
-                    continue
-                with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
-                    if has_field(shard, path):
-                        self._require_room()
-                        create_index(shard, path, schema)
-                    else:
-                        self._absent.add(path)
 
     def _present(self, documents: Sequence[IndexedDocument], stored: Mapping[str, int]) -> dict[str, StoredPoint]:
         """By id, the stored passages that the documents' own would replace."""
@@ -238,7 +183,7 @@ class Collection:
                 try:
                     apply(shard, step)
                 finally:  # an error may come after a part of it was done
-                    with self._changed:
+                    with self._touching:
                         if self._touched is not None:
                             self._touched.update(step.ids)
                     if self.gate.answers:
@@ -256,22 +201,21 @@ class Collection:
     def copy_for_optimizing(self) -> Path:
         """A copy of the shard as it is now; from now on `take_touched` has what is written after it. Leaves nothing
         where it fails (a full disk)."""
-        with self.shard() as shard:
-            shard.flush()
-            assert self._generation is not None
-            self._require_room(2 * size_on_disk_bytes(self._generation.folder))  # the copy, and what becomes of it
+        with self._in_use() as generation:
+            generation.shard.flush()
+            self._require_room(2 * size_on_disk_bytes(generation.folder))  # the copy, and what becomes of it
             copy = folders.new_generation(self._folder)
             try:
-                folders.copy_sparsely(self._generation.folder, copy)
+                folders.copy_sparsely(generation.folder, copy)
             except BaseException:
                 shutil.rmtree(copy, ignore_errors=True)
                 raise
-            with self._changed:
+            with self._touching:
                 self._touched = set()
         return copy
 
     def take_touched(self) -> set[str]:
-        with self._changed:
+        with self._touching:
             touched, self._touched = self._touched or set(), set()
         return touched
 
@@ -288,30 +232,28 @@ class Collection:
         except OSError:  # it may have come after the switch
             if folders.current_generation(self._folder) != generation.folder:
                 raise
-        with self._changed:
-            old, self._generation, self._touched = self._generation, generation, None
-            assert old is not None
+        old = self._generations.replace(generation)
+        assert old is not None
+        with self._touching:
+            self._touched = None
         return old
 
     def retire(self, generation: Generation) -> None:
         """Close a shard that no longer counts, when nobody uses it, and remove its folder."""
-        if self._wait_until_unused(generation):
-            with edge_errors():
-                generation.shard.close()
+        if self._generations.close(generation, self._settings.timeout_s):
             shutil.rmtree(generation.folder, ignore_errors=True)
 
     def abandon(self, copy: Path) -> None:
         """Of an optimisation that failed: all stays as it was."""
-        with self._changed:
+        with self._touching:
             self._touched = None
         shutil.rmtree(copy, ignore_errors=True)
 
     def unindexed_passages(self) -> int:
         """Edge counts every sparse vector as indexed and each dense one once it is in a graph; so what the count has
         grown since the optimisation is what was written since. Passages without any word are not counted."""
-        with self.shard() as shard:
-            assert self._generation is not None
-            return max(0, shard.info().indexed_vectors_count - self._generation.indexed)
+        with self._in_use() as generation:
+            return max(0, generation.shard.info().indexed_vectors_count - generation.indexed)
 
     def points(self) -> int:
         with self.shard() as shard:
@@ -342,17 +284,5 @@ class Collection:
     def _end(self) -> None:
         self._ended = True
         self._writer.shutdown(wait=True, cancel_futures=False)
-        with self._changed:
-            generation, self._generation = self._generation, None
-        if generation is not None and self._wait_until_unused(generation):
-            with edge_errors():
-                generation.shard.close()
-
-    def _wait_until_unused(self, generation: Generation) -> bool:
-        with self._changed:
-            unused = self._changed.wait_for(lambda: generation.users == 0, self._settings.timeout_s)
-        if not unused:
-            LOG.warning(
-                "a shard in %s is still in use after %s s and stays open", generation.folder, self._settings.timeout_s
-            )
-        return unused
+        if (last := self._generations.replace(None)) is not None:
+            self._generations.close(last, self._settings.timeout_s)

@@ -25,7 +25,8 @@ from pathlib import Path
 from serve_app.errors import PlatformError, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
-from serve_app.store.edge_collection import Collection, Generation
+from serve_app.store.edge_collection import Collection
+from serve_app.store.edge_generation import Generation
 from serve_app.store.edge_shard import MAX_STEP_POINTS, copy_points, edge_errors
 from serve_app.store.write_plan import parts
 

@@ -127,8 +127,8 @@ async def test_a_panic_in_a_search_is_no_answer(folder: Path, call: str, fields:
     try:
         for scope in (SCOPE, other):
             await store.write(scope, SPACE, [document("d", "text")])
-        generation = store._collections.opened[SCOPE]._generation
-        assert generation is not None
+        with store._collections.opened[SCOPE]._generations.used() as generation:
+            assert generation is not None
         shard, generation.shard = generation.shard, cast("EdgeShard", Panics(generation.shard, call))
         with pytest.raises(StoreBroken):
             await store.query_batch([query("text", scope=other), query("text", **fields)])
