@@ -11,10 +11,12 @@ it has no more; the next run takes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from jobs.claims import Claim
 from jobs.inputs import Input, read_input
@@ -56,8 +58,9 @@ def in_tasks(
             running.append(task.remote(part, ledger))
         ray.get(running)
     except BaseException:
-        for each in running:
-            ray.cancel(each, force=True)
+        with suppress(RayError):  # what went wrong first is raised
+            for each in running:
+                ray.cancel(each, force=True)
         raise
 
 

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
 from jobs.inputs import Input, total_bytes
-from jobs.ledger import Ledger, Report
+from jobs.ledger import LEDGER_TIMEOUT_S, Ledger, Report
 from jobs.pipeline import run_pipeline
 from jobs.prune import prune, require_prunable
 from serve_app.deployments.store import connect_store
@@ -26,7 +26,6 @@ from serve_app.settings import Settings
 from serve_app.types import IndexInfo, Recipe, Scope
 
 POLL_PERIOD_S = 0.5
-LEDGER_TIMEOUT_S = 30.0
 
 
 @dataclass
