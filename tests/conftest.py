@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -27,6 +28,23 @@ hypothesis.settings.load_profile("ai-docs")
 # A folder kept between runs, so that the default model is converted once. Taken out of the environment, where
 # load_settings would refuse the name.
 TEST_CACHE = os.environ.pop("AIDOCS_TEST_CACHE", None)
+
+
+def pytest_collection_finish() -> None:
+    leave_out_of_collections()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_collections() -> Iterator[None]:
+    yield
+    leave_out_of_collections()
+
+
+def leave_out_of_collections() -> None:
+    """What lives now. Python's collector goes through all that a process has, which is a million objects towards the
+    end, and stops every thread for that: a second, which is longer than some leases and timeouts in tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

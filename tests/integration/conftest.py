@@ -50,14 +50,15 @@ def python_documents() -> Iterator[dict[str, object]]:
                 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
-    """One run of the whole service in its own processes, for all tests of this folder."""
+    """One run of the whole service in its own processes, for all tests of this folder. It ends with them: idle, Ray's
+    processes take a quarter of a CPU here, since they report their metrics every second."""
     with run(tmp_path_factory.mktemp("service"), model_data_dir) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def origin(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[str]:
     """The running app with two collections: `python` (some dozen documents) and `traps`."""
     with live_app(tmp_path_factory.mktemp("live-app"), model_data_dir) as origin:
