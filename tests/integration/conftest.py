@@ -52,8 +52,8 @@ def python_documents() -> Iterator[dict[str, object]]:
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, model_data_dir: Path) -> Iterator[Run]:
-    """One run of the whole service in its own processes, for all tests of this folder. It ends with them: idle, Ray's
-    processes take a quarter of a CPU here, since they report their metrics every second."""
+    """One run of the whole service in its own processes, for all tests of this folder. It ends with them: with metrics
+    every second Ray's processes take a fifth of a CPU even if nobody asks for anything."""
     with run(tmp_path_factory.mktemp("service"), model_data_dir) as running:
         yield running
 
