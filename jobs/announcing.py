@@ -58,8 +58,8 @@ def in_tasks(
             running.append(task.remote(part, ledger))
         ray.get(running)
     except BaseException:
-        with suppress(RayError):  # what went wrong first is raised
-            for each in running:
+        for each in running:
+            with suppress(RayError, ValueError, TypeError):  # Ray's own ways to say no; the first error is raised
                 ray.cancel(each, force=True)
         raise
 

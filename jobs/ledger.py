@@ -12,7 +12,7 @@ DUPLICATE = (
     "an earlier document has the same id, and only the first is kept: give each its own, or index the whole source "
     "again if the first has gone"
 )
-LEDGER_TIMEOUT_S = 60.0  # for a call of it
+LEDGER_TIMEOUT_S = 60.0  # for one call, by a stage or the driver
 
 
 @dataclass(frozen=True, slots=True)

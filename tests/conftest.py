@@ -41,8 +41,9 @@ def small_collections() -> Iterator[None]:
 
 
 def leave_out_of_collections() -> None:
-    """What lives now. Python's collector goes through all that a process has, which is a million objects towards the
-    end, and stops every thread for that: a second, which is longer than some leases and timeouts in tests."""
+    """Freezes what lives now; cycles of it are never freed. Python's collector goes through all that a process has,
+    which is a million objects towards the end, and stops every thread for that: a second, which is longer than some
+    leases and timeouts in tests."""
     gc.collect()
     gc.freeze()
 

@@ -54,7 +54,7 @@ class AbsentFields:
 
 
 class FieldIndexes:
-    """Raises what `shard` and `submit`, which are a collection's, raise."""
+    """Which are wanted and not there, and their making. Raises what `shard` and `submit`, a collection's, raise."""
 
     def __init__(
         self,

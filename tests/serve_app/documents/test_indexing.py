@@ -226,9 +226,10 @@ async def test_the_event_loop_stays_free(indexer: Indexer) -> None:
     while not task.done():
         await asyncio.sleep(0.001)
         ticks += 1
+    assert not (await task).failed
     all_s, loop_s = time.process_time() - begun_s, time.thread_time() - loop_begun_s
     assert ticks > 10
-    assert loop_s < all_s / 2
+    assert loop_s < all_s / 5
 
 
 def test_the_fingerprint_follows_what_the_index_depends_on() -> None:

@@ -73,7 +73,7 @@ async def child_of(optimizing: asyncio.Task[None], folder: Path) -> list[int]:
 
 
 async def test_searches_writes_and_checks_go_on(store: EdgeStore, folder: Path) -> None:
-    """On 10,000 passages. Edge's own optimize would hold each of them up for the whole of its run."""
+    """On 10,000 passages, while the child works. Edge's own optimize would hold each of them up until it is done."""
     expected = await fill(store, 500)
     rng = np.random.default_rng(0)
     versions = {f"d{number}": 1 for number in range(40)}
