@@ -59,7 +59,7 @@ def in_tasks(
         ray.get(running)
     except BaseException:
         for each in running:
-            with suppress(RayError, ValueError, TypeError):  # Ray's own ways to say no; the first error is raised
+            with suppress(RayError):  # the first error is raised
                 ray.cancel(each, force=True)
         raise
 
