@@ -74,6 +74,20 @@ def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("dedent")
 
 
+def test_what_was_searched_while_the_page_started_is_not_sent_again(visit: Visit) -> None:
+    held: list[Route] = []
+    visit.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108  # takes no builtin
+    with visit.page.expect_request("**/v1/collections"):
+        page = visit.open("/?collection=traps")
+    page.get_by_role("searchbox").fill("way home")
+    page.get_by_role("searchbox").press("Enter")
+    expect(hits(page).first).to_contain_text("The way home")
+    held[0].continue_()
+    expect(page.get_by_label("Collection")).to_have_value("traps")
+    page.wait_for_load_state("networkidle")
+    assert [body["query"] for body in visit.searches()] == ["way home"]
+
+
 def test_the_mode_is_asked_for_and_kept_in_the_address(visit: Visit) -> None:
     page = visit.open(RESULTS)
     expect(hits(page).first).to_be_visible()

@@ -16,6 +16,7 @@ const facets = new Facets();
 let state = readState(location.search);
 let known = []; // collections: {name, documents, passages}
 let running = new AbortController(); // of the newest search; a newer one aborts it
+let searched = null; // the state that the newest search was sent for
 let typing = 0; // timer of the debounce; 0 when nothing is waiting
 let isEditing = false; // typing goes on: it replaces its own entry of the history instead of adding more
 
@@ -118,7 +119,7 @@ async function run() {
     return;
   }
   setBusy(true);
-  const asked = state;
+  const asked = (searched = state);
   const startedAt = performance.now();
   try {
     const answer = await client.search(asked, signal);
@@ -271,6 +272,7 @@ async function start() {
   try {
     known = await client.collections();
   } catch (error) {
+    searched = null; // trying again takes the error away by searching
     showError(error, start);
     return;
   }
@@ -286,6 +288,7 @@ async function start() {
     return;
   }
   if (typing) searchTyped(); // a fast typist was first
+  else if (searched === state) drawControls(); // a faster one has the search sent already: the picker is new
   else run();
 }
 
