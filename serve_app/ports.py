@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.errors import PlatformError
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -22,8 +23,6 @@ from serve_app.types import (
     Recipe,
     Scope,
     SparseVector,
-    StoreQuery,
-    StoreResult,
     Vector,
     VectorSpace,
 )

@@ -1,4 +1,4 @@
-"""The nouns of ai-docs (DESIGN §2). Plain frozen data: no I/O, nothing of ours imported but errors."""
+"""The nouns of ai-docs (DESIGN §2); those of a search are in query_types. Plain frozen data: no I/O."""
 
 from __future__ import annotations
 
@@ -222,113 +222,6 @@ def document_point_id(scope: Scope, document_id: str) -> str:
 def passage_point_id(scope: Scope, document_id: str, number: int) -> str:
     """UUIDv5 of tenant, collection, document and the passage's number."""
     return str(uuid.uuid5(POINT_NAMESPACE, "\x1f".join((scope.tenant, scope.collection, document_id, str(number)))))
-
-
-class FusionMethod(StrEnum):
-    RRF = "rrf"
-    DBSF = "dbsf"
-
-
-@dataclass(frozen=True, slots=True)
-class Fusion:
-    """How rankings of several retrievers become one. `rrf_k` is used by RRF only."""
-
-    method: FusionMethod = FusionMethod.DBSF
-    rrf_k: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """Pseudo-relevance feedback (see store.reranking): the dense vector moves by `share`, 0 to 1, towards the mean of
-    those of the first `passages`, and is searched for anew."""
-
-    passages: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Smoothing:
-    """Each of the first `candidates` gets `share`, 0 to 1, of its score from the mean of its `neighbours` nearest among
-    them (see store.reranking)."""
-
-    candidates: int
-    neighbours: int
-    share: float
-
-
-class Quantization(StrEnum):
-    """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
-
-    TurboQuant rotates at random, so that each dimension has one and the same known distribution, and takes the
-    quantiser that is best for it. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
-
-    NONE = "none"
-    INT8 = "int8"
-    BINARY = "binary"
-    TURBO = "turbo"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoreQuery:
-    """One search of one collection. dense only, sparse only, or both (fused).
-
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse_filter`. prefetch: candidates taken from
-    each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
-    only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
-    each value is kept. facets: fields whose values are counted over all passages that match the filter.
-
-    Of the dense search, hnsw_ef: candidates that the graph's search keeps; None for as many as when it was built.
-    exact: compares with every float32 vector. Unless exact, where the collection is quantised, oversampling:
-    candidates that the codes find for each one wanted; rescore: these are ordered and scored by float32 vectors.
-
-    feedback and smoothing: only with a dense vector; no smoothing with diversity, which orders anew by itself.
-    """
-
-    scope: Scope
-    space: VectorSpace
-    dense: Vector | None = None
-    sparse: SparseVector | None = None
-    limit: int = 10
-    offset: int = 0
-    filter: JsonObject | None = None
-    fusion: Fusion = Fusion()
-    prefetch: int = 100
-    hnsw_ef: int | None = None
-    exact: bool = False
-    rescore: bool = True
-    oversampling: float = 1.0
-    group_by: str | None = None
-    facets: tuple[str, ...] = ()
-    diversity: float | None = None
-    feedback: Feedback | None = None
-    smoothing: Smoothing | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that was found. Higher scores are better; scores of different modes are not comparable."""
-
-    document_id: str
-    passage_id: str
-    score: float
-    title: str
-    text: str
-    url: str
-    metadata: JsonObject
-    headings: tuple[str, ...] = ()
-
-
-FacetCounts = Mapping[str, int]  # value → passages, most frequent first
-
-
-@dataclass(frozen=True, slots=True)
-class StoreResult:
-    """total: passages that match the filter, counted only where facets are asked for. index: that all of it is from."""
-
-    hits: tuple[Hit, ...]
-    facets: Mapping[str, FacetCounts] = field(default_factory=dict)
-    total: int | None = None
-    index: str = FIRST_INDEX
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError, RayError
 
 from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import IndexedStore, VectorStore, Versions
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import RedisSettings, Settings, StoreSettings
 from serve_app.store.edge_folders import FOLDER
 from serve_app.store.edge_shard import StoreBroken
@@ -35,8 +36,6 @@ from serve_app.types import (
     ListingPage,
     Recipe,
     Scope,
-    StoreQuery,
-    StoreResult,
     VectorSpace,
 )
 

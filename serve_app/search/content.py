@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from serve_app.types import Hit, StoreResult
+from serve_app.query_types import Hit, StoreResult
 
 
 def encode_result(result: StoreResult, release: str) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from serve_app.query_types import StoreResult
 from serve_app.search.content import decode_result
-from serve_app.types import JsonObject, StoreResult
+from serve_app.types import JsonObject
 
 
 class SearchMode(StrEnum):

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from serve_app.errors import InvalidInput
+from serve_app.query_types import Hit, StoreResult
 from serve_app.search.request import SearchRequest
-from serve_app.types import Hit, Passage, StoreResult, Vector
+from serve_app.types import Passage, Vector
 
 
 def require_rerankable(request: SearchRequest, profile: str) -> None:

@@ -16,6 +16,7 @@ from serve_app.cache.keys import result_key
 from serve_app.cache.tiered import MISS, Found, Tiered
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, PlatformError
 from serve_app.ports import Embedder, Reranker, SparseEncoder, VectorStore
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.search.batcher import BatchLimits, MicroBatcher
 from serve_app.search.content import decode_result, encode_result
 from serve_app.search.release import release_at
@@ -24,7 +25,7 @@ from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of, r
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings
 from serve_app.telemetry.catalogue import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
-from serve_app.types import Lane, Principal, Scope, StoreQuery, StoreResult, VectorSpace, not_served
+from serve_app.types import Lane, Principal, Scope, VectorSpace, not_served
 
 Asked = tuple[Scope, bytes, VectorSpace]  # with a request in its canonical form
 MAX_KNOWN = 10_000  # collections of other models that are remembered

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge_collection import Collection
@@ -37,8 +38,6 @@ from serve_app.types import (
     ListingPage,
     Recipe,
     Scope,
-    StoreQuery,
-    StoreResult,
     VectorSpace,
 )
 

@@ -11,6 +11,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from serve_app.errors import Conflict, InvalidInput, PlatformError
+from serve_app.query_types import FacetCounts, FusionMethod, Hit, StoreQuery, StoreResult
 from serve_app.store.edge_fields import has_field
 from serve_app.store.edge_indexes import MAX_INDEXES, edge_filter
 from serve_app.store.edge_shard import StoreBroken, dense_vector, edge_errors, sparse_vector
@@ -27,7 +28,7 @@ from serve_app.store.payload import (
     to_hit,
 )
 from serve_app.store.reranking import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
-from serve_app.types import FacetCounts, FusionMethod, Hit, JsonObject, StoreQuery, StoreResult, Vector, VectorSpace
+from serve_app.types import JsonObject, Vector, VectorSpace
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square

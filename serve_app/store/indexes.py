@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serve_app.errors import Conflict, NotFound, PlatformError
-from serve_app.types import FIRST_INDEX, Recipe, Scope, StoreResult
+from serve_app.query_types import StoreResult
+from serve_app.types import FIRST_INDEX, Recipe, Scope
 
 
 def from_index(name: str, answers: list[StoreResult | PlatformError]) -> list[StoreResult | PlatformError]:

@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import InvalidInput
+from serve_app.query_types import FacetCounts, Hit, StoreQuery
 from serve_app.types import (
     Document,
-    FacetCounts,
-    Hit,
     IndexedDocument,
     IndexedPassage,
     JsonObject,
@@ -34,7 +33,6 @@ from serve_app.types import (
     ListedDocument,
     SparseVector,
     StoredVersion,
-    StoreQuery,
 )
 
 Payload = dict[str, Any]

@@ -10,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import Versions
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import StoreSettings
 from serve_app.store.indexes import require_made_for, unknown
 from serve_app.store.payload import (
@@ -44,8 +45,6 @@ from serve_app.types import (
     ListingPage,
     Recipe,
     Scope,
-    StoreQuery,
-    StoreResult,
     VectorSpace,
 )
 

@@ -9,6 +9,7 @@ import orjson
 from qdrant_client import models
 
 from serve_app.errors import InvalidInput
+from serve_app.query_types import FusionMethod, StoreQuery
 from serve_app.store.facet_terms import facet_terms
 from serve_app.store.payload import (
     DENSE,
@@ -19,12 +20,7 @@ from serve_app.store.payload import (
     restrict,
 )
 from serve_app.store.points import StoredPoint, stored_point
-from serve_app.types import (
-    FusionMethod,
-    JsonObject,
-    SparseVector,
-    StoreQuery,
-)
+from serve_app.types import JsonObject, SparseVector
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024  # a server takes 32 MiB over HTTP; sizes here are estimates
 FLOAT_BYTES = 22  # as JSON: 0.051234565675258636,

@@ -12,6 +12,7 @@ import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import InvalidInput, NotFound, PlatformError, Unavailable
+from serve_app.query_types import FacetCounts, Hit, StoreQuery, StoreResult
 from serve_app.store.facet_terms import facet_terms
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.indexes import from_index
@@ -21,7 +22,7 @@ from serve_app.store.qdrant_calls import QdrantCalls
 from serve_app.store.qdrant_collections import QdrantCollections
 from serve_app.store.qdrant_requests import require_answerable, to_filter, to_request
 from serve_app.store.reranking import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
-from serve_app.types import FacetCounts, Hit, Scope, StoreQuery, StoreResult, Vector
+from serve_app.types import Scope, Vector
 
 MAX_CANDIDATES = 10_000  # looked through for groups
 MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from serve_app.types import Smoothing, StoreQuery, Vector
+from serve_app.query_types import Smoothing, StoreQuery
+from serve_app.types import Vector
 
 
 def is_plain(query: StoreQuery) -> bool:

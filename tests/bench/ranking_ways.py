@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from serve_app.query_types import Smoothing
 from serve_app.store.reranking import smoothed
-from serve_app.types import Smoothing, SparseVector, Vector
+from serve_app.types import SparseVector, Vector
 from tests.bench.ranking_index import Index, Question, Scores
 
 Normalise = Callable[[Scores], Scores]

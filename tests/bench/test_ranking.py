@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve_app.query_types import Feedback, Smoothing
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Feedback, Smoothing
 from tests.bench.cross_validation import held_out, randomisation_p
 from tests.bench.ranking import as_they_are, cross_validated, measured, table
 from tests.bench.ranking_documents import decaying, mean_of_first, mnz, reciprocal_ranks, sum_of_first

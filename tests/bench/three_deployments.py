@@ -20,10 +20,11 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.query_types import Fusion, Hit, StoreQuery
 from serve_app.settings import Settings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Fusion, Hit, Scope, StoreQuery, Vector, VectorSpace
+from serve_app.types import Scope, Vector, VectorSpace
 
 api = FastAPI()
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from serve_app.errors import PlatformError
 from serve_app.ports import VectorStore
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import (
     Document,
@@ -19,8 +20,6 @@ from serve_app.types import (
     JsonValue,
     Passage,
     Scope,
-    StoreQuery,
-    StoreResult,
     Vector,
     VectorSpace,
 )

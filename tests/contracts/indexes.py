@@ -10,16 +10,8 @@ import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import IndexedStore
-from serve_app.types import (
-    FIRST_INDEX,
-    IndexedDocument,
-    Principal,
-    Recipe,
-    Scope,
-    StoredVersion,
-    StoreQuery,
-    VectorSpace,
-)
+from serve_app.query_types import StoreQuery
+from serve_app.types import FIRST_INDEX, IndexedDocument, Principal, Recipe, Scope, StoredVersion, VectorSpace
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, scrolled
 
 FINE = Recipe(SPACE, max_tokens=64, overlap_tokens=0)

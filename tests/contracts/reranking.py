@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from serve_app.ports import VectorStore
+from serve_app.query_types import Feedback, Smoothing
 from serve_app.store.reranking import smoothed
-from serve_app.types import Feedback, Smoothing
 from tests.contracts.corpus import ask, embed, found, query, where
 
 MODES = ("dense", "sparse", "hybrid")

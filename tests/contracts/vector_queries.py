@@ -12,16 +12,9 @@ import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
+from serve_app.query_types import Fusion, FusionMethod, StoreQuery, StoreResult
 from serve_app.store.payload import passage_payload
-from serve_app.types import (
-    Fusion,
-    FusionMethod,
-    Scope,
-    StoreQuery,
-    StoreResult,
-    VectorSpace,
-    passage_point_id,
-)
+from serve_app.types import Scope, VectorSpace, passage_point_id
 from tests.contracts.corpus import BM25, SCOPE, SPACE, ask, document, embed, found, query, where
 from tests.contracts.reranking import MODES, RerankingContract
 

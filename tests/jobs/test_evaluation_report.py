@@ -10,8 +10,9 @@ import pytest
 from jobs.beir import Dataset
 from jobs.evaluation import Scored, compare_all, score
 from jobs.evaluation_report import LISTED_QUERIES, SHOWN_CHARS, Setup, page, ranks_text
+from serve_app.query_types import FusionMethod
 from serve_app.settings import SearchProfile, SearchSettings, Settings
-from serve_app.types import Document, FusionMethod
+from serve_app.types import Document
 
 QUERIES = 40
 HOSTILE = '</title><script>alert("1")</script>'

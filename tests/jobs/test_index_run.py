@@ -23,18 +23,10 @@ from jobs.stages import Plan, ReadStage
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
 from serve_app.errors import Conflict, Unavailable
+from serve_app.query_types import StoreQuery
 from serve_app.settings import ChunkingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import (
-    Document,
-    IndexedDocument,
-    IndexedPassage,
-    Passage,
-    Scope,
-    SparseVector,
-    StoreQuery,
-    VectorSpace,
-)
+from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, VectorSpace
 
 WORDS = "aileron bulkhead camber dihedral elevon fuselage gyroscope hydrazine"
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from serve_app.api.services import Services
 from serve_app.errors import PlatformError
 from serve_app.ports import VectorStore
-from serve_app.types import StoreQuery, StoreResult
+from serve_app.query_types import StoreQuery, StoreResult
 from tests.serve_app.telemetry.counted import counted
 
 SEARCH = "/v1/collections/zoo/search"

@@ -12,10 +12,11 @@ from serve_app.documents.sources import read_source
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.ports import Tokenizer
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import ChunkingSettings, EmbeddingSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import Document, Scope, StoreQuery, StoreResult
+from serve_app.types import Document, Scope
 
 SCOPE = Scope("acme", "docs")
 FILES = {

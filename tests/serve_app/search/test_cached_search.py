@@ -18,12 +18,13 @@ from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
 from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import VectorStore
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, StoreQuery, StoreResult, VectorSpace
+from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, document, embed
 
 T = TypeVar("T")

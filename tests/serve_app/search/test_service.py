@@ -13,25 +13,13 @@ import pytest
 from serve_app.cache.tiered import Tiered
 from serve_app.errors import Conflict, EngineUnavailable, InvalidInput, NotFound, PlatformError
 from serve_app.ports import VectorStore
+from serve_app.query_types import Feedback, Fusion, FusionMethod, Hit, Smoothing, StoreQuery, StoreResult
 from serve_app.search.embedder import BatchedEmbedder
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.search.service import QueryModel, Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import (
-    Embeddings,
-    Feedback,
-    Fusion,
-    FusionMethod,
-    Hit,
-    Lane,
-    Principal,
-    Recipe,
-    Smoothing,
-    StoreQuery,
-    StoreResult,
-    VectorSpace,
-)
+from serve_app.types import Embeddings, Lane, Principal, Recipe, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, ask, document, embed, query, where
 
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")

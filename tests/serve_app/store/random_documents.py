@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.store.edge import EdgeStore
-from serve_app.types import (
-    Document,
-    IndexedDocument,
-    IndexedPassage,
-    Passage,
-    Scope,
-    SparseVector,
-    StoreQuery,
-    StoreResult,
-    Vector,
-    VectorSpace,
-)
+from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, Vector, VectorSpace
 
 DIM = 64
 SPACE = VectorSpace("random", "1", DIM)

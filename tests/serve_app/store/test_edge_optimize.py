@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from serve_app.errors import PlatformError, StoreUnavailable
+from serve_app.query_types import StoreResult
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
 from serve_app.store.optimize import FIRST_RETRY_S, LAST_RETRY_S, retry_delay_s, should_optimize
-from serve_app.types import FIRST_INDEX, StoreResult
+from serve_app.types import FIRST_INDEX
 from tests.serve_app.store.random_documents import SCOPE, SPACE, random_document, random_query, require_whole
 
 PASSAGES = 20

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.query_types import Feedback, Fusion, FusionMethod
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.types import Feedback, Fusion, FusionMethod
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query
 
 WORDS = [f"word{i}" for i in range(300)]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from serve_app.errors import NotFound, StoreUnavailable
+from serve_app.query_types import StoreResult
 from serve_app.settings import StoreSettings
 from serve_app.store import edge_folders as folders
 from serve_app.store.edge import EdgeStore
-from serve_app.types import FIRST_INDEX, Scope, StoreResult
+from serve_app.types import FIRST_INDEX, Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query
 
 OTHER = Scope("globex", "handbook")

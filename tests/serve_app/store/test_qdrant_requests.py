@@ -11,6 +11,7 @@ from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from serve_app.errors import InvalidInput
+from serve_app.query_types import Fusion, FusionMethod
 from serve_app.store.facet_terms import FacetTerms, facet_terms
 from serve_app.store.filters import parse_filter
 from serve_app.store.payload import DOCUMENT, HIT_FIELDS, PASSAGE, facet_texts
@@ -23,7 +24,7 @@ from serve_app.store.qdrant_requests import (
     to_point,
     to_request,
 )
-from serve_app.types import Fusion, FusionMethod, JsonObject, SparseVector
+from serve_app.types import JsonObject, SparseVector
 from tests.contracts.corpus import SCOPE, document, query, where
 from tests.serve_app.store.test_filter_equivalence import (
     CONDITION,

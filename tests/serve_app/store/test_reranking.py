@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app.query_types import Feedback, Smoothing
 from serve_app.store.reranking import smoothed, smoothing_of, wants_feedback, with_feedback
-from serve_app.types import Feedback, Smoothing, Vector
+from serve_app.types import Vector
 from tests.contracts.corpus import query
 
 
