@@ -91,9 +91,7 @@ class SearchProfile(Section):
     smoothing_candidates: int = Field(0, ge=0, le=1_000)  # first hits whose scores similar ones share; 0 = none
     smoothing_neighbours: PositiveInt = 5  # nearest candidates
     smoothing_share: float = Field(0.3, ge=0, le=1)  # of their mean in a score
-    rerank_model: str | None = (
-        None  # a cross-encoder that orders the first hits: folder, or name on the hub; None = none
-    )
+    rerank_model: str | None = None  # a cross-encoder that orders the first hits: folder, or name on the hub
     rerank_revision: str | None = None  # a hub revision; None = the newest that is at hand
     rerank_candidates: int = Field(50, ge=1, le=200)  # first hits that it orders; behind them the order stays
 
@@ -108,9 +106,7 @@ class SearchProfile(Section):
         return Smoothing(self.smoothing_candidates, neighbours, share) if self.smoothing_candidates else None
 
 
-QUALITY = SearchProfile(
-    feedback_passages=3, smoothing_candidates=50
-)  # two searches and vectors: see tests/bench/NOTES.md
+QUALITY = SearchProfile(feedback_passages=3, smoothing_candidates=50)  # why: tests/bench/NOTES.md
 
 
 class SearchSettings(Section):
