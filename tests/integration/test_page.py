@@ -12,6 +12,7 @@ import httpx
 from playwright.sync_api import Error, Page, Route, expect
 
 from tests.integration.browser import QUERY, RESULTS, Visit, hits
+from tests.integration.running import poll
 
 
 def shown(page: Page) -> str:
@@ -62,27 +63,30 @@ def test_an_older_answer_never_replaces_a_newer_one(visit: Visit) -> None:
     assert [body["query"] for body in visit.searches()] == ["copy a file", "standard deviation"]
 
 
-def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
+def open_without_collections(visit: Visit, path: str) -> Route:
+    """The page's question which collections there are, still unanswered."""
     held: list[Route] = []
     visit.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108  # takes no builtin
-    with visit.page.expect_request("**/v1/collections"):
-        page = visit.open("/")
+    visit.open(path)
+    poll(lambda: held or visit.page.wait_for_timeout(10), timeout_s=20, pause_s=0)  # Playwright routes while it waits
+    return held[0]
+
+
+def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
+    waits, page = open_without_collections(visit, "/"), visit.page
     page.get_by_role("searchbox").fill("dedent")
     page.get_by_role("searchbox").press("Enter")
-    held[0].continue_()
+    waits.continue_()
     expect(hits(page).first).to_contain_text("textwrap.dedent")
     expect(page.get_by_role("searchbox")).to_have_value("dedent")
 
 
 def test_what_was_searched_while_the_page_started_is_not_sent_again(visit: Visit) -> None:
-    held: list[Route] = []
-    visit.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108  # takes no builtin
-    with visit.page.expect_request("**/v1/collections"):
-        page = visit.open("/?collection=traps")
+    waits, page = open_without_collections(visit, "/?collection=traps"), visit.page
     page.get_by_role("searchbox").fill("way home")
     page.get_by_role("searchbox").press("Enter")
     expect(hits(page).first).to_contain_text("The way home")
-    held[0].continue_()
+    waits.continue_()
     expect(page.get_by_label("Collection")).to_have_value("traps")
     page.wait_for_load_state("networkidle")
     assert [body["query"] for body in visit.searches()] == ["way home"]

@@ -1,13 +1,14 @@
 // The search page: state ↔ address, events → state, state → search → page. Parts in the modules beside this one.
 
+import { clearAnswer, drawAnswer } from "./answer.js";
 import * as client from "./client.js";
+import { drawControls, fillQuery, showFilterError, showPanel } from "./controls.js";
 import { copyCurl, openCurl } from "./curl_dialog.js";
-import { byId, element, redraw } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { Facets } from "./facets.js";
-import { activeParts, parseFilter, toggleEquality } from "./filter.js";
-import { hitItems } from "./hits.js";
+import { parseFilter, toggleEquality } from "./filter.js";
 import { bindKeys, focusHit } from "./keys.js";
-import { clearNotices, showBrokenFilter, showError, showNoCollections, showNothingFound, showWelcome } from "./notices.js";
+import { clearNotices, showBrokenFilter, showError, showNoCollections, showWelcome } from "./notices.js";
 import { address, readState, remembered } from "./state.js";
 import { bindTheme, toggleTheme } from "./theme_button.js";
 
@@ -20,84 +21,6 @@ let searched = null; // the state that the newest search was sent for
 let typing = 0; // timer of the debounce; 0 when nothing is waiting
 let isEditing = false; // typing goes on: it replaces its own entry of the history instead of adding more
 
-// state → page
-
-function drawControls() {
-  byId("clear").hidden = !byId("query").value;
-  document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
-  byId("collection").value = state.collection;
-  byId("curl-open").hidden = !state.query;
-  document.title = state.query ? `${state.query} · ai-docs` : "ai-docs search";
-  document.body.dataset.view = state.query || state.brokenFilter ? "results" : "welcome";
-  drawFilter();
-}
-
-/** Put the state's query into its box, the caret behind it. Only where it does not come from there: see searchTyped. */
-function fillQuery() {
-  const query = byId("query");
-  query.value = state.query;
-  query.setSelectionRange(query.value.length, query.value.length);
-}
-
-function drawFilter() {
-  const chips = activeParts(state.filter).map(({ label, without }) =>
-    element("li", {}, element(
-      "button",
-      { type: "button", className: "chip active", "aria-label": `Remove filter ${label}`, onclick: () => setFilter(without) },
-      label, element("span", { "aria-hidden": "true" }, " ×"),
-    )),
-  );
-  redraw(byId("active-filter"), ...chips);
-  byId("active-filter").hidden = !chips.length;
-  byId("filter-json").value = state.brokenFilter?.text ?? (state.filter ? JSON.stringify(state.filter, null, 2) : "");
-  showFilterError(state.brokenFilter?.message ?? "");
-  byId("filter-clear").hidden = !byId("filter-json").value;
-}
-
-function showFilterError(message) {
-  byId("filter-error").textContent = message;
-  byId("filter-json").setAttribute("aria-invalid", String(Boolean(message)));
-  if (!message) return;
-  byId("raw-filter").open = true;
-  showPanel(true);
-}
-
-function showPanel(open) {
-  byId("filter-panel").hidden = !open;
-  byId("filter-toggle").setAttribute("aria-expanded", String(open));
-}
-
-function drawAnswer(answer, roundTrip_ms) {
-  const hadFocus = byId("hits").contains(document.activeElement);
-  byId("hits").replaceChildren(...hitItems(answer.hits, state, (key, value) => setFilter(toggleEquality(state.filter, key, value))));
-  if (hadFocus) focusHit(0);
-  clearNotices();
-  if (!answer.hits.length) {
-    showNothingFound(state, {
-      onNoFilter: () => setFilter(null),
-      onHybrid: () => change({ mode: "hybrid" }),
-      onFirstPage: () => change({ page: 1 }),
-    });
-  }
-  const first = (state.page - 1) * client.PAGE_HITS + 1;
-  const range = answer.hits.length ? `Hits ${first}–${first + answer.hits.length - 1}` : "No hits";
-  const facts = [`${answer.took_ms.toFixed(1)} ms search`, `${Math.round(roundTrip_ms)} ms round trip`, `cache ${answer.cache}`, answer.release];
-  byId("status").replaceChildren(
-    element("strong", {}, range),
-    ...facts.map((fact) => element("span", {}, fact)),
-  );
-  byId("page").textContent = `Page ${state.page}`;
-  byId("previous").disabled = state.page === 1;
-  byId("next").disabled = answer.hits.length < client.PAGE_HITS;
-  byId("pages").hidden = byId("previous").disabled && byId("next").disabled;
-}
-
-function clearAnswer() {
-  byId("hits").replaceChildren();
-  byId("status").replaceChildren();
-  byId("pages").hidden = true;
-}
-
 // state → search
 
 /** Search for the state as it is. What an older search answers after this is never shown. */
@@ -107,7 +30,7 @@ async function run() {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  drawControls();
+  drawControls(state, setFilter);
   if (!state.collection) return; // not known yet: start() comes back; or there is none to search
   if (!state.query || state.brokenFilter) {
     setBusy(false);
@@ -124,7 +47,7 @@ async function run() {
   try {
     const answer = await client.search(asked, signal);
     signal.throwIfAborted();
-    drawAnswer(answer, performance.now() - startedAt);
+    drawAnswer(answer, asked, performance.now() - startedAt, { change, setFilter, toggleValue });
     setBusy(false);
     await countFacets(asked, answer.hits, signal);
   } catch (error) {
@@ -139,7 +62,7 @@ async function run() {
 /** Facets are an aid: without them the hits stay, and the panel has none. */
 async function countFacets(asked, hits, signal) {
   try {
-    await facets.update(asked, hits, (key, value) => setFilter(toggleEquality(state.filter, key, value)), signal);
+    await facets.update(asked, hits, toggleValue, signal);
   } catch {
     if (!signal.aborted) facets.forget();
   }
@@ -169,6 +92,11 @@ function change(part, { replace = false } = {}) {
 
 function setFilter(filter) {
   return change({ filter, brokenFilter: null });
+}
+
+/** Ask for hits that have this value, or no more. */
+function toggleValue(key, value) {
+  return setFilter(toggleEquality(state.filter, key, value));
 }
 
 async function turnPage(step) {
@@ -256,7 +184,7 @@ function bind() {
     state = readState(location.search);
     state.collection ||= defaultCollection();
     isEditing = false;
-    fillQuery();
+    fillQuery(state.query);
     run();
   });
   bindKeys({ clearQuery, toggleTheme, openCurl: () => openCurl(state) });
@@ -283,17 +211,17 @@ async function start() {
   picker.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
   picker.disabled = !names.length;
   if (!names.length) {
-    drawControls();
+    drawControls(state, setFilter);
     showNoCollections();
     return;
   }
   if (typing) searchTyped(); // a fast typist was first
-  else if (searched === state) drawControls(); // a faster one has the search sent already: the picker is new
+  else if (searched === state) drawControls(state, setFilter); // a faster one has the search sent already: the picker is new
   else run();
 }
 
 bind();
-fillQuery();
-drawControls();
+fillQuery(state.query);
+drawControls(state, setFilter);
 showPanel(matchMedia("(min-width: 60rem)").matches || Boolean(state.brokenFilter));
 start();
