@@ -17,8 +17,8 @@ from jobs.evaluation_run import DEPTH, Found
 from jobs.evaluation_tables import cells, interval_text, signed
 from jobs.ir_metrics import MEASURES
 from jobs.significance import CONFIDENCE, RESAMPLES, Comparison, differences
-from serve_app.query_types import Quantization
 from serve_app.settings import SearchProfile, Settings
+from serve_app.types import Quantization
 
 TEMPLATE = "evaluation_report.html.j2"
 PLOTTED = "ndcg@10"

@@ -41,18 +41,6 @@ class Smoothing:
     share: float
 
 
-class Quantization(StrEnum):
-    """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
-
-    TurboQuant rotates at random, so that each dimension has one and the same known distribution, and takes the
-    quantiser that is best for it. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
-
-    NONE = "none"
-    INT8 = "int8"
-    BINARY = "binary"
-    TURBO = "turbo"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreQuery:
     """One search of one collection. dense only, sparse only, or both (fused).

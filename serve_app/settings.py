@@ -25,7 +25,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from serve_app.environment import explain, require_known
 from serve_app.errors import ConfigurationError
-from serve_app.query_types import Feedback, Fusion, FusionMethod, Quantization, Smoothing
+from serve_app.query_types import Feedback, Fusion, FusionMethod, Smoothing
+from serve_app.types import Quantization
 
 PREFIX = "AIDOCS_"
 MIB = 1024 * 1024

@@ -1,4 +1,5 @@
-"""The nouns of ai-docs (DESIGN §2); those of a search are in query_types. Plain frozen data: no I/O."""
+"""The nouns of ai-docs (DESIGN §2); those of a search are in query_types. Plain frozen data: no I/O, nothing of ours
+imported but errors."""
 
 from __future__ import annotations
 
@@ -162,6 +163,18 @@ class Recipe:
         short = re.sub(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]+", "", self.space.model.rsplit("/", 1)[-1])[:40]
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4)
         return f"{short}-{digest.hexdigest()}".lstrip("-")
+
+
+class Quantization(StrEnum):
+    """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
+
+    TurboQuant rotates at random, so that each dimension has one and the same known distribution, and takes the
+    quantiser that is best for it. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
+
+    NONE = "none"
+    INT8 = "int8"
+    BINARY = "binary"
+    TURBO = "turbo"
 
 
 FIRST_INDEX = "first"  # of every collection, made by its first write

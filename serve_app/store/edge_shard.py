@@ -17,12 +17,11 @@ import qdrant_edge as edge
 
 from serve_app.control_groups import usable_cpus
 from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
-from serve_app.query_types import Quantization
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
 from serve_app.store.points import StoredPoint, stored_point
 from serve_app.store.write_plan import Put, Step
-from serve_app.types import SparseVector, Vector
+from serve_app.types import Quantization, SparseVector, Vector
 
 MAX_STEP_POINTS = 128  # in one update: about 10 ms
 FLUSH_AFTER_POINTS = 4_096  # bounds the log, and the time to replay it after a crash

@@ -11,12 +11,11 @@ from dataclasses import asdict
 from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
-from serve_app.query_types import Quantization
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
 from serve_app.store.qdrant_answering import INDEX, physical_name
 from serve_app.store.qdrant_calls import QdrantCalls
-from serve_app.types import FIRST_INDEX, Recipe, Scope, VectorSpace
+from serve_app.types import FIRST_INDEX, Quantization, Recipe, Scope, VectorSpace
 
 SPACE, RECIPE = "space", "recipe"  # keys in the collection's metadata
 QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {

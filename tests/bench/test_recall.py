@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serve_app.query_types import Quantization, StoreQuery
+from serve_app.query_types import StoreQuery
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
+from serve_app.types import Quantization
 from tests.bench.prepared import SCOPE, Prepared
 from tests.bench.recall import CODES, EFS, RESCORED, compare, table
 from tests.serve_app.store.random_documents import SPACE, random_document, random_vector

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route, sync_playwright
 
+from tests.integration.running import poll
 from tests.services import require
 
 LAUNCH = (
@@ -64,6 +65,15 @@ class Visit:
     def open(self, path: str = "/") -> Page:
         self.page.goto(self.origin + path)
         return self.page
+
+    def open_without_collections(self, path: str) -> Route:
+        """The page's question which collections there are, still unanswered."""
+        held: list[Route] = []
+        self.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108  # takes no builtin
+        self.open(path)
+        # Playwright routes while it waits
+        poll(lambda: held or self.page.wait_for_timeout(10), timeout_s=TIMEOUT_MS / 1_000, pause_s=0)
+        return held[0]
 
     def searches(self) -> list[dict[str, Any]]:
         """The bodies of the searches so far, those for facets left out, oldest first."""

@@ -12,7 +12,6 @@ import httpx
 from playwright.sync_api import Error, Page, Route, expect
 
 from tests.integration.browser import QUERY, RESULTS, Visit, hits
-from tests.integration.running import poll
 
 
 def shown(page: Page) -> str:
@@ -63,17 +62,8 @@ def test_an_older_answer_never_replaces_a_newer_one(visit: Visit) -> None:
     assert [body["query"] for body in visit.searches()] == ["copy a file", "standard deviation"]
 
 
-def open_without_collections(visit: Visit, path: str) -> Route:
-    """The page's question which collections there are, still unanswered."""
-    held: list[Route] = []
-    visit.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108  # takes no builtin
-    visit.open(path)
-    poll(lambda: held or visit.page.wait_for_timeout(10), timeout_s=20, pause_s=0)  # Playwright routes while it waits
-    return held[0]
-
-
 def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
-    waits, page = open_without_collections(visit, "/"), visit.page
+    waits, page = visit.open_without_collections("/"), visit.page
     page.get_by_role("searchbox").fill("dedent")
     page.get_by_role("searchbox").press("Enter")
     waits.continue_()
@@ -82,9 +72,8 @@ def test_what_is_typed_while_the_page_starts_is_searched(visit: Visit) -> None:
 
 
 def test_what_was_searched_while_the_page_started_is_not_sent_again(visit: Visit) -> None:
-    waits, page = open_without_collections(visit, "/?collection=traps"), visit.page
+    waits, page = visit.open_without_collections("/?collection=traps"), visit.page
     page.get_by_role("searchbox").fill("way home")
-    page.get_by_role("searchbox").press("Enter")
     expect(hits(page).first).to_contain_text("The way home")
     waits.continue_()
     expect(page.get_by_label("Collection")).to_have_value("traps")

@@ -52,6 +52,34 @@ def test_no_connection_no_answer_in_time_and_trying_again(visit: Visit) -> None:
     visit.complaints.clear()
 
 
+def test_collections_that_cannot_be_listed_are_asked_for_again_and_a_search_made_meanwhile_stays(visit: Visit) -> None:
+    waits, page = visit.open_without_collections("/?collection=traps"), visit.page
+    page.get_by_role("searchbox").fill("way home")
+    expect(hits(page).first).to_contain_text("The way home")
+    waits.abort()
+    alert = page.get_by_role("alert").filter(has=page.get_by_role("heading"))
+    expect(alert).to_contain_text("No connection")
+    page.unroute("**/v1/collections")
+    page.get_by_role("button", name="Try again").click()
+    expect(alert).to_have_count(0)
+    expect(page.get_by_label("Collection")).to_have_value("traps")
+    expect(hits(page).first).to_contain_text("The way home")
+    assert [text for text in visit.complaints if "ERR_FAILED" not in text] == []
+    visit.complaints.clear()
+
+
+def test_a_search_that_failed_while_the_page_started_is_made_again(visit: Visit) -> None:
+    waits, page = visit.open_without_collections("/?collection=traps"), visit.page
+    page.route("**/search", lambda route: route.abort())
+    page.get_by_role("searchbox").fill("way home")
+    expect(page.get_by_role("alert").filter(has=page.get_by_role("heading"))).to_contain_text("No connection")
+    page.unroute("**/search")
+    waits.continue_()
+    expect(hits(page).first).to_contain_text("The way home")
+    assert [text for text in visit.complaints if "ERR_FAILED" not in text] == []
+    visit.complaints.clear()
+
+
 def test_nothing_found_offers_a_way_out(visit: Visit) -> None:
     page = visit.open("/?collection=python&q=xylophone&mode=sparse")
     expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()

@@ -52,6 +52,7 @@ async function run() {
     await countFacets(asked, answer.hits, signal);
   } catch (error) {
     if (signal.aborted) return;
+    searched = null; // start() may still try it again
     setBusy(false);
     clearAnswer();
     facets.forget();

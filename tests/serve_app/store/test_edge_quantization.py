@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.query_types import Quantization, StoreQuery
+from serve_app.query_types import StoreQuery
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
+from serve_app.types import Quantization
 from tests.contracts.corpus import ask
 from tests.contracts.vector_queries import VectorQueryContract
 from tests.serve_app.store.random_documents import DIM, SCOPE, SPACE, random_document, random_vector, require_whole

@@ -10,14 +10,13 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from serve_app.query_types import Quantization
 from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_answering
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_answering import physical_name
 from serve_app.store.qdrant_calls import connect
 from serve_app.store.qdrant_collections import QUANTIZATIONS
-from serve_app.types import FIRST_INDEX
+from serve_app.types import FIRST_INDEX, Quantization
 from tests.contracts.corpus import SCOPE, SPACE
 from tests.contracts.vector_queries import VectorQueryContract
 from tests.contracts.vector_store import VectorStoreContract

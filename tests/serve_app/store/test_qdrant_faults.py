@@ -19,12 +19,11 @@ from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions as http_exceptions
 
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, PlatformError, StoreUnavailable
-from serve_app.query_types import Quantization
 from serve_app.settings import StoreSettings
 from serve_app.store import qdrant_calls
 from serve_app.store.qdrant import QdrantStore
 from serve_app.store.qdrant_calls import translated
-from serve_app.types import FIRST_INDEX, Recipe
+from serve_app.types import FIRST_INDEX, Quantization, Recipe
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, scrolled
 
 pytestmark = [
