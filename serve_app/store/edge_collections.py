@@ -111,15 +111,16 @@ class EdgeCollections:
 
     # In the opener's thread.
 
-    def _open(self, scope: Scope) -> Collection:
+    def _open(self, scope: Scope, asked: Scope | None = None) -> Collection:
+        """asked: what somebody asked for, who need not know of indexes."""
         if scope not in self.opened:
             answering = self._answering(scope)
             if not scope.index:
-                self.opened[scope] = self._open(answering)
+                self.opened[scope] = self._open(answering, asked=scope)
                 return self.opened[scope]
             folder = folders.index_folder(self._folder, scope)
             if self.endings(scope) or not folders.exists(folder):
-                raise unknown(scope)
+                raise unknown(asked or scope)
             self.opened[scope] = Collection.open(
                 folder, scope, self._settings, self._tell_changed, answers=scope == answering
             )

@@ -232,8 +232,10 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
             store.count(SCOPE),
             store.drop(SCOPE),
         ):
-            with pytest.raises(NotFound, match="handbook"):
+            with pytest.raises(NotFound, match=r"^there is no collection 'handbook'$"):
                 await call
+        [answer] = await store.query_batch([query("text")])
+        assert (type(answer), str(answer)) == (NotFound, "there is no collection 'handbook'")
 
     async def test_another_space_conflicts_and_changes_nothing(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
