@@ -75,6 +75,11 @@ class Visit:
         poll(lambda: held or self.page.wait_for_timeout(10), timeout_s=TIMEOUT_MS / 1_000, pause_s=0)
         return held[0]
 
+    def complained_of(self, expected: str) -> None:
+        """Of nothing but this, which is forgotten now."""
+        assert [text for text in self.complaints if expected not in text] == []
+        self.complaints.clear()
+
     def searches(self) -> list[dict[str, Any]]:
         """The bodies of the searches so far, those for facets left out, oldest first."""
         bodies = [json.loads(r.post_data or "{}") for r in self.requests if r.url.endswith("/search")]
@@ -83,6 +88,10 @@ class Visit:
 
 def hits(page: Page) -> Locator:
     return page.get_by_role("article")
+
+
+def error_of(page: Page) -> Locator:
+    return page.get_by_role("alert").filter(has=page.get_by_role("heading"))
 
 
 # The worst contrast of text that is seen with its ground (WCAG 2.2, 1.4.3), and where; disabled controls are exempt.

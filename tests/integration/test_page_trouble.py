@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.integration.browser import RESULTS, Visit, hits
+from tests.integration.browser import RESULTS, Visit, error_of, hits
 
 
 def test_what_the_server_refuses_is_told_in_its_words(visit: Visit) -> None:
     broken = '{"must":[{"key":"lines","match":{"value":1.5}}]}'
     page = visit.open(f"{RESULTS}&filter={broken}")
-    alert = page.get_by_role("alert").filter(has=page.get_by_role("heading"))
+    alert = error_of(page)
     expect(alert).to_contain_text("Invalid input")
     expect(alert).to_contain_text("use range for numbers with a fraction")
     expect(alert.get_by_role("button")).to_have_count(0)  # to send the same again would not help
     expect(page.get_by_role("button", name="Remove filter lines: 1.5")).to_be_visible()
-    assert [text for text in visit.complaints if "422" not in text] == []
-    visit.complaints.clear()
+    visit.complained_of("422")
 
 
 def test_a_collection_that_is_not_there_is_told(visit: Visit) -> None:
@@ -25,8 +24,7 @@ def test_a_collection_that_is_not_there_is_told(visit: Visit) -> None:
     expect(page.get_by_label("Collection")).to_have_value("nowhere")
     page.get_by_label("Collection").select_option("traps")
     expect(hits(page)).to_have_count(2)
-    assert [text for text in visit.complaints if "404" not in text] == []
-    visit.complaints.clear()
+    visit.complained_of("404")
 
 
 def test_no_connection_no_answer_in_time_and_trying_again(visit: Visit) -> None:
@@ -35,7 +33,7 @@ def test_no_connection_no_answer_in_time_and_trying_again(visit: Visit) -> None:
     expect(hits(page)).to_have_count(10)
     page.context.set_offline(True)
     page.get_by_role("searchbox").fill("copy a file")
-    alert = page.get_by_role("alert").filter(has=page.get_by_role("heading"))
+    alert = error_of(page)
     expect(alert).to_contain_text("No connection")
     expect(hits(page)).to_have_count(0)
     page.context.set_offline(False)
@@ -48,8 +46,7 @@ def test_no_connection_no_answer_in_time_and_trying_again(visit: Visit) -> None:
     page.get_by_role("button", name="Try again").click()
     expect(hits(page).first).to_contain_text("shutil.copy")
     expect(alert).to_have_count(0)
-    assert [text for text in visit.complaints if "ERR_INTERNET_DISCONNECTED" not in text] == []
-    visit.complaints.clear()
+    visit.complained_of("ERR_INTERNET_DISCONNECTED")
 
 
 def test_collections_that_cannot_be_listed_are_asked_for_again_and_a_search_made_meanwhile_stays(visit: Visit) -> None:
@@ -57,27 +54,25 @@ def test_collections_that_cannot_be_listed_are_asked_for_again_and_a_search_made
     page.get_by_role("searchbox").fill("way home")
     expect(hits(page).first).to_contain_text("The way home")
     waits.abort()
-    alert = page.get_by_role("alert").filter(has=page.get_by_role("heading"))
+    alert = error_of(page)
     expect(alert).to_contain_text("No connection")
     page.unroute("**/v1/collections")
     page.get_by_role("button", name="Try again").click()
     expect(alert).to_have_count(0)
     expect(page.get_by_label("Collection")).to_have_value("traps")
     expect(hits(page).first).to_contain_text("The way home")
-    assert [text for text in visit.complaints if "ERR_FAILED" not in text] == []
-    visit.complaints.clear()
+    visit.complained_of("ERR_FAILED")
 
 
 def test_a_search_that_failed_while_the_page_started_is_made_again(visit: Visit) -> None:
     waits, page = visit.open_without_collections("/?collection=traps"), visit.page
     page.route("**/search", lambda route: route.abort())
     page.get_by_role("searchbox").fill("way home")
-    expect(page.get_by_role("alert").filter(has=page.get_by_role("heading"))).to_contain_text("No connection")
+    expect(error_of(page)).to_contain_text("No connection")
     page.unroute("**/search")
     waits.continue_()
     expect(hits(page).first).to_contain_text("The way home")
-    assert [text for text in visit.complaints if "ERR_FAILED" not in text] == []
-    visit.complaints.clear()
+    visit.complained_of("ERR_FAILED")
 
 
 def test_nothing_found_offers_a_way_out(visit: Visit) -> None:
