@@ -21,6 +21,9 @@ def run_apart(work: Callable[[], T]) -> T:
     Ctrl-C is raised wherever the main thread is, which is here, where it only waits. Were it raised in the midst of
     Ray Data, a thread or a task could be left running, and with those Ray cannot be shut down: it connects again, or
     ends the process at once, without its last line.
+
+    It waits a moment at a time. A signal goes to the main thread, but a thread that happens to start another one can
+    take it first (Linux, at clone), as those of gRPC do; that does not wake the main thread, which has to look.
     """
     outcome: Future[T] = Future()
 
@@ -32,6 +35,8 @@ def run_apart(work: Callable[[], T]) -> T:
 
     try:
         threading.Thread(target=run, name="ray-data", daemon=True).start()
+        while not outcome.done():
+            wait([outcome], POLL_PERIOD_S)
         return outcome.result()
     except KeyboardInterrupt:
         stop(outcome)

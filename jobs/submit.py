@@ -82,27 +82,40 @@ def dashboard_of_service() -> str | None:
 
 def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: dict[str, Any]) -> int:
     """Its log to stderr until it ends, or Ctrl-C ends it, however early that comes. The exit code."""
+    log = Log(client, job_id)
     try:
         client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env)
         errors.print(Text(f"{job_id} is submitted"))
-        asyncio.run(tail(client, job_id))
+        asyncio.run(log.follow())
         status = wait(client, job_id)
     except KeyboardInterrupt:
         errors.print(Text(f"stopping {job_id}"))
         client.stop_job(job_id)  # raises RuntimeError if it was not submitted yet
+        asyncio.run(log.follow())
         status = wait(client, job_id)
     info = client.get_job_info(job_id)
     errors.print(Text(f"{job_id}: {status} {info.message or ''}"))
     return exit_code(status, info.driver_exit_code)
 
 
-async def tail(client: JobSubmissionClient, job_id: str) -> None:
-    """Until the job ends, or the connection does."""
-    try:
-        async for lines in client.tail_job_logs(job_id):
-            errors.print(Text(lines), end="", soft_wrap=True)
-    except Exception as error:  # aiohttp's, or Ray's own
-        errors.print(Text(f"the log cannot be followed any more, the job goes on: {error}"))
+class Log:
+    """Of a job, on stderr. Followed again, it goes on where it was."""
+
+    def __init__(self, client: JobSubmissionClient, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._shown = 0  # characters
+
+    async def follow(self) -> None:
+        """Until the job ends, or the connection does."""
+        begin = 0
+        try:
+            async for lines in self._client.tail_job_logs(self._job_id):  # from the first one
+                errors.print(Text(lines[max(0, self._shown - begin) :]), end="", soft_wrap=True)
+                begin += len(lines)
+                self._shown = max(self._shown, begin)
+        except Exception as error:  # aiohttp's, or Ray's own
+            errors.print(Text(f"the log cannot be followed any more, the end is waited for: {error}"))
 
 
 def wait(client: JobSubmissionClient, job_id: str) -> JobStatus:

@@ -17,6 +17,8 @@ from serve_app.settings import Settings
 if TYPE_CHECKING:
     from ray.serve import Application
 
+POLL_PERIOD_S = 0.5
+
 
 def serve(settings: Settings, application: Callable[[], Application], tell: Callable[[str], None]) -> None:
     """Start all, tell the URL, and block until SIGINT or SIGTERM; then end all.
@@ -38,7 +40,7 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
         listen(stopped)  # again: Ray has put its own handler in place
         local_start.wait_until_ready(settings, dashboard, stopped)
         tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
-        stopped.wait()
+        wait_until(stopped)
         tell("stopping")
     finally:
         end(settings, mark)
@@ -64,3 +66,9 @@ def require_own_store(settings: Settings) -> None:
 def listen(stopped: threading.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
+
+
+def wait_until(stopped: threading.Event) -> None:
+    """Blocks, a moment at a time: a signal can be taken by another thread, as of gRPC, which does not wake this one."""
+    while not stopped.wait(POLL_PERIOD_S):
+        pass

@@ -14,6 +14,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from jobs.execution import executors, run_apart
 from jobs.pipeline import quiet
+from tests.signals import take_signal
 
 BLOCKS = 1_000
 BLOCK_S = 0.1
@@ -63,6 +64,19 @@ def test_ctrl_c_lets_end_what_cannot_be_stopped() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_apart(work)
     assert ended
+
+
+def test_ctrl_c_is_seen_if_another_thread_has_taken_the_signal() -> None:
+    """It used to be seen when the work had ended, which `ray job stop` did not wait for."""
+    seen = []
+
+    def work() -> None:
+        take_signal(signal.SIGINT)
+        seen.append(INTERRUPTED.wait(10))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("is_started", [False, True])

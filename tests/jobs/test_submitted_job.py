@@ -119,6 +119,8 @@ def test_ctrl_c_stops_the_job_which_says_how_far_it_is(cluster: JobCluster, tmp_
     assert str(JobStatus.STOPPED) in errors
     assert output, errors
     assert json.loads(output)["documents"] < DOCUMENTS
+    assert errors.count("the same command goes on from here") == errors.count(output) == 1
+    assert "is submitted" not in errors and "Running entrypoint" not in errors, "what was shown before is not again"
 
 
 def test_ctrl_c_before_the_job_has_begun(cluster: JobCluster, tmp_path: Path) -> None:
