@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from serve_app.cache.entry import Entry
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 CLEAR_TIMEOUT_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # doubled at every failed probe
 PROBE = b"\0" * 32  # a key that nobody has
+AT_ONCE = 128  # entries of one call, so that its time limit is not for the size of a request
 
 Out = TypeVar("Out")
 
@@ -136,10 +138,17 @@ class GuardedTier:
         return self._guard.pause_s
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        return await self._guard.call(lambda: self._tier.get_many(keys)) or {}
+        found: dict[bytes, Entry] = {}
+        for begin in range(0, len(keys), AT_ONCE):
+            some = keys[begin : begin + AT_ONCE]
+            found |= await self._guard.call(partial(self._tier.get_many, some)) or {}
+        return found
 
     async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
-        await self._guard.call(lambda: self._tier.put_many(entries))
+        items = list(entries.items())
+        for begin in range(0, len(items), AT_ONCE):
+            some = dict(items[begin : begin + AT_ONCE])
+            await self._guard.call(partial(self._tier.put_many, some))
 
     async def clear(self) -> None:
         """Raises Unavailable: who wants everything gone must know that it is not."""

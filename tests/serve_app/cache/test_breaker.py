@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.cache.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, GuardedTier, guard
+from serve_app.cache.breaker import AT_ONCE, FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, GuardedTier, guard
 from serve_app.cache.entry import Entry
 from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tier import ImmediateTier, Usage
@@ -90,6 +90,30 @@ async def test_after_one_failure_nothing_reaches_the_tier_until_a_probe_succeeds
     assert await guarded.get_many([key(1)]) == {}
     await until(lambda: guarded.pause_s == 0)
     assert key(1) in await guarded.get_many([key(1)])
+
+
+async def test_what_is_too_much_for_one_call_goes_in_several() -> None:
+    class Slow(FailingTier):
+        """Takes a call of AT_ONCE within its time, and no larger one."""
+
+        async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+            self.hangs = len(keys) > AT_ONCE
+            return await super().get_many(keys)
+
+        async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
+            self.hangs = len(entries) > AT_ONCE
+            await super().put_many(entries)
+
+    tier = Slow(1 << 24, 60)
+    guarded = GuardedTier(tier, 0.05)
+    entries = {key(number): entry() for number in range(2 * AT_ONCE + 1)}
+    await guarded.put_many(entries)
+    assert await guarded.get_many([*entries]) == await MemoryTier.get_many(tier, [*entries])
+    assert len(await guarded.get_many([*entries])) == len(entries)
+    assert guarded.failures == 0 and tier.calls == 9
+    tier.error, tier.calls = Unavailable("gone"), 0
+    await guarded.put_many(entries)
+    assert tier.calls == 1, "after a failure nothing more reaches it"
 
 
 async def test_a_caller_that_leaves_is_no_failure() -> None:
