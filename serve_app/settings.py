@@ -147,7 +147,8 @@ class ApiSettings(Section):
     min_concurrency: PositiveInt = 64  # of searches, embedding requests, lookups each: fills a micro-batch
     max_concurrency: PositiveInt = 192  # how far that grows while latency stays low; beyond it 429
     max_concurrent_uploads: PositiveInt = 4
-    items_per_slot: PositiveInt = 64  # texts or queries of one request that weigh as much as one small request
+    texts_per_slot: PositiveInt = 64  # of one embedding request that weigh as much as a request of one
+    queries_per_slot: PositiveInt = 4  # of one search:batch that weigh as much as one search
 
     @model_validator(mode="after")
     def concurrency_is_in_order(self) -> Self:
@@ -256,7 +257,7 @@ class PrefetchSettings(Section):
     """Searches made ahead of those who are likely to ask them. A share or a ratio is 0 to 1."""
 
     enabled: bool = True
-    max_load: float = Field(0.5, ge=0, le=1)  # share of the searches' limit in use above which none is made
+    max_load: float = Field(0.1, ge=0, le=1)  # share of a limit (searches, uploads, …) in use above which none is made
     least_confidence: float = Field(0.3, ge=0, le=1)  # share of the times that it followed
     least_useful_ratio: float = Field(0.2, ge=0, le=1)  # useful over all, below which all but a few probes end
     half_life_s: PositiveFloat = 3_600.0  # of what was observed

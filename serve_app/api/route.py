@@ -78,6 +78,10 @@ class ApiRoute(APIRoute):
             await request.load(settings)
         return Work(partial(self._handle, request))
 
+    def may_be_at_hand(self, request: Request) -> bool:
+        """Whether `prepare` may have the answer, so that the request is read though the limit is full."""
+        return False
+
     def longest_s(self, settings: ApiSettings) -> float:
         return settings.request_timeout_s
 
@@ -102,8 +106,8 @@ class ApiRoute(APIRoute):
         try:
             async with asyncio.timeout_at(ends_at_s) as clock:
                 limiter = self._limiter(request)
-                if limiter is not None:  # before the body is read: to parse what is then refused is for nothing
-                    limiter.require_room()
+                if limiter is not None and not self.may_be_at_hand(request):
+                    limiter.require_room()  # before the body is read: to parse what is then refused is for nothing
                 work = await self.prepare(request, settings)  # before it is admitted: who sends slowly takes no slot
                 if isinstance(work, Response):
                     return work

@@ -62,8 +62,11 @@ def wire(
     """The replica's services around its parts. embedder: one that batches what uploads, searches and `/v1/embeddings`
     ask at once. precision: see Release. also: models of collections that are not of the embedder's space. rerankers: of
     the search profiles that have one."""
-    embedder = CachedEmbedder(embedder, cache, precision)
-    also = [replace(model, embedder=CachedEmbedder(model.embedder, cache, model.precision)) for model in also]
+    engine = settings.embedding.engine
+    embedder = CachedEmbedder(embedder, cache, f"{engine} {precision}")
+    also = [
+        replace(model, embedder=CachedEmbedder(model.embedder, cache, f"{engine} {model.precision}")) for model in also
+    ]
     meter = meter or Meter()
     searcher = Searcher(
         embedder=embedder,

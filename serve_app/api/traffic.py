@@ -36,8 +36,14 @@ def make_limiters(settings: ApiSettings) -> Limiters:
 
 def slots_of(body: Any, settings: ApiSettings) -> int:
     """What a request with this JSON body weighs in its limit: one, or more if it brings many texts or queries."""
-    items = 1
-    for name in ("input", "queries") if isinstance(body, dict) else ():
-        if isinstance(listed := body.get(name), list):
-            items = max(items, len(listed))
-    return -(-items // settings.items_per_slot)
+    slots = 1
+    if isinstance(body, dict):
+        for name, per_slot in (("input", settings.texts_per_slot), ("queries", settings.queries_per_slot)):
+            if isinstance(items := body.get(name), list):
+                slots = max(slots, -(-len(items) // per_slot))
+    return slots
+
+
+def load_of(limiters: Limiters) -> float:
+    """Of the kind that is nearest to its limit: share of its slots in use."""
+    return max(limiter.load for limiter in limiters.values())

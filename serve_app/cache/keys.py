@@ -16,9 +16,10 @@ RESULT = b"aidocs-result-3"
 VERSION = b"aidocs-version1"
 
 
-def embedding_key(space: VectorSpace, precision: str, text: str) -> bytes:
-    """The vector of `text`. Content-addressed: whoever asks for the same text by the same model shares it."""
-    return digest(EMBEDDING, space.model, space.revision, str(space.dim), precision, text)
+def embedding_key(space: VectorSpace, arithmetic: str, text: str) -> bytes:
+    """The vector of `text`. Content-addressed: whoever asks for the same text by the same model shares it.
+    arithmetic: the engine's name and precision."""
+    return digest(EMBEDDING, space.model, space.revision, str(space.dim), arithmetic, text)
 
 
 def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> bytes:

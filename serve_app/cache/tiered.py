@@ -19,6 +19,7 @@ from serve_app.cache.single_flight import SingleFlight
 from serve_app.cache.tier import Clock, ImmediateTier, Tier, Usage, utc_s
 from serve_app.cache.write_behind import WriteBehind
 from serve_app.errors import PlatformError
+from serve_app.types import Lane
 
 MISS = "miss"
 CLOSE_TIMEOUT_S = 5.0
@@ -50,7 +51,7 @@ class Tiered:
         self._clock = clock
         self._asked = FrequencySketch()
         self._seen = SeenKeys()
-        self._flights: SingleFlight[bytes, Found] = SingleFlight()
+        self._flights: SingleFlight[tuple[Lane, bytes], Found] = SingleFlight()
         self._writers = [
             WriteBehind(partial(self._put_one, number), WRITE_PAUSE_S if number else 0)
             for number in range(len(self._tiers))
@@ -90,15 +91,21 @@ class Tiered:
         """As `put_many`, without waiting; a tier that is too slow for all that comes leaves some out."""
         self._put_later({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
-    async def get_or_compute(self, kind: Kind, key: bytes, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> Found:
-        """What is kept, else what `compute` answers, once for all who ask meanwhile. It is kept in the first tier
-        before it is answered, in the others soon after. Raises what `compute` raises; NotFound and InvalidInput are
-        remembered for `negative_ttl_s`."""
+    async def get_or_compute(
+        self,
+        kind: Kind,
+        key: bytes,
+        compute: Callable[[], Coroutine[Any, Any, bytes]],
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> Found:
+        """What is kept, else what `compute` answers, once for all who ask meanwhile in this lane: whoever waits does
+        not join what is behind an upload. It is kept in the first tier before it is answered, in the others soon
+        after. Raises what `compute` raises; NotFound and InvalidInput are remembered for `negative_ttl_s`."""
         found = self.get_now(kind, key)
         if found is not None:
             return found
-        self.counters.joined[kind] += key in self._flights
-        return await self._flights.run(key, lambda: self._get_or_compute(kind, key, compute))
+        self.counters.joined[kind] += (lane, key) in self._flights
+        return await self._flights.run((lane, key), lambda: self._get_or_compute(kind, key, compute))
 
     async def _get_or_compute(self, kind: Kind, key: bytes, compute: Callable[[], Awaitable[bytes]]) -> Found:
         found = await self._look(kind, key)

@@ -39,7 +39,8 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
         dashboard = local_start.start(settings, application, partial(note_run, settings, mark))
         listen(stopped)  # again: Ray has put its own handler in place
         local_start.wait_until_ready(settings, dashboard, stopped)
-        tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
+        if not stopped.is_set():
+            tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
         wait_until(stopped)
         tell("stopping")
     finally:

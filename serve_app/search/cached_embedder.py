@@ -1,8 +1,9 @@
 """The cached Embedder: a text whose vector is kept is not computed again, whoever asks for it and for what.
 
-Calls of one text (every search) share its computation while it is under way. A call of many texts shares with none:
-two that have a text in common would fail together and wait for each other's texts, and a search would be refused for
-what a large call brought along. So texts that such calls have in common are computed by each, if asked for at once.
+Calls of one text (every search) share its computation while it is under way, those of a lane. A call of many texts
+shares with none: two that have a text in common would fail together and wait for each other's texts, and a search would
+be refused for what a large call brought along. So texts that such calls have in common are computed by each, if asked
+for at once.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ TOKENS_BYTES = 4
 class CachedEmbedder:
     """An Embedder. An entry is a text's tokens (int32) and its vector (float32), both little-endian."""
 
-    def __init__(self, embedder: Embedder, cache: Tiered, precision: str) -> None:
-        """precision: of what computes the vectors; vectors of another one are other entries."""
+    def __init__(self, embedder: Embedder, cache: Tiered, arithmetic: str) -> None:
+        """arithmetic: engine and precision of what computes the vectors; vectors of another one are other entries."""
         self._embedder = embedder
         self._cache = cache
-        self._precision = precision
+        self._arithmetic = arithmetic
 
     @property
     def space(self) -> VectorSpace:
@@ -36,10 +37,10 @@ class CachedEmbedder:
 
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         """Raises Overloaded, EngineUnavailable."""
-        keys = [embedding_key(self.space, self._precision, text) for text in texts]
+        keys = [embedding_key(self.space, self._arithmetic, text) for text in texts]
         if len(texts) == 1:
             compute = partial(self._compute, texts[0], lane)
-            payloads = [(await self._cache.get_or_compute(Kind.EMBEDDING, keys[0], compute)).payload]
+            payloads = [(await self._cache.get_or_compute(Kind.EMBEDDING, keys[0], compute, lane)).payload]
             return decode(payloads, self.space.dim)
         found = {key: hit.payload for key, hit in (await self._cache.get_many(Kind.EMBEDDING, keys)).items()}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}

@@ -1,7 +1,8 @@
-"""Predictive prefetch: what is likely to be asked next is searched ahead, while few searches are under way.
+"""Predictive prefetch: what is likely to be asked next is searched ahead, while little is under way.
 
-It is asked of the Searcher itself, so its answer is kept under the collection's version as any other, and who asks for
-it meanwhile shares the work. Everything here is of one process: what a session asks of another replica is not seen.
+It is asked of the Searcher itself, so its answer is kept under the collection's version as any other; in the bulk lane,
+so who asks for it meanwhile does not wait for it. Everything here is of one process: what a session asks of another
+replica is not seen.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ class Unused:
 
 @dataclass(slots=True)
 class Running:
-    """wanted: somebody has asked for it meanwhile."""
+    """is_late: somebody has asked for it meanwhile, and has searched for himself."""
 
     kind: Kind
     task: asyncio.Task[None]
-    wanted: bool = False
+    is_late: bool = False
 
 
 class Prefetcher:
@@ -90,7 +91,7 @@ class Prefetcher:
         """Learns from a search that was just answered, and starts what is likely to follow. Never waits.
 
         session: what its client calls it, of this principal only; without one only next pages are foreseen. load:
-        share of the searches that may be under way which are, 0 to 1."""
+        share of what may be under way which is, 0 to 1."""
         if not self._settings.enabled or self._is_closed or not answer.is_cacheable:
             return
         step, now_s = SearchStep.of(principal.tenant, request), self._clock()
@@ -113,18 +114,13 @@ class Prefetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _credit(self, step: SearchStep, answer: SearchAnswer, now_s: float) -> None:
-        """A prefetch is useful if the first who asks is answered from it, not if a write made it stale before. Who
-        began before it was done has shared its work."""
+        """A prefetch is useful if the first who asks is answered from it, not if a write made it stale before or he
+        was earlier."""
         if (running := self._running.get(step)) is not None:
-            running.wanted = True
-        if (unused := self._unused.pop(step)) is not None:
-            began_at_s = now_s - answer.took_ms / 1e3
-            if answer.cache != MISS or began_at_s <= unused.made_at_s:
-                self._use(unused, now_s)
-
-    def _use(self, unused: Unused, now_s: float) -> None:
-        self.usefulness.used(unused.kind, unused.made_at_s, now_s)
-        self._meter.count(PREFETCHES_USEFUL, kind=unused.kind)
+            running.is_late = True
+        if (unused := self._unused.pop(step)) is not None and answer.cache != MISS:
+            self.usefulness.used(unused.kind, unused.made_at_s, now_s)
+            self._meter.count(PREFETCHES_USEFUL, kind=unused.kind)
 
     def _foreseen(
         self, principal: Principal, session: str | None, step: SearchStep, now_s: float
@@ -179,7 +175,6 @@ class Prefetcher:
         self._running[ahead] = Running(kind, task)
 
     async def _prefetch(self, principal: Principal, ahead: SearchStep) -> None:
-        """In the lane of those for whom nobody waits, as long as nobody else asks for the same text."""
         outcome = None
         try:
             outcome = await self._outcome(principal, ahead)
@@ -208,8 +203,5 @@ class Prefetcher:
         if outcome == "kept":
             return
         self.usefulness.made(running.kind, now_s)
-        made = Unused(running.kind, now_s)
-        if outcome == "computed" and running.wanted:
-            self._use(made, now_s)
-        elif outcome == "computed":
-            self._unused.put(ahead, made)
+        if outcome == "computed" and not running.is_late:
+            self._unused.put(ahead, Unused(running.kind, now_s))

@@ -82,7 +82,7 @@ class Searcher:
         )
 
     async def search(self, principal: Principal, request: SearchRequest, lane: Lane = Lane.INTERACTIVE) -> SearchAnswer:
-        """lane: of the embedding; who joins a search under way takes part in its lane. Raises NotFound (no such
+        """lane: of the embedding; a search joins only one that is under way in its lane. Raises NotFound (no such
         collection), InvalidInput (profile, filter), Conflict, Overloaded, Unavailable."""
         started_at = time.perf_counter()
         scope = principal.scope(request.collection)
@@ -92,7 +92,7 @@ class Searcher:
         else:
             key = result_key(scope, request.canonical, self._release, version)
             work = self._work(scope, request, lane, version)
-            found = await self._cache.get_or_compute(Kind.RESULT, key, work)
+            found = await self._cache.get_or_compute(Kind.RESULT, key, work, lane)
         return self._answer(found, started_at, is_cacheable=version is not None)
 
     def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
@@ -179,7 +179,7 @@ class Searcher:
         if version is None:
             return await work()
         key = result_key(scope, first.canonical, self._release, version)
-        return (await self._cache.get_or_compute(Kind.RESULT, key, work)).payload
+        return (await self._cache.get_or_compute(Kind.RESULT, key, work, lane)).payload
 
     async def _rerank(self, scope: Scope, first: SearchRequest, lane: Lane, profile: str) -> bytes:
         found, release = await self._find(scope, first, lane)

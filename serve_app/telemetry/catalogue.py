@@ -186,7 +186,7 @@ PREFETCHES_USEFUL = Counter(
 )
 PREFETCHES_SKIPPED = Counter(
     "aidocs_prefetches_skipped_total",
-    "Prefetches not made. load: too many searches are under way. busy: too many prefetches are. useless: too few of "
+    "Prefetches not made. load: too much is under way. busy: too many prefetches are. useless: too few of "
     "those made were useful",
     labels=("kind", "reason"),
     series=combined(PREFETCH_KINDS, ("load", "busy", "useless")),

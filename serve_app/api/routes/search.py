@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from serve_app.api.bodies import parsed
 from serve_app.api.dependencies import CollectionCall, InCollection
@@ -17,7 +17,7 @@ from serve_app.api.responses import json_bytes_response
 from serve_app.api.route import Work
 from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
 from serve_app.api.sessions import SESSION_PARAMETER, session_of
-from serve_app.api.traffic import Traffic
+from serve_app.api.traffic import Traffic, load_of
 from serve_app.errors import InvalidInput, PlatformError
 from serve_app.search.request import SearchAnswer, SearchRequest
 from serve_app.settings import ApiSettings
@@ -33,9 +33,13 @@ class BatchSearchRoute(DirectRoute):
 
 class SearchRoute(DirectRoute):
     """A body that was sent before is not read again, and what this process has kept is answered at once: such a request
-    waits for nothing, so it takes no slot, no deadline and nobody who watches its client."""
+    waits for nothing, so it takes no slot, no deadline and nobody who watches its client. It is never one too many."""
 
     traffic = Traffic.SEARCHES
+
+    def may_be_at_hand(self, request: Request) -> bool:
+        declared = request.headers.get("content-length", "")
+        return declared.isascii() and declared.isdigit() and int(declared[:20]) <= MAX_REMEMBERED_BYTES
 
     def work(self, call: CollectionCall, content: bytes) -> Work | Response:
         services, session = call.services, session_of(call.request)
@@ -72,8 +76,7 @@ async def search(call: InCollection, body: SearchBody) -> Response:
 def told(
     call: CollectionCall, session: str | None, body: SearchBody, request: SearchRequest, answer: SearchAnswer
 ) -> Response:
-    load = call.limiters[Traffic.SEARCHES].load
-    call.services.prefetcher.observe(call.principal, session, request, answer, load)
+    call.services.prefetcher.observe(call.principal, session, request, answer, load_of(call.limiters))
     return json_bytes_response(described(body, answer))
 
 

@@ -70,8 +70,9 @@ async def test_too_slow_is_504_and_the_work_ends(
     services = make_services(settings_with(settings.data_dir, **{limit: 0.2}), endless, store, embedder=endless)
     async with client_of(build_app(services)) as client:
         response = await client.post(path, json=body)
-    assert response.status_code == 504
-    assert "not finished within 0.2 s" in response.text
+        assert response.status_code == 504
+        assert "not finished within 0.2 s" in response.text
+        await until(lambda: endless.waiting == endless.cancelled == 1)
 
 
 async def test_client_that_leaves_ends_the_work(settings: Settings, store: VectorStore) -> None:

@@ -16,7 +16,7 @@ from tokenizers import Encoding
 
 from serve_app.api.app import build_app
 from serve_app.api.timeouts import TIMEOUT_HEADER
-from serve_app.api.traffic import make_limiters, slots_of
+from serve_app.api.traffic import Traffic, load_of, make_limiters, slots_of
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import Overloaded
@@ -116,6 +116,27 @@ async def test_beyond_the_limit_it_is_429_at_once(
         assert (await first).status_code in (200, 404)
         assert (await client.post(path, json=body)).status_code in (200, 404)
     assert in_flight(app) == 0
+
+
+async def test_what_is_kept_is_answered_beyond_the_limit(
+    settings: Settings, embedder: Embedder, store: VectorStore
+) -> None:
+    app = build_app(make_services(narrow(settings.data_dir), embedder, store))
+    async with client_of(app) as client:
+        assert (await client.post(UPLOAD[0], json=UPLOAD[1])).status_code == 200
+        assert (await client.post(SEARCH[0], json=SEARCH[1])).json()["cache"] == "miss"
+        with app.state.limiters[Traffic.SEARCHES].admit():
+            assert (await client.post(SEARCH[0], json=SEARCH[1])).json()["cache"] == "l1"
+            assert (await client.post(SEARCH[0], json={"query": "y"})).status_code == 429
+            long = {"query": "x " * 300}
+            assert (await client.post(SEARCH[0], json=long)).status_code == 429
+
+
+def test_the_load_is_that_of_the_kind_nearest_to_its_limit() -> None:
+    limiters = make_limiters(ApiSettings())
+    assert load_of(limiters) == 0
+    with limiters[Traffic.SEARCHES].admit(), limiters[Traffic.UPLOADS].admit():
+        assert load_of(limiters) == 1 / ApiSettings().max_concurrent_uploads
 
 
 async def test_uploads_take_no_slot_of_searches(settings: Settings, gated: GatedEmbedder, store: VectorStore) -> None:
@@ -225,8 +246,9 @@ def test_serve_gives_a_replica_more_than_all_kinds_together_may_be() -> None:
         ({"input": ["x"] * 64}, 1),
         ({"input": ["x"] * 65}, 2),
         ({"input": ["x"] * 2_048}, 32),
-        ({"queries": [{}] * 100}, 2),
+        ({"queries": [{}] * 4}, 1),
+        ({"queries": [{}] * 100}, 25),
     ],
 )
-def test_many_texts_weigh_more(body: Any, slots: int) -> None:
+def test_many_texts_or_queries_weigh_more(body: Any, slots: int) -> None:
     assert slots_of(body, ApiSettings()) == slots

@@ -19,6 +19,7 @@ from serve_app.cache.segments import Segments
 from serve_app.cache.tier import Tier, Usage
 from serve_app.cache.tiered import MISS, Found, Tiered
 from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
+from serve_app.types import Lane
 from tests.contracts.cache_tier import TTL_S, Clock, key
 from tests.serve_app.cache.redis_server import redis_server
 
@@ -139,6 +140,22 @@ async def test_many_callers_make_one_lookup_and_one_computation() -> None:
     assert found == [Found(b"x", MISS)] * 50
     assert computed == far.gets == 1 and cache.counters.joined == {RESULT: 49}
     assert cache.get_now(RESULT, key(1)) == Found(b"x", "l1"), "kept before it is answered"
+
+
+async def test_who_waits_does_not_join_what_is_behind_an_upload() -> None:
+    stuck = asyncio.Event()
+
+    async def behind_an_upload() -> bytes:
+        await stuck.wait()
+        return b"x"
+
+    cache = Tiered([MemoryTier(MIB, TTL_S)])
+    bulk = [asyncio.create_task(cache.get_or_compute(RESULT, key(1), behind_an_upload, Lane.BULK)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(cache.get_or_compute(RESULT, key(1), answer), 10) == Found(b"computed", MISS)
+    stuck.set()
+    assert await asyncio.gather(*bulk) == [Found(b"x", MISS)] * 2
+    assert cache.counters.joined == {RESULT: 1}
 
 
 async def test_an_answer_does_not_wait_for_a_far_tier_and_close_does() -> None:

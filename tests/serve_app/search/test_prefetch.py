@@ -233,7 +233,7 @@ async def test_nothing_is_done_for_answers_that_are_not_kept(
     assert {lane for _, lane in service.embedder.texts} == {Lane.INTERACTIVE}
 
 
-async def test_who_asks_meanwhile_shares_the_work(store: VectorStore) -> None:
+async def test_who_asks_meanwhile_does_not_wait_behind_it(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6, timeout_s=60)
     await service.visit("cats", "dogs")
     service.embedder.gate.clear()
@@ -242,12 +242,12 @@ async def test_who_asks_meanwhile_shares_the_work(store: VectorStore) -> None:
         ANN, "s2", (cats := SearchRequest("zoo", "cats")), await service.searcher.search(ANN, cats), 0.0
     )
     assert len(under_way()) == 1
-    asking = asyncio.create_task(service.ask("dogs"))
     await asyncio.sleep(0)
+    assert await asyncio.wait_for(service.ask("dogs"), WAIT_S) == "miss"
     service.embedder.gate.set()
-    assert await asking == "miss"
-    assert service.embedder.texts[-1] == ("dogs", Lane.BULK)
-    assert service.count("useful_total", kind="query") == 1
+    await asyncio.gather(*under_way())
+    assert await service.ask("dogs") == "l1"
+    assert service.prefetcher.usefulness.ratio(Kind.QUERY) == 0, "it came too late"
 
 
 async def test_after_close_nothing_runs_and_nothing_begins(store: VectorStore) -> None:
