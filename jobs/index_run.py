@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,8 +17,9 @@ from jobs.cutting import Plan
 from jobs.dead_letters import DeadLetterFile
 from jobs.inputs import Input, total_bytes
 from jobs.ledger import LEDGER_TIMEOUT_S, Ledger, Report
+from jobs.patience import patiently
 from jobs.pipeline import run_pipeline
-from jobs.prune import prune, require_prunable
+from jobs.prune import prune, require_its_own, require_prunable
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import chunking_of
 from serve_app.embedding.models import resolve_model, settings_of_space
@@ -67,6 +69,8 @@ def index_source(
     made, documents = asyncio.run(answering(settings, scope))
     settings = settings if made is None else settings_of(made.recipe, settings)
     space = resolve_model(settings.embedding, settings.data_dir).space
+    if prunes and documents:
+        asyncio.run(require_its_own(settings, scope, inputs))
     ledger = start_ledger()
     made_for = made.scope.index if made else None
     plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
@@ -89,8 +93,9 @@ async def answering(settings: Settings, scope: Scope) -> tuple[IndexInfo | None,
     is read. Raises StoreUnavailable."""
     store = connect_store(settings)
     try:
-        await store.check()
-        return await store.answering(scope), (await store.count(scope)).documents
+        await patiently(store.check)
+        answering = await patiently(partial(store.answering, scope))
+        return answering, (await patiently(partial(store.count, scope))).documents
     except NotFound:
         return None, 0
     finally:

@@ -106,9 +106,14 @@ async def test_what_cannot_be_read_today_is_not_gone(settings: Settings, tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "other.md").write_text("Another folder.")
-    with pytest.raises(Conflict, match="none of the documents of the collection"):
-        await index(elsewhere, scope, settings, prunes=True, dry_run=True)
-    require_equal(before, await contents(scope, settings))
+    (elsewhere / "rows.jsonl").write_text('{"id": "another", "text": "A row of another table."}')
+    for _ in range(2):  # what the first wrote would let the second delete all else
+        with pytest.raises(Conflict, match="none of the documents of the collection"):
+            await index(elsewhere, scope, settings, prunes=True)
+        require_equal(before, await contents(scope, settings))
+    with (elsewhere / "rows.jsonl").open("a") as rows:
+        rows.write('\n{"id": "row1", "text": "Row 1 of the table."}')
+    assert (await index(elsewhere, scope, settings, prunes=True, dry_run=True))[0].deleted == len(before.documents) - 1
 
 
 async def test_a_source_that_changes_after_it_was_listed(settings: Settings, tmp_path: Path) -> None:

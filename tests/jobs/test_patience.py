@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from jobs import index_run, patience
 from jobs.patience import PATIENCE_S, patiently
-from serve_app.errors import Conflict, StoreUnavailable
+from serve_app.errors import Conflict, NotFound, StoreUnavailable
+from serve_app.settings import Settings
+from serve_app.types import IndexInfo, Scope
 
 
 class Clock:
@@ -57,3 +60,25 @@ async def test_what_waiting_does_not_mend_is_told_at_once() -> None:
     with pytest.raises(Conflict):
         await patiently(call, clock, clock.sleep)
     assert clock() == 1_000
+
+
+async def test_a_store_that_is_away_when_a_run_begins_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Starting:
+        calls = 0
+
+        async def check(self) -> None:
+            self.calls += 1
+            if self.calls < 3:
+                raise StoreUnavailable("starts")
+
+        async def answering(self, scope: Scope) -> IndexInfo:
+            raise NotFound("a new collection")
+
+        async def close(self) -> None:
+            self.calls += 100
+
+    store = Starting()
+    monkeypatch.setattr(index_run, "connect_store", lambda settings: store)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
+    assert await index_run.answering(Settings(), Scope("local", "new")) == (None, 0)
+    assert store.calls == 103
