@@ -22,6 +22,7 @@ from serve_app.settings import load_settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 POLL_PERIOD_S = 0.5
+SUBMISSION_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 60  # Ray's own is 3 s: too short to end a pipeline and to say how far it is
 
 EXAMPLES = """\b
@@ -81,7 +82,8 @@ def dashboard_of_service() -> str | None:
 
 
 def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: dict[str, Any]) -> int:
-    """Its log to stderr until it ends, or Ctrl-C ends it, however early that comes. The exit code."""
+    """Its log to stderr until it ends, or Ctrl-C ends it, however early that comes. The exit code. Raises
+    KeyboardInterrupt if there was nothing to stop."""
     log = Log(client, job_id)
     try:
         client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env)
@@ -90,7 +92,7 @@ def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: 
         status = wait(client, job_id)
     except KeyboardInterrupt:
         errors.print(Text(f"stopping {job_id}"))
-        client.stop_job(job_id)  # raises RuntimeError if it was not submitted yet
+        stop(client, job_id)
         asyncio.run(log.follow())
         status = wait(client, job_id)
     info = client.get_job_info(job_id)
@@ -116,6 +118,19 @@ class Log:
                 self._shown = max(self._shown, begin)
         except Exception as error:  # aiohttp's, or Ray's own
             errors.print(Text(f"the log cannot be followed any more, the end is waited for: {error}"))
+
+
+def stop(client: JobSubmissionClient, job_id: str) -> None:
+    """Raises KeyboardInterrupt if the cluster does not know it, even after the time that it may take to get there."""
+    deadline_s = time.monotonic() + SUBMISSION_TIMEOUT_S
+    while True:
+        try:
+            client.stop_job(job_id)
+            return
+        except RuntimeError as error:
+            if time.monotonic() > deadline_s:
+                raise KeyboardInterrupt from error
+            time.sleep(POLL_PERIOD_S)
 
 
 def wait(client: JobSubmissionClient, job_id: str) -> JobStatus:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +137,14 @@ def test_ctrl_c_while_the_cluster_takes_the_job(cluster: JobCluster) -> None:
 
     class Interrupted(JobSubmissionClient):
         def submit_job(self, **job: Any) -> str:
-            super().submit_job(**job)
+            if delay_s is not None:
+                threading.Timer(delay_s, super().submit_job, kwargs=job).start()
             raise KeyboardInterrupt
 
-    assert run(Interrupted(cluster.dashboard), "raysubmit_interrupted", "sleep 600", {}) == 130
-    assert cluster.client.get_job_status("raysubmit_interrupted") == JobStatus.STOPPED
+    for delay_s in (0.0, 1.0):
+        job_id = f"raysubmit_interrupted_{delay_s}"
+        assert run(Interrupted(cluster.dashboard), job_id, "sleep 600", {}) == 130
+        assert cluster.client.get_job_status(job_id) == JobStatus.STOPPED
+    delay_s = None
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(cluster.dashboard), "raysubmit_never", "sleep 600", {})
