@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,7 @@ from serve_app.settings import Settings
 if TYPE_CHECKING:
     from ray.serve import Application
 
-POLL_PERIOD_S = 0.5
+POLL_PERIOD_S = 0.1
 
 
 def serve(settings: Settings, application: Callable[[], Application], tell: Callable[[str], None]) -> None:
@@ -30,18 +29,18 @@ def serve(settings: Settings, application: Callable[[], Application], tell: Call
     require_own_store(settings)
     require_free(settings.serving.host, settings.serving.port)
     mark = mark_this_run(settings)
-    stopped = threading.Event()
-    listen(stopped)
+    stopped = Stopped()
+    stopped.listen()
     try:
         started_s = time.monotonic()
         from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
 
         dashboard = local_start.start(settings, application, partial(note_run, settings, mark))
-        listen(stopped)  # again: Ray has put its own handler in place
-        local_start.wait_until_ready(settings, dashboard, stopped)
+        stopped.listen()  # again: Ray has put its own handler in place
+        local_start.wait_until_ready(settings, dashboard, stopped.is_set)
         if not stopped.is_set():
             tell(f"ready after {time.monotonic() - started_s:.1f} s: {url(settings)}")
-        wait_until(stopped)
+        stopped.wait()
         tell("stopping")
     finally:
         end(settings, mark)
@@ -64,12 +63,23 @@ def require_own_store(settings: Settings) -> None:
         edge_folders.lock(settings.data_dir / edge_folders.FOLDER).close()
 
 
-def listen(stopped: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+class Stopped:
+    """Whether SIGINT or SIGTERM has come. Without a lock: the handler runs in a thread that might hold it."""
 
+    def __init__(self) -> None:
+        self._is_set = False
 
-def wait_until(stopped: threading.Event) -> None:
-    """Blocks, a moment at a time: a signal can be taken by another thread, as of gRPC, which does not wake this one."""
-    while not stopped.wait(POLL_PERIOD_S):
-        pass
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._set)
+
+    def _set(self, *_: object) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self) -> None:
+        """A moment at a time: a signal can be taken by another thread, as of gRPC, which does not wake this one."""
+        while not self._is_set:
+            time.sleep(POLL_PERIOD_S)

@@ -7,7 +7,6 @@ and the store. Serve is imported in functions, for it takes as long as Ray's dae
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,25 +85,25 @@ def deploy(application: Application) -> None:
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def wait_until_ready(settings: Settings, dashboard: str, stopped: threading.Event) -> None:
-    """Or until `stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
-    wait_until_none(lambda: readiness_fault(settings), url(settings), stopped)
-    wait_until_none(lambda: proxy_fault(settings), "HAProxy", stopped)
-    wait_until_none(lambda: fault(f"{dashboard}/api/version"), "Ray's dashboard", stopped)
+def wait_until_ready(settings: Settings, dashboard: str, is_stopped: Callable[[], bool]) -> None:
+    """Or until `is_stopped`. Raises Unavailable, with Serve's reason if it gives the application up."""
+    wait_until_none(lambda: readiness_fault(settings), url(settings), is_stopped)
+    wait_until_none(lambda: proxy_fault(settings), "HAProxy", is_stopped)
+    wait_until_none(lambda: fault(f"{dashboard}/api/version"), "Ray's dashboard", is_stopped)
 
 
-def wait_until_none(ask: Callable[[], str | None], what: str, stopped: threading.Event) -> None:
-    """Until there is no fault any more, or `stopped`. Raises Unavailable with the last one."""
+def wait_until_none(ask: Callable[[], str | None], what: str, is_stopped: Callable[[], bool]) -> None:
+    """Until there is no fault any more, or `is_stopped`. Raises Unavailable with the last one."""
     now_s = time.monotonic()
     deadline_s, ask_serve_s = now_s + START_TIMEOUT_S, now_s
-    while not stopped.is_set() and (reason := ask()) is not None:
+    while not is_stopped() and (reason := ask()) is not None:
         now_s = time.monotonic()
         if now_s > deadline_s:
             raise Unavailable(f"{what} was not ready within {START_TIMEOUT_S:g} s: {reason}")
         if now_s > ask_serve_s:  # seldom: the controller has a start to make
             raise_if_failed()
             ask_serve_s = now_s + 1.0
-        stopped.wait(0.1)
+        time.sleep(0.1)
 
 
 def raise_if_failed() -> None:

@@ -4,7 +4,6 @@ nothing else: ours at `/`, three deployments at `/peer`, a handler that does not
 from __future__ import annotations
 
 import os
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ def applications(settings: Settings, peer_dir: Path, scope: Scope, space: Vector
         from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
 
         dashboard = local_start.start(settings, application, partial(local.note_run, settings, mark))
-        local_start.wait_until_ready(settings, dashboard, threading.Event())
+        local_start.wait_until_ready(settings, dashboard, lambda: False)
         from ray import serve
 
         from tests.bench import empty_handler, three_deployments

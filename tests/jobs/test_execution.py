@@ -4,8 +4,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
+from types import FrameType, FunctionType
+from typing import Any, cast
 
 import pytest
 import ray.data
@@ -71,7 +71,7 @@ def test_ctrl_c_is_seen_if_another_thread_has_taken_the_signal() -> None:
     seen = []
 
     def work() -> None:
-        take_signal(signal.SIGINT)
+        take_signal(signal.SIGINT, cast(FunctionType, threading.Condition.wait))
         seen.append(INTERRUPTED.wait(10))
 
     with pytest.raises(KeyboardInterrupt):

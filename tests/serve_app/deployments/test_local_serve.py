@@ -5,36 +5,32 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from types import FunctionType
+from typing import cast
 
 import pytest
 
-from serve_app.deployments.local_serve import listen, wait_until
+from serve_app.deployments.local_serve import Stopped
 from tests.signals import take_signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
-def stopped() -> Iterator[threading.Event]:
+def stopped() -> Iterator[Stopped]:
     before = [signal.getsignal(number) for number in SIGNALS]
-    event = threading.Event()
-    listen(event)
-    yield event
+    stopped = Stopped()
+    stopped.listen()
+    yield stopped
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_stops_it_though_another_thread_has_taken_it(number: int, stopped: threading.Event) -> None:
-    seen = []
-
-    def take() -> None:
-        take_signal(number)
-        seen.append(stopped.wait(10))
-        stopped.set()  # a failure does not wait for ever
-
-    thread = threading.Thread(target=take)
+def test_a_signal_stops_it_though_another_thread_has_taken_it(number: int, stopped: Stopped) -> None:
+    assert not stopped.is_set()
+    thread = threading.Thread(target=take_signal, args=(number, cast(FunctionType, Stopped.wait)))
     thread.start()
-    wait_until(stopped)
+    stopped.wait()
     thread.join()
-    assert seen == [True]
+    assert stopped.is_set()
