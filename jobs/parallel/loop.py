@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from jobs.parallel.calls import Measured, rss_bytes
@@ -116,12 +115,12 @@ class Run:
                 self._submit(kind, attempts)
 
     def _may_sample(self, kind: Kind) -> bool:
-        """One kind at a time, so that it is measured and not its neighbours."""
+        """One kind at a time, so that it is measured and not its neighbours; none that waits for its workers to end."""
         for other in self._kinds.values():
             if other.probe and not other.running and not other.ready:
                 other.probe.end()
                 other.probe = None
-        if kind.probe is None and not any(other.probe for other in self._kinds.values()):
+        if kind.probe is None and not kind.running and not any(other.probe for other in self._kinds.values()):
             kind.probe = GilProbe().start()
         return kind.probe is not None
 
@@ -171,13 +170,18 @@ class Run:
 
     def _lost(self, end: End) -> Iterator[Outcome]:
         """A batch without any result. Its tasks are tried again one by one, so that only one is to blame; here, where
-        nothing but the way to a worker and back was."""
+        nothing but the way to a worker and back was, and so is all that is still to come of their kind. What is late
+        then is a thread, left to itself."""
         assert isinstance(end.error, Exception)
         attempts = end.batch.attempts
         kind = self._kinds[attempts[0].task.kind]
-        is_only_sent = not end.is_crash and kind.place is None and end.batch.place is Place.WORKERS
+        is_only_sent = not end.is_crash and attempts[0].task.place is None and end.batch.place is Place.WORKERS
         if is_only_sent and kind.profile:
-            self._decide(kind, replace(kind.profile, portable=False))
+            kind.place = Place.THREADS
+            if kind.profile is UNKNOWN:
+                kind.plan = kind.profile = None  # to be sampled, as it would be without workers
+            else:
+                self._decide(kind, kind.profile)
         for attempt in attempts:
             attempt.alone = True
             if len(attempts) > 1 or is_only_sent or (end.is_crash and after_crash(attempt)):
