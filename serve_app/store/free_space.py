@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import orjson
+
 from serve_app.errors import StoreUnavailable
 from serve_app.types import IndexedDocument
 
@@ -33,9 +35,12 @@ def require_room(folder: Path, free_bytes: int, more_bytes: int = 0) -> None:
 
 
 def written_bytes(documents: Iterable[IndexedDocument]) -> int:
-    """About what a write of them takes, their vectors and ASCII text."""
+    """About what a write of them takes, their vectors, metadata and ASCII text. Each passage has the metadata, too, and
+    once more as facets (see payload). documents: that can be stored."""
     return COPIES * sum(
-        len(indexed.document.text) + sum(len(item.passage.text) + item.dense.nbytes for item in indexed.passages)
+        len(indexed.document.text)
+        + len(orjson.dumps(dict(indexed.document.metadata))) * (1 + 2 * len(indexed.passages))
+        + sum(len(item.passage.text) + item.dense.nbytes for item in indexed.passages)
         for indexed in documents
     )
 

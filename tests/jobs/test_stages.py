@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,11 @@ from jobs.cutting import own_fault
 from jobs.inputs import Input
 from jobs.pipeline import platform_error
 from jobs.slices import slices
-from jobs.stages import Reading
+from jobs.stages import Reading, chars
 from serve_app.errors import EngineUnavailable, InvalidInput, StoreUnavailable
-from serve_app.types import Document, JsonObject
+from serve_app.settings import Settings
+from serve_app.types import Document, JsonObject, Scope
+from tests.jobs.test_index_run import blocks
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 5), st.integers(0, 60))
@@ -67,3 +70,21 @@ def test_progress_follows_a_file_of_json_lines_whatever_its_documents_have(docum
     half = sum(reading.share(document).source_bytes for _ in range(50))
     assert half == pytest.approx(size_bytes / 2, rel=0.15)
     assert half + sum(reading.share(document).source_bytes for _ in range(50)) <= size_bytes
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [({}, 4), ({"html": "x" * 100}, 4 + 100 + len('{"html":""}')), ({"half": "\ud800"}, 4), ({"set": {1}}, 4)],
+)
+def test_a_document_weighs_as_much_as_its_text_and_metadata(metadata: JsonObject, expected: int) -> None:
+    assert chars(Document("7", "text", metadata=metadata)) == expected
+
+
+async def test_heavy_metadata_is_cut_into_several_blocks(settings: Settings, tmp_path: Path) -> None:
+    """Blocks of 128 characters."""
+    light = [{"id": f"light {number}", "text": "short", "year": number} for number in range(4)]
+    heavy = [{"id": f"heavy {number}", "text": "short", "html": "x" * 1_000} for number in range(3)]
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(orjson.dumps, [*light, *heavy])))
+    read = ray.remote(num_cpus=0)(blocks).remote  # in a process of its own, as in test_index_run
+    found = await read(tmp_path, Scope("local", "heavy"), settings)
+    assert found == [[row["id"] for row in light], ["heavy 0"], ["heavy 1"], ["heavy 2"], [""]]

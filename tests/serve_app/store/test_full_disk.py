@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import EdgeStore
-from serve_app.store.free_space import NoRoom
+from serve_app.store.free_space import MIB, NoRoom, size_on_disk_bytes, written_bytes
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query
 
 ROOT = Path(__file__).parents[3]
@@ -45,3 +46,16 @@ async def test_what_is_left_free_is_a_setting(folder: Path) -> None:
     await again.write(SCOPE, SPACE, [document("new", "text")])
     assert set(await found(again, query("text"))) == {"d", "new"}
     await again.close()
+
+
+async def test_what_a_write_needs_counts_the_metadata_of_every_passage(folder: Path) -> None:
+    store = EdgeStore.open(folder, StoreSettings(min_free_bytes=0))
+    await store.write(SCOPE, SPACE, [document("first", "text")])
+    before_bytes = size_on_disk_bytes(folder)
+    texts = [f"text {number}" for number in range(8)]
+    heavy = [document(f"d{number}", *texts, metadata={"html": os.urandom(20_000).hex()}) for number in range(20)]
+    await store.write(SCOPE, SPACE, heavy)
+    taken_bytes = size_on_disk_bytes(folder) - before_bytes
+    assert taken_bytes > 10 * MIB
+    assert 0.8 * taken_bytes < written_bytes(heavy) < 2 * taken_bytes
+    await store.close()
