@@ -150,9 +150,11 @@ def _lines(path: Path, mode: str) -> IO[bytes]:
 
 
 def _rows(lines: IO[bytes]) -> Iterator[Mapping[str, Any]]:
-    """Raises EOFError where the end is missing."""
+    """Raises EOFError where the end is missing, ValueError for what is no JSON object."""
     for read, line in enumerate(lines):
         row = orjson.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("a line is no JSON object")
         if row.get("end") == read:
             return
         yield row

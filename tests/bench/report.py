@@ -51,9 +51,9 @@ class Results:
     def markdown(self) -> str:
         flags = ", ".join(self.machine["flags"]) or "none"
         lines = [
-            f"Medians of {self.rounds} interleaved rounds (least–most) on {self.machine['cpus']} cores of "
-            f"{self.machine['cpu']}, {self.machine['memory_gib']:g} GiB; vector extensions: {flags}. A ratio above 1 "
-            "is in our favour.",
+            f"Medians of {self.rounds} interleaved rounds (least–most), of indexing one run, on "
+            f"{self.machine['cpus']} cores of {self.machine['cpu']}, {self.machine['memory_gib']:g} GiB; vector "
+            f"extensions: {flags}. A ratio above 1 is in our favour.",
             "",
             "| " + " | ".join(HEAD) + " |",
             "|" + "---|" * len(HEAD),

@@ -116,12 +116,16 @@ def test_a_file_that_is_cut_off_is_told(name: str, tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_damaged_line_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [(b'{"id": "x"}', "KeyError"), *((line, "a line is no JSON object") for line in (b"[1]", b"5", b'"x"', b"null"))],
+)
+def test_a_damaged_line_is_told(line: bytes, error: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     export(path, DOCUMENTS)
     lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([*lines[:2], b'{"id": "x"}', *lines[2:]]))
-    with pytest.raises(InvalidInput, match=r"a.jsonl is damaged .*KeyError"):
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
+    with pytest.raises(InvalidInput, match=rf"a.jsonl is damaged after document 0: .*{error}"):
         read(path)
 
 
