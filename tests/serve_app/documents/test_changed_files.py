@@ -18,6 +18,7 @@ from tests.integration.running import poll
 
 ROWS = 20_000  # more than is read ahead
 PAGE_CHARS = 4 * 1024 * 1024
+PAUSES_S = (0.02, 0.2, 2.0)  # shorter and longer than it is read, also on a busy machine
 
 
 def rows(first: int, last: int) -> str:
@@ -81,12 +82,12 @@ def test_a_page_is_one_version_or_a_failure(tmp_path: Path) -> None:
     ended = threading.Event()
 
     def write() -> None:
-        for version in cycle(versions):
+        for version, pause_s in zip(cycle(versions), cycle(PAUSES_S), strict=False):
             if ended.is_set():
                 return
             with path.open("r+") as file:
                 file.write(version)
-            ended.wait(0.02)
+            ended.wait(pause_s)
 
     writer = threading.Thread(target=write)
     writer.start()
