@@ -15,10 +15,11 @@ def slices(
     some: list[T] = []
     weight = 0
     for item in items:
-        if some and (len(some) >= max_items or weight + weigh(item) > max_weight):
+        more = weigh(item)
+        if some and (len(some) >= max_items or weight + more > max_weight):
             yield some
             some, weight = [], 0
         some.append(item)
-        weight += weigh(item)
+        weight += more
     if some:
         yield some

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import ray
 
@@ -213,11 +211,7 @@ def json_line_bytes(document: Document) -> int:
 
 
 def chars(item: ReadResult | None) -> int:
-    """Of its text and of its metadata as JSON, which can be longer. Metadata that is not JSON comes into no block."""
+    """Of its text and of its metadata, which can be longer."""
     if not isinstance(item, Document):
         return 0
-    size = len(item.text)
-    if item.metadata:
-        with suppress(orjson.JSONEncodeError):
-            size += len(orjson.dumps(dict(item.metadata)))
-    return size
+    return len(item.text) + (item.metadata_bytes if item.metadata else 0)

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from serve_app.errors import Conflict, InvalidInput
 
@@ -85,6 +86,14 @@ class Document:
     url: str = ""
     metadata: JsonObject = field(default_factory=dict)
     subject: str = ""
+
+    @property
+    def metadata_bytes(self) -> int:
+        """As JSON; 0 for what cannot be stored at all."""
+        try:
+            return len(orjson.dumps(dict(self.metadata)))
+        except orjson.JSONEncodeError:
+            return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,8 @@ def parsed(body: bytes, limits: ApiSettings) -> Any:
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body. A longer one is refused as soon as that is known: by its Content-Length, or at the chunk that
     goes beyond."""
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+    declared_bytes = content_length(request)
+    if declared_bytes is not None and declared_bytes > max_bytes:
         raise too_large(max_bytes)
     chunks: list[bytes] = []
     size_bytes = 0
@@ -67,6 +67,12 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         chunks.append(chunk)
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def content_length(request: Request) -> int | None:
+    """Bytes of the body, as its client declares them; None where it does not, or not in digits."""
+    declared = request.headers.get("content-length", "")
+    return int(declared[:20]) if declared.isascii() and declared.isdigit() else None
 
 
 def too_large(max_bytes: int) -> PayloadTooLarge:

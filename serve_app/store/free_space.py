@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import orjson
-
 from serve_app.errors import StoreUnavailable
 from serve_app.types import IndexedDocument
 
@@ -36,10 +34,10 @@ def require_room(folder: Path, free_bytes: int, more_bytes: int = 0) -> None:
 
 def written_bytes(documents: Iterable[IndexedDocument]) -> int:
     """About what a write of them takes, their vectors, metadata and ASCII text. Each passage has the metadata, too, and
-    once more as facets (see payload). documents: that can be stored."""
+    once more as facets (see payload)."""
     return COPIES * sum(
         len(indexed.document.text)
-        + len(orjson.dumps(dict(indexed.document.metadata))) * (1 + 2 * len(indexed.passages))
+        + indexed.document.metadata_bytes * (1 + 2 * len(indexed.passages))
         + sum(len(item.passage.text) + item.dense.nbytes for item in indexed.passages)
         for indexed in documents
     )

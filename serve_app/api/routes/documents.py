@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Path, Query, Response
 
 from serve_app.api.dependencies import InCollection
@@ -23,7 +22,7 @@ from serve_app.api.schemas.documents import (
 from serve_app.documents.validation import MAX_ID_CHARS
 from serve_app.errors import InvalidInput, NotFound, UnreadableDocument
 from serve_app.settings import ApiSettings
-from serve_app.types import Document, JsonObject
+from serve_app.types import Document
 
 DOCUMENTS = "/v1/collections/{collection}/documents"
 
@@ -93,16 +92,8 @@ def require_content_within_limits(document: Document, limits: ApiSettings) -> No
         raise UnreadableDocument(
             f"text has {len(document.text)} characters; at most {limits.max_document_chars} are allowed: split it"
         )
-    size_bytes = json_bytes(document.metadata)
+    size_bytes = document.metadata_bytes  # 0 for what the indexer refuses, and says why
     if size_bytes > limits.max_metadata_bytes:
         raise UnreadableDocument(
             f"metadata has {size_bytes} bytes as JSON; at most {limits.max_metadata_bytes} are allowed"
         )
-
-
-def json_bytes(metadata: JsonObject) -> int:
-    """Its size as JSON; 0 for what cannot be stored at all, which the indexer refuses and says why."""
-    try:
-        return len(orjson.dumps(metadata))
-    except orjson.JSONEncodeError:
-        return 0

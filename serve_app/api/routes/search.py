@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from serve_app.api.bodies import parsed
+from serve_app.api.bodies import content_length, parsed
 from serve_app.api.dependencies import CollectionCall, InCollection
 from serve_app.api.direct import DirectRoute
 from serve_app.api.openapi import WRITE, problems
@@ -38,8 +38,8 @@ class SearchRoute(DirectRoute):
     traffic = Traffic.SEARCHES
 
     def may_be_at_hand(self, request: Request) -> bool:
-        declared = request.headers.get("content-length", "")
-        return declared.isascii() and declared.isdigit() and int(declared[:20]) <= MAX_REMEMBERED_BYTES
+        declared_bytes = content_length(request)
+        return declared_bytes is not None and declared_bytes <= MAX_REMEMBERED_BYTES
 
     def work(self, call: CollectionCall, content: bytes) -> Work | Response:
         services, session = call.services, session_of(call.request)

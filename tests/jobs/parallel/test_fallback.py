@@ -17,6 +17,7 @@ from tests.jobs.parallel import work
 
 DEADLINE_S = 60.0
 HERE = os.getpid()
+HANGS = threading.Event()  # set: no more
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +53,12 @@ def test_results_of_tasks_with_a_timeout(form: Callable[[list[Task]], Iterable[T
 
 def test_what_is_late_here_is_left_to_itself_and_holds_up_nobody() -> None:
     timeouts_s = {"late": 5.0, "good": DEADLINE_S, "good too": DEADLINE_S}
+    HANGS.clear()
     began_s = time.monotonic()
-    found = run_all([Task(name, lock_or_hang, (HERE, name), timeout_s=most) for name, most in timeouts_s.items()])
+    try:
+        found = run_all([Task(name, lock_or_hang, (HERE, name), timeout_s=most) for name, most in timeouts_s.items()])
+    finally:
+        HANGS.set()  # its thread ends with the test
     assert time.monotonic() - began_s < DEADLINE_S
     assert [outcome.status for outcome in found.values()] == [Status.FAILED, Status.DONE, Status.DONE]
     with pytest.raises(DeadlineExceeded, match="late was not done in 5 s"):
@@ -63,7 +68,7 @@ def test_what_is_late_here_is_left_to_itself_and_holds_up_nobody() -> None:
 
 def lock_or_hang(here: int, name: str) -> object:
     if os.getpid() == here and name == "late":
-        time.sleep(2 * DEADLINE_S)
+        HANGS.wait(2 * DEADLINE_S)
     return threading.Lock()
 
 
