@@ -53,8 +53,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "lmdb": ("serve_app.cache",),
     "redis": ("serve_app.cache",),
     "pyarrow": ("serve_app.documents", "jobs"),
-    "scipy": ("jobs.significance",),
-    "jinja2": ("jobs.evaluation_report",),
+    "scipy": ("jobs.evaluate.significance",),
+    "jinja2": ("jobs.evaluate.report",),
 }
 
 

@@ -21,8 +21,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from jobs.beir import read_dataset
-from jobs.ir_metrics import ndcg_at_k, recall_at_k
+from jobs.evaluate.beir import read_dataset
+from jobs.evaluate.ir_metrics import ndcg_at_k, recall_at_k
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.settings import load_settings
 from serve_app.store.sparse import Bm25SparseEncoder

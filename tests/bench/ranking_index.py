@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from jobs.beir import Dataset
+from jobs.evaluate.beir import Dataset
 from serve_app.documents.indexing import cut
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import UnreadableDocument

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from importlib.metadata import distributions
 
-from jobs.beir import Dataset
+from jobs.evaluate.beir import Dataset
 from serve_app.types import Document
 from tests.bench.corpus import package_documents
 from tests.bench.ranking_index import SEED

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.beir import Dataset, read_dataset
-from jobs.evaluation_run import COLLECTION, index, search, service
-from jobs.ir_metrics import mean_measures, measure
+from jobs.evaluate.beir import Dataset, read_dataset
+from jobs.evaluate.ir_metrics import mean_measures, measure
+from jobs.evaluate.ranking import COLLECTION, index, search, service
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import Settings, load_settings

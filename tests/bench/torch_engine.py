@@ -18,9 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.pipeline import EMBED_CALLS
-from jobs.rows import Outcome, Row, to_block
-from jobs.stages import EmbedStage
+from jobs.pipeline.rows import Outcome, Row, to_block
+from jobs.pipeline.run import EMBED_CALLS
+from jobs.pipeline.stages import EmbedStage
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer

@@ -1,0 +1,146 @@
+"""`python -m jobs.export`: a collection to a file, with its vectors, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ray.exceptions import RayError
+from rich.console import Console
+from rich.text import Text
+
+from jobs.export.file import BATCH_DOCUMENTS, Header, reading, require_known_suffix, writing
+from jobs.runtime.patience import patiently
+from jobs.runtime.ray_session import ray_session
+from jobs.runtime.slices import slices
+from jobs.runtime.steps import Steps
+from serve_app.deployments.store import connect_store
+from serve_app.errors import ConfigurationError, InvalidInput, PlatformError, Unavailable
+from serve_app.ports import VectorStore
+from serve_app.settings import Settings, load_settings
+from serve_app.types import LOCAL_PRINCIPAL, Scope
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+DOCUMENTS_AT_ONCE = 8  # read of the store, each may have thousands of passages
+PASSAGES_AT_ONCE = 1_024  # written
+
+EXAMPLES = """\b
+Examples:
+  python -m jobs.export --collection handbook --to handbook.parquet
+  python -m jobs.export --collection handbook --to handbook.jsonl.gz
+  python -m jobs.export --collection copy --from handbook.parquet
+
+A file has a document a row, with its passages, their vectors and BM25 terms, so that nothing is embedded on the way
+back: a collection that is there must have been made with the same model. Documents that it has already are passed
+over, others of the same id replaced. A file is there when all of it is written, and not before.
+
+The last line of stdout is JSON: documents and passages (in the file, or written), unchanged, skipped (deleted or being
+written while they were exported), seconds. Exit code: 0 done, 1 failed, 2 wrong use or a bad file, 130 interrupted."""
+
+cli = typer.Typer(add_completion=False, rich_markup_mode=None)
+errors = Console(stderr=True, highlight=False)
+Counts = dict[str, int]
+Advance = Callable[[str, int, int], None]  # step, done, of how many
+Action = Callable[[VectorStore, Advance], Coroutine[Any, Any, Counts]]
+
+
+@cli.command(epilog=EXAMPLES)
+def export(
+    *,
+    collection: Annotated[str, typer.Option(help="Which; made at need when it is read back.")],
+    to: Annotated[Path | None, typer.Option(help="File to write: .parquet, .jsonl or .jsonl.gz.")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="File to read back.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
+    address: Annotated[
+        str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
+    ] = None,
+) -> None:
+    """Write a collection to a file, with its vectors, or read it back."""
+    started_s = time.monotonic()
+    try:
+        settings = load_settings()
+        scope = Scope(tenant, collection)
+        action = action_of(scope, to, from_)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with ray_session(address, settings), Steps(errors) as steps:
+            counts = asyncio.run(with_store(settings, action, steps.advance))
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command does it again")
+        raise typer.Exit(INTERRUPTED) from None
+    except (PlatformError, RayError) as error:
+        errors.print(Text(f"error: {error}"))
+        raise typer.Exit(USAGE if isinstance(error, InvalidInput | ConfigurationError) else FAILED) from error
+    print(json.dumps({**counts, "seconds": round(time.monotonic() - started_s, 3)}))
+
+
+def action_of(scope: Scope, to: Path | None, from_: Path | None) -> Action:
+    """Raises InvalidInput unless there is exactly one file, of a kind that is known, where it can be."""
+    path = to or from_
+    if path is None or (to and from_):
+        raise InvalidInput("give one file: --to FILE writes it, --from FILE reads it back")
+    require_known_suffix(path)
+    if from_:
+        return partial(import_file, scope, from_)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InvalidInput(f"{path}: is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
+    return partial(export_file, scope, path)
+
+
+async def with_store(settings: Settings, action: Action, advance: Advance) -> Counts:
+    store = connect_store(settings)
+    try:
+        return await action(store, advance)
+    finally:
+        await store.close()
+
+
+async def export_file(scope: Scope, path: Path, store: VectorStore, advance: Advance) -> Counts:
+    """Raises NotFound, StoreUnavailable, Unavailable if the file cannot be written."""
+    info = await patiently(partial(store.count, scope))
+    documents = passages = skipped = 0
+    cursor: str | None = None
+    try:
+        with writing(path, Header(info.space, info.documents)) as write:
+            while True:
+                page = await patiently(partial(store.listing, scope, limit=BATCH_DOCUMENTS, cursor=cursor))
+                for some in slices(page.documents, DOCUMENTS_AT_ONCE):
+                    found = await patiently(partial(store.indexed_documents, scope, [each.id for each in some]))
+                    write(list(found.values()))
+                    documents += len(found)
+                    skipped += len(some) - len(found)
+                    passages += sum(len(one.passages) for one in found.values())
+                    advance("exporting", documents + skipped, max(info.documents, documents + skipped))
+                if (cursor := page.cursor) is None:
+                    break
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written, and is as it was before: {error}") from error
+    return {"documents": documents, "passages": passages, "unchanged": 0, "skipped": skipped}
+
+
+async def import_file(scope: Scope, path: Path, store: VectorStore, advance: Advance) -> Counts:
+    """What was written before an error stays. Raises InvalidInput if the file is none of ours or damaged, Conflict if
+    the collection was made with another model, StoreUnavailable."""
+    written = passages = unchanged = 0
+    with reading(path) as (header, batches):
+        await patiently(partial(store.write, scope, header.space, []))
+        for batch in batches:
+            stored = await patiently(partial(store.fingerprints, scope, [one.document.id for one in batch]))
+            changed = [one for one in batch if stored.get(one.document.id) != one.fingerprint]
+            for some in slices(changed, BATCH_DOCUMENTS, PASSAGES_AT_ONCE, lambda one: len(one.passages)):
+                await patiently(partial(store.write, scope, header.space, some))
+            written += len(changed)
+            unchanged += len(batch) - len(changed)
+            passages += sum(len(one.passages) for one in changed)
+            advance("importing", written + unchanged, max(header.documents, written + unchanged))
+    return {"documents": written, "passages": passages, "unchanged": unchanged, "skipped": 0}
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,67 @@
+"""One indexing run from source to store, without its command line."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from jobs.index.prune import prune, require_its_own, require_prunable
+from jobs.pipeline.cutting import Plan, settings_of
+from jobs.pipeline.inputs import Input, total_bytes
+from jobs.pipeline.run import run_pipeline
+from jobs.pipeline.tally import Tally, Watch, require_complete, start_ledger
+from jobs.runtime.patience import patiently
+from serve_app.deployments.store import connect_store
+from serve_app.embedding.models import resolve_model
+from serve_app.errors import NotFound
+from serve_app.settings import Settings
+from serve_app.types import IndexInfo, Scope
+
+
+def index_source(
+    inputs: list[Input],
+    scope: Scope,
+    settings: Settings,
+    tally: Tally,
+    *,
+    embedders: int | None = None,
+    block_tokens: int | None = None,
+    prunes: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Index all inputs; Ray must be connected. On return every document is in the store or a dead letter, and if it
+    prunes, no other document is in the store. A dry run only counts what would be done.
+
+    A collection that is there gets them as its index was made. Raises ConfigurationError, Conflict (that is of a model
+    which the settings do not name, another index took its place, or it cannot be pruned after this run),
+    StoreUnavailable, EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was
+    written stays.
+    """
+    made, documents = asyncio.run(answering(settings, scope))
+    settings = settings if made is None else settings_of(made.recipe, settings)
+    space = resolve_model(settings.embedding, settings.data_dir).space
+    if prunes and documents:
+        asyncio.run(require_its_own(settings, scope, inputs))
+    ledger = start_ledger()
+    made_for = made.scope.index if made else None
+    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
+    with Watch(ledger, tally):
+        run_pipeline(inputs, plan, ledger, embedders=embedders)
+    require_complete(tally.total, total_bytes(inputs))
+    if prunes and documents:
+        require_prunable(tally.total)
+        asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
+
+
+async def answering(settings: Settings, scope: Scope) -> tuple[IndexInfo | None, int]:
+    """The index that answers, and how many documents it has; None for a collection that is not there. Before anything
+    is read. Raises StoreUnavailable."""
+    store = connect_store(settings)
+    try:
+        await patiently(store.check)
+        answering = await patiently(partial(store.answering, scope))
+        return answering, (await patiently(partial(store.count, scope))).documents
+    except NotFound:
+        return None, 0
+    finally:
+        await store.close()
