@@ -24,7 +24,7 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """Pseudo-relevance feedback (see store.reranking): the dense vector moves by `share`, 0 to 1, towards the mean of
+    """Pseudo-relevance feedback (see store.feedback): the dense vector moves by `share`, 0 to 1, towards the mean of
     those of the first `passages`, and is searched for anew."""
 
     passages: int
@@ -34,7 +34,7 @@ class Feedback:
 @dataclass(frozen=True, slots=True)
 class Smoothing:
     """Each of the first `candidates` gets `share`, 0 to 1, of its score from the mean of its `neighbours` nearest among
-    them (see store.reranking)."""
+    them (see store.feedback)."""
 
     candidates: int
     neighbours: int
@@ -45,7 +45,7 @@ class Smoothing:
 class StoreQuery:
     """One search of one collection. dense only, sparse only, or both (fused).
 
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse_filter`. prefetch: candidates taken from
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse.parse_filter`. prefetch: candidates taken from
     each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
     only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
     each value is kept. facets: fields whose values are counted over all passages that match the filter.

@@ -87,7 +87,7 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 
 
 def place(module: str) -> str:
-    """The part of serve_app that a module belongs to: `serve_app.store.edge` → `store`."""
+    """The part of serve_app that a module belongs to: `serve_app.store.edge.store` → `store`."""
     return module.split(".")[1] if module.count(".") else ""
 
 

@@ -22,7 +22,7 @@ from serve_app.search.release import Release
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, Principal, VectorSpace
 

@@ -58,7 +58,7 @@ def require_no_run(settings: Settings) -> None:
 def require_own_store(settings: Settings) -> None:
     """Now, and not from a store actor that tries again and again. Raises StoreLocked."""
     if settings.store.url is None:
-        from serve_app.store import edge_folders  # as slow as NumPy
+        from serve_app.store.edge import folders as edge_folders
 
         edge_folders.lock(settings.data_dir / edge_folders.FOLDER).close()
 

@@ -22,9 +22,9 @@ from serve_app.errors import NotFound, PlatformError, StoreUnavailable
 from serve_app.ports import IndexedStore, VectorStore, Versions
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import RedisSettings, Settings, StoreSettings
-from serve_app.store.edge_folders import FOLDER
-from serve_app.store.edge_shard import StoreBroken
-from serve_app.store.versions import VersionReader
+from serve_app.store.edge.folders import FOLDER
+from serve_app.store.edge.shard import StoreBroken
+from serve_app.store.edge.versions import VersionReader
 from serve_app.types import (
     CollectionInfo,
     Document,
@@ -52,7 +52,7 @@ def connect_store(settings: Settings) -> IndexedStore:
     """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
     if settings.store.url is None:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
-    from serve_app.store.qdrant import QdrantStore  # over a second to import, and embedded it is not needed
+    from serve_app.store.qdrant.store import QdrantStore  # over a second to import, and embedded it is not needed
 
     own = settings.with_secrets()
     return QdrantStore.connect(own.store, connect_versions(own.redis))
@@ -88,7 +88,7 @@ class StoreActor:
 
     async def _open(self) -> VectorStore:
         """On the first call, and on later ones until it works: a locked folder may become free."""
-        from serve_app.store.edge import EdgeStore
+        from serve_app.store.edge.store import EdgeStore
 
         async with self._opening:
             if self._store is None:

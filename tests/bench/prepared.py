@@ -16,7 +16,7 @@ from serve_app.documents.indexing import Indexer
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, Document, VectorSpace
 from tests.bench.corpus import entries

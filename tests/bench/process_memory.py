@@ -36,7 +36,7 @@ ACTORS = {
     "StoreActor": Role.STORE,
     "Ledger": Role.LEDGER,
 }
-OPTIMIZER_MODULE = "serve_app.store.optimize_child"
+OPTIMIZER_MODULE = "serve_app.store.edge.optimize_child"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serve_app.query_types import Smoothing
-from serve_app.store.reranking import smoothed
+from serve_app.store.feedback import smoothed
 from serve_app.types import SparseVector, Vector
 from tests.bench.ranking_index import Index, Question, Scores
 
@@ -170,7 +170,7 @@ def again(
 
 
 def smooth(first: Rank, *, candidates: int, neighbours: int, share: float) -> Rank:
-    """As serve_app.store.reranking has it."""
+    """As serve_app.store.feedback has it."""
 
     def rank(index: Index, question: Question) -> Scores:
         scores = first(index, question).copy()

@@ -23,8 +23,8 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import PlatformError
 from serve_app.query_types import StoreQuery
 from serve_app.settings import SearchProfile, StoreSettings, load_settings
-from serve_app.store.edge import EdgeStore
-from serve_app.store.edge_folders import copy_sparsely, index_folder
+from serve_app.store.edge.folders import copy_sparsely, index_folder
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import FIRST_INDEX, Quantization, VectorSpace
 from tests.bench import machine

@@ -42,7 +42,7 @@ def test_what_an_actor_starts_is_the_actors() -> None:
         Process(3, 2, "ray::MapWorker(MapBatches(ReadStage)).submit"),
         Process(4, 3, "python -c from multiprocessing.spawn import spawn_main"),
         Process(5, 2, "ray::StoreActor.call"),
-        Process(6, 5, "python -m serve_app.store.optimize_child /data 5"),
+        Process(6, 5, "python -m serve_app.store.edge.optimize_child /data 5"),
         Process(7, 2, "ray::IDLE"),
         Process(8, 2, "ray::MapWorker(MapBatches(StoreStage))"),
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.query_types import Feedback, Smoothing
 from serve_app.settings import StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from tests.bench.cross_validation import held_out, randomisation_p
 from tests.bench.ranking import as_they_are, cross_validated, measured, table
 from tests.bench.ranking_documents import decaying, mean_of_first, mnz, reciprocal_ranks, sum_of_first

@@ -8,7 +8,7 @@ import numpy as np
 
 from serve_app.query_types import StoreQuery
 from serve_app.settings import StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Quantization
 from tests.bench.prepared import SCOPE, Prepared
 from tests.bench.recall import CODES, EFS, RESCORED, compare, table

@@ -22,7 +22,7 @@ from ray.serve.schema import LoggingConfig
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.query_types import Fusion, Hit, StoreQuery
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Scope, Vector, VectorSpace
 

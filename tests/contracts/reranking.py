@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.ports import VectorStore
 from serve_app.query_types import Feedback, Smoothing
-from serve_app.store.reranking import smoothed
+from serve_app.store.feedback import smoothed
 from tests.contracts.corpus import ask, embed, found, query, where
 
 MODES = ("dense", "sparse", "hybrid")

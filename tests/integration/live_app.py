@@ -17,7 +17,7 @@ from serve_app.cache.tiered import Tiered
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import EmbeddingSettings, Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 
 START_TIMEOUT_S = 60.0

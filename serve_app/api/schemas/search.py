@@ -10,7 +10,7 @@ from serve_app.api.schemas.body import Answer, Body
 from serve_app.errors import InvalidInput
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.settings import ApiSettings
-from serve_app.store.filters import field_path, parse_filter
+from serve_app.store.filters.parse import field_path, parse_filter
 from serve_app.types import JsonValue
 
 EXAMPLE: JsonValue = {

@@ -19,7 +19,7 @@ from jobs.export.__main__ import cli, export_file
 from serve_app.deployments.store import connect_store
 from serve_app.errors import Unavailable
 from serve_app.settings import Settings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Scope
 from tests.contracts.corpus import SPACE, document
 from tests.jobs.contents import contents, require_equal

@@ -13,7 +13,7 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.ports import Embedder, VectorStore
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from tests.serve_app.api.replica import client_of, make_services
 
 

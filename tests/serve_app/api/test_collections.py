@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from serve_app.ports import VectorStore
-from serve_app.store import edge_folders as folders
+from serve_app.store.edge import folders
 from serve_app.types import FIRST_INDEX, Scope
 
 

@@ -19,7 +19,7 @@ from serve_app.api.problems import OPENAI_ROUTES, PROBLEM_JSON
 from serve_app.api.timeouts import TIMEOUT_HEADER
 from serve_app.ports import Embedder
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from tests.serve_app.api.replica import live_server, make_services
 
 ROUTES = {

@@ -11,7 +11,7 @@ from serve_app.api.app import build_app
 from serve_app.ports import Embedder
 from serve_app.search.release import Release
 from serve_app.settings import Settings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from tests.serve_app.api.replica import client_of, make_services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

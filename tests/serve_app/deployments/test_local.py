@@ -19,7 +19,7 @@ from serve_app.deployments.local_ports import free_port
 from serve_app.deployments.local_serve import require_own_store
 from serve_app.errors import StoreLocked
 from serve_app.settings import Settings
-from serve_app.store import edge_folders
+from serve_app.store.edge import folders as edge_folders
 
 DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); sys.stdin.read()"
 

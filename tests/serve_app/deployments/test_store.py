@@ -15,7 +15,7 @@ import ray
 from serve_app.deployments.store import NAMESPACE, EmbeddedStoreClient, connect_store
 from serve_app.errors import PlatformError, StoreLocked, StoreUnavailable
 from serve_app.settings import Settings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document
 from tests.contracts.vector_store import VectorStoreContract

@@ -14,7 +14,7 @@ from serve_app.embedding.local import LocalEmbedder
 from serve_app.ports import Tokenizer
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import ChunkingSettings, EmbeddingSettings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, Scope
 

@@ -18,7 +18,7 @@ from serve_app.cache.redis_versions import RedisVersions
 from serve_app.errors import Conflict, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant import QdrantStore
+from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import VectorSpace
 from tests.contracts.corpus import SPACE, document
 from tests.serve_app.cache.redis_server import RedisServer, redis_server

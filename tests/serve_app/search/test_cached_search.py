@@ -23,7 +23,7 @@ from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, document, embed
 

@@ -23,7 +23,7 @@ from serve_app.search.request import SearchRequest
 from serve_app.search.service import Searcher
 from serve_app.search.usefulness import Kind
 from serve_app.settings import MIB, BatchingSettings, PrefetchSettings, SearchSettings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Principal
 from tests.contracts.corpus import BM25, SPACE, document, embed

@@ -19,7 +19,7 @@ from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of
 from serve_app.search.service import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchProfile, SearchSettings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Principal, Scope, Vector
 from tests.contracts.corpus import BM25, SPACE, document

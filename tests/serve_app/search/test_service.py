@@ -18,7 +18,7 @@ from serve_app.search.embedder import BatchedEmbedder
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.search.service import QueryModel, Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Embeddings, Lane, Principal, Recipe, VectorSpace
 from tests.contracts.corpus import BM25, SPACE, ask, document, embed, query, where
 

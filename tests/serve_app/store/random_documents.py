@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from serve_app.query_types import StoreQuery, StoreResult
-from serve_app.store.edge import EdgeStore
+from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, Vector, VectorSpace
 
 DIM = 64

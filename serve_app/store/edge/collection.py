@@ -1,0 +1,288 @@
+"""One index of the embedded store: its open shard, its one writer, and what an optimisation needs of them.
+
+Reads run in any thread. Everything that changes the collection runs in its writer thread, one job after another, so
+it needs no locks and a caller that goes away leaves no half-done job behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.settings import StoreSettings
+from serve_app.store.edge import folders
+from serve_app.store.edge.fields import FieldIndexes
+from serve_app.store.edge.free_space import OPENING_BYTES, require_room, size_on_disk_bytes, written_bytes
+from serve_app.store.edge.gate import Gate
+from serve_app.store.edge.generation import Generation, Generations
+from serve_app.store.edge.shard import (
+    FLUSH_AFTER_POINTS,
+    MAX_STEP_POINTS,
+    StoreBroken,
+    apply,
+    copy_points,
+    create_index,
+    create_shard,
+    edge_errors,
+    from_record,
+)
+from serve_app.store.payload import require_storable
+from serve_app.store.points import StoredPoint
+from serve_app.store.write_plan import Step, parts, plan_removal, plan_write
+from serve_app.types import IndexedDocument, Recipe, Scope, VectorSpace, document_point_id, passage_point_id
+
+T = TypeVar("T")
+
+
+class Collection:
+    """Raises NotFound from every method once it was dropped, StoreUnavailable once it was closed."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        recipe: Recipe,
+        generation: Generation,
+        settings: StoreSettings,
+        changed: Callable[[Scope], None],
+        *,
+        answers: bool,
+    ) -> None:
+        """scope: with the index's name. changed: called after each change that a search can see, before the write that
+        made it is acknowledged."""
+        self.scope, self.recipe = scope, recipe
+        self.gate = Gate(scope.index, answers=answers)
+        self._tell_changed = changed
+        self._folder, self._settings = generation.folder.parent, settings
+        self._generations = Generations(generation)
+        self._dropped = self._ended = False
+        self._touched: set[str] | None = None  # ids written since the copy that is being optimised
+        self._touching = threading.Lock()  # guards _touched
+        self.broken: StoreBroken | None = None
+        self._unflushed_points = 0
+        self.indexes = FieldIndexes(self.shard, self.submit, self._require_room)
+        self._writer = ThreadPoolExecutor(1, f"store-writer-{scope.collection}")
+
+    @classmethod
+    def open(
+        cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None], *, answers: bool
+    ) -> Collection:
+        """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
+        recipe = folders.read_recipe(folder)
+        for leftover in folders.leftovers(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        require_room(folder, OPENING_BYTES)
+        current = folders.current_generation(folder)
+        generation = Generation.open(current, settings, recipe.space.dim)
+        return cls(scope, recipe, generation, settings, changed, answers=answers)
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        scope: Scope,
+        recipe: Recipe,
+        settings: StoreSettings,
+        changed: Callable[[Scope], None],
+        *,
+        answers: bool,
+    ) -> Collection:
+        """Raises NoRoom if the disk has no room for it."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        require_room(folder.parent, settings.min_free_bytes)
+        folders.begin_index(folder, recipe)
+        path = folders.new_generation(folder)
+        generation = Generation(path, create_shard(path, settings, recipe.space.dim), 0)
+        folders.switch_to(path)
+        return cls(scope, recipe, generation, settings, changed, answers=answers)
+
+    @property
+    def space(self) -> VectorSpace:
+        return self.recipe.space
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Generation]:
+        with self._generations.used() as generation:
+            if generation is None:
+                raise self._no_more()
+            try:
+                with edge_errors():
+                    yield generation
+            except StoreBroken as error:
+                self.broken = error
+                raise
+
+    @contextmanager
+    def shard(self) -> Iterator[edge.EdgeShard]:
+        """The shard that counts now; it stays open as long as this context."""
+        with self._in_use() as generation:
+            yield generation.shard
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Run in the writer thread."""
+        try:
+            return self._writer.submit(job)
+        except RuntimeError:  # shut down
+            raise self._no_more() from None
+
+    # Jobs of the writer thread.
+
+    def write(self, documents: Sequence[IndexedDocument], *, by_name: bool) -> None:
+        """documents: ids are unique. by_name: see Gate.require_open."""
+        self.gate.require_open(by_name=by_name)
+        require_storable(documents, self.space.dim)
+        for batch in parts(documents, MAX_STEP_POINTS):
+            stored = self._passages_of([indexed.document.id for indexed in batch])
+            present = self._present(batch, stored)
+            self._require_room(written_bytes(batch))
+            self._apply(plan_write(self.scope, batch, stored, MAX_STEP_POINTS, present))
+            self.indexes.written(batch)
+
+    def delete(self, document_ids: Sequence[str], *, by_name: bool) -> int:
+        self.gate.require_open(by_name=by_name)
+        deleted = 0
+        for batch in parts(list(dict.fromkeys(document_ids)), MAX_STEP_POINTS):
+            stored = self._passages_of(batch)
+            self._apply(plan_removal(self.scope, stored, MAX_STEP_POINTS))
+            deleted += len(stored)
+        return deleted
+
+    def _present(self, documents: Sequence[IndexedDocument], stored: Mapping[str, int]) -> dict[str, StoredPoint]:
+        """By id, the stored passages that the documents' own would replace."""
+        ids = [
+            passage_point_id(self.scope, indexed.document.id, number)
+            for indexed in documents
+            for number in range(min(len(indexed.passages), stored.get(indexed.document.id, 0)))
+        ]
+        points: dict[str, StoredPoint] = {}
+        with self.shard() as shard:
+            for some in parts(ids, MAX_STEP_POINTS):
+                points |= {point.id: point for point in map(from_record, shard.retrieve([*some], True, True))}
+        return points
+
+    def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
+        """`passages` of each of these documents that has a record."""
+        ids: list[int | UUID | str] = [document_point_id(self.scope, document_id) for document_id in document_ids]
+        with self.shard() as shard:
+            records = shard.retrieve(ids, ["document_id", "passages"], False)
+        payloads = [record.payload for record in records if record.payload]
+        return {payload["document_id"]: payload["passages"] for payload in payloads}
+
+    def _apply(self, steps: Iterable[Step]) -> None:
+        with self.shard() as shard:
+            for step in steps:
+                self._require_room()
+                try:
+                    apply(shard, step)
+                finally:  # an error may come after a part of it was done
+                    with self._touching:
+                        if self._touched is not None:
+                            self._touched.update(step.ids)
+                    if self.gate.answers:
+                        self._tell_changed(self.scope)
+                self._unflushed_points += len(step.ids)
+                if self._unflushed_points >= FLUSH_AFTER_POINTS:
+                    shard.flush()
+                    self._unflushed_points = 0
+
+    def _require_room(self, more_bytes: int = 0) -> None:
+        require_room(self._folder, self._settings.min_free_bytes, more_bytes)
+
+    # What an optimisation does, in this order; the first and the last in the writer thread.
+
+    def copy_for_optimizing(self) -> Path:
+        """A copy of the shard as it is now; from now on `take_touched` has what is written after it. Leaves nothing
+        where it fails (a full disk)."""
+        with self._in_use() as generation:
+            generation.shard.flush()
+            self._require_room(2 * size_on_disk_bytes(generation.folder))  # the copy, and what becomes of it
+            copy = folders.new_generation(self._folder)
+            try:
+                folders.copy_sparsely(generation.folder, copy)
+            except BaseException:
+                shutil.rmtree(copy, ignore_errors=True)
+                raise
+            with self._touching:
+                self._touched = set()
+        return copy
+
+    def take_touched(self) -> set[str]:
+        with self._touching:
+            touched, self._touched = self._touched or set(), set()
+        return touched
+
+    def replace_by(self, generation: Generation) -> Generation:
+        """Brings the new generation up to date and lets it count. Returns the old one, to be retired."""
+        with self.shard() as shard:
+            for ids in parts(sorted(self.take_touched()), MAX_STEP_POINTS):
+                copy_points(shard, generation.shard, ids)
+            for path, index in shard.info().payload_schema.items():
+                if path not in generation.shard.info().payload_schema:
+                    create_index(generation.shard, path, index.data_type)
+        try:
+            folders.switch_to(generation.folder)
+        except OSError:  # it may have come after the switch
+            if folders.current_generation(self._folder) != generation.folder:
+                raise
+        old = self._generations.replace(generation)
+        assert old is not None
+        with self._touching:
+            self._touched = None
+        return old
+
+    def retire(self, generation: Generation) -> None:
+        """Close a shard that no longer counts, when nobody uses it, and remove its folder."""
+        if self._generations.close(generation, self._settings.timeout_s):
+            shutil.rmtree(generation.folder, ignore_errors=True)
+
+    def abandon(self, copy: Path) -> None:
+        """Of an optimisation that failed: all stays as it was."""
+        with self._touching:
+            self._touched = None
+        shutil.rmtree(copy, ignore_errors=True)
+
+    def unindexed_passages(self) -> int:
+        """Edge counts every sparse vector as indexed and each dense one once it is in a graph; so what the count has
+        grown since the optimisation is what was written since. Passages without any word are not counted."""
+        with self._in_use() as generation:
+            return max(0, generation.shard.info().indexed_vectors_count - generation.indexed)
+
+    def points(self) -> int:
+        with self.shard() as shard:
+            return shard.info().points_count
+
+    # The end.
+
+    def close(self) -> None:
+        """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
+        self._end()
+
+    def drop(self) -> None:
+        """Of one that has ended on disk. Waits until nobody uses it any more, then removes its folder."""
+        self._dropped = True
+        self._end()
+        folders.end_index(self._folder)  # an optimisation may have ended in between, with a new CURRENT
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def _no_more(self) -> PlatformError:
+        if self._dropped:
+            return NotFound(f"there is no collection {self.scope.collection!r}")
+        return StoreUnavailable("the store is closed")
+
+    def _end(self) -> None:
+        self._ended = True
+        self._writer.shutdown(wait=True, cancel_futures=False)
+        if (last := self._generations.replace(None)) is not None:
+            self._generations.close(last, self._settings.timeout_s)

@@ -1,0 +1,191 @@
+"""Collections of a Qdrant server: one for each index, with its Recipe in the collection's metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
+from serve_app.settings import StoreSettings
+from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
+from serve_app.store.qdrant.answering import INDEX, physical_name
+from serve_app.store.qdrant.calls import QdrantCalls
+from serve_app.types import FIRST_INDEX, Quantization, Recipe, Scope, VectorSpace
+
+SPACE, RECIPE = "space", "recipe"  # keys in the collection's metadata
+QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
+    Quantization.NONE: None,
+    Quantization.INT8: models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8)),
+    Quantization.BINARY: models.BinaryQuantization(binary=models.BinaryQuantizationConfig()),
+    Quantization.TURBO: models.TurboQuantization(
+        turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)
+    ),
+}
+MAX_INDEXES = 64  # of one collection; users name the fields
+MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
+SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
+
+
+def write_quorum(replicas: int) -> int:
+    """Replicas that must have a write before it is acknowledged: with 3 and more the majority. With 2 it is 1, since
+    a majority of 2 would stop every write while one replica is down; that one catches up before it is read again."""
+    return 1 if replicas <= 2 else replicas // 2 + 1
+
+
+class QdrantCollections:
+    """Creates, finds and drops them; every scope has an index's name. Safe for many processes at once: who comes second
+    finds what is there."""
+
+    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, ask: QdrantCalls) -> None:
+        self._client = client
+        self._settings = settings
+        self._ask = ask
+        self._recipes: dict[Scope, tuple[Recipe, float]] = {}  # with the time after which to look again
+        self._indexes: dict[Scope, set[str]] = {}  # paths that have one, as old as the space
+        self._useless: dict[Scope, set[str]] = {}  # paths without one, that the server refused or no passage has
+        self._creating = asyncio.Lock()
+
+    async def space(self, scope: Scope) -> VectorSpace:
+        """At most SPACE_TTL_S old. Raises NotFound; Conflict if the collection is not one of ours."""
+        recipe, until = self._recipes.get(scope, (None, 0.0))
+        return (await self.recipe(scope) if recipe is None or time.monotonic() > until else recipe).space
+
+    async def require_space(self, scope: Scope, space: VectorSpace) -> None:
+        """Raises NotFound, and Conflict if the collection has another space; looks again before it says so."""
+        if await self.space(scope) != space and (actual := (await self.recipe(scope)).space) != space:
+            raise conflict(scope, actual, space)
+
+    async def ensure(self, scope: Scope, recipe: Recipe) -> Recipe:
+        """Make the collection where there is none; the recipe of the one that is there now."""
+        async with self._creating:
+            try:
+                actual = await self.recipe(scope)
+            except NotFound:
+                await self._create(scope, recipe)
+                actual = await self.recipe(scope)
+            await self.index_fields(scope)
+            return actual
+
+    async def index_fields(self, scope: Scope) -> None:
+        """Those that we filter by; no call where nobody was cut off between making the collection and its indexes."""
+        await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
+        await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
+
+    async def index_facet(self, scope: Scope, path: str) -> None:
+        """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
+        have = self._indexes.setdefault(scope, set())
+        have.discard(path)  # the server lacks it, or nobody would ask: another process has made the collection anew
+        if len(have) >= MAX_INDEXES:
+            raise InvalidInput(f"{path!r}: the collection has facets or filters on {MAX_INDEXES} fields, the most")
+        await self._index(scope, [path], models.PayloadSchemaType.KEYWORD)
+
+    async def index_soon(self, scope: Scope, paths: Iterable[str], has_field: Callable[[str], Awaitable[bool]]) -> None:
+        """Have the server make indexes of fields that passages have, while it goes on answering without; not more than
+        MAX_INDEXES_FOR_FILTERS, and not those that it refuses."""
+        have, useless = self._indexes.setdefault(scope, set()), self._useless.setdefault(scope, set())
+        for path in paths:
+            if path not in have | useless and len(have) < MAX_INDEXES_FOR_FILTERS:
+                with contextlib.suppress(InvalidInput):
+                    if await has_field(path):
+                        await self._index(scope, [path], models.PayloadSchemaType.KEYWORD, wait=False)
+                        continue
+                useless.add(path)
+
+    async def _index(
+        self, scope: Scope, paths: Iterable[str], kind: models.PayloadSchemaType, wait: bool = True
+    ) -> None:
+        have = self._indexes.setdefault(scope, set())
+        for path in paths:
+            if path not in have:
+                await self._ask(
+                    self._client.create_payload_index,
+                    collection_name=physical_name(scope),
+                    field_name=path,
+                    field_schema=kind,
+                    wait=wait,
+                )
+                have.add(path)
+
+    async def names(self, tenant: str) -> list[str]:
+        """The tenant's collections, sorted."""
+        return sorted({scope.collection for scope in await self._all(tenant)})
+
+    async def indexes(self, scope: Scope) -> list[Scope]:
+        """All that exist of the collection, by name."""
+        return sorted(
+            (each for each in await self._all(scope.tenant) if each.at("") == scope.at("")),
+            key=lambda each: each.index,
+        )
+
+    async def _all(self, tenant: str) -> list[Scope]:
+        answer = await self._ask(self._client.get_collections)
+        names = [each.name.split("~") for each in answer.collections]
+        ours = [name for name in names if name[0] == tenant and len(name) in (2, 3)]
+        return [Scope(tenant, name[1], name[2] if len(name) == 3 else FIRST_INDEX) for name in ours]
+
+    async def drop(self, scope: Scope) -> None:
+        await self._ask(self._client.delete_collection, collection_name=physical_name(scope))
+        self.forget(scope)
+
+    def forget(self, scope: Scope) -> None:
+        self._recipes.pop(scope, None)
+        self._indexes.pop(scope, None)
+        self._useless.pop(scope, None)
+
+    async def recipe(self, scope: Scope) -> Recipe:
+        """As it is now. Raises NotFound; Conflict if the collection is not one of ours."""
+        try:
+            info = await self._ask(self._client.get_collection, collection_name=physical_name(scope))
+        except NotFound:
+            self.forget(scope)
+            raise
+        return self.learn(scope, info)
+
+    def learn(self, scope: Scope, info: models.CollectionInfo) -> Recipe:
+        """As `recipe`, from what the server has just said of the collection."""
+        metadata = info.config.metadata or {}
+        if metadata.get(SPACE) is None:
+            raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
+        recipe = Recipe(VectorSpace(**metadata[SPACE]), **metadata.get(RECIPE, {}))
+        self._indexes[scope], self._useless[scope] = set(info.payload_schema or ()), set()
+        self._recipes[scope] = recipe, time.monotonic() + SPACE_TTL_S
+        return recipe
+
+    async def _create(self, scope: Scope, recipe: Recipe) -> None:
+        settings, space, rest = self._settings, recipe.space, asdict(recipe)
+        quantization = QUANTIZATIONS[settings.quantization]
+        dense = models.VectorParams(size=space.dim, distance=models.Distance.COSINE, quantization_config=quantization)
+        try:
+            await self._ask(
+                self._client.create_collection,
+                collection_name=physical_name(scope),
+                vectors_config={DENSE: dense},
+                sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                hnsw_config=models.HnswConfigDiff(m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct),
+                shard_number=settings.shards,
+                replication_factor=settings.replicas,
+                write_consistency_factor=write_quorum(settings.replicas),
+                metadata={SPACE: rest.pop("space"), RECIPE: rest, INDEX: scope.index},
+            )
+        except (Conflict, InvalidInput) as error:  # another process was faster; servers name this differently
+            if not await self._ask(self._client.collection_exists, collection_name=physical_name(scope)):
+                raise ConfigurationError(
+                    "the server does not make a collection of AIDOCS_STORE__… as set (quantization "
+                    f"{settings.quantization.value}, {settings.shards} shards, {settings.replicas} replicas): {error}"
+                ) from error
+
+
+def conflict(scope: Scope, actual: VectorSpace, asked: VectorSpace) -> Conflict:
+    return Conflict(
+        f"collection {scope.collection!r} was made with {_describe(actual)}, not with {_describe(asked)}; "
+        "index it again under another name or with that model"
+    )
+
+
+def _describe(space: VectorSpace) -> str:
+    return f"model {space.model} (revision {space.revision}, {space.dim} dimensions)"

@@ -1,0 +1,243 @@
+"""The store of production: a Qdrant server or cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+
+from serve_app.errors import NotFound, PlatformError
+from serve_app.ports import Versions
+from serve_app.query_types import StoreQuery, StoreResult
+from serve_app.settings import StoreSettings
+from serve_app.store.indexes import require_made_for, unknown
+from serve_app.store.payload import (
+    DOCUMENT,
+    DOCUMENT_FIELDS,
+    LISTED_FIELDS,
+    PASSAGE,
+    VERSION_FIELDS,
+    Payload,
+    require_storable,
+    to_document,
+    to_listed,
+    to_version,
+)
+from serve_app.store.qdrant.answering import MAX_KNOWN, Look, QdrantAnswering
+from serve_app.store.qdrant.calls import QdrantCalls, connect
+from serve_app.store.qdrant.changes import QdrantChanges
+from serve_app.store.qdrant.collections import QdrantCollections, conflict
+from serve_app.store.qdrant.reads import QdrantReads
+from serve_app.store.qdrant.requests import to_filter
+from serve_app.store.qdrant.search import QdrantSearch
+from serve_app.store.qdrant.switch import QdrantSwitch
+from serve_app.store.qdrant.writes import QdrantWrites
+from serve_app.types import (
+    CollectionInfo,
+    Document,
+    DocumentPage,
+    IndexedDocument,
+    IndexInfo,
+    InventoryPage,
+    JsonObject,
+    ListingPage,
+    Recipe,
+    Scope,
+    VectorSpace,
+)
+
+T = TypeVar("T")
+
+COLLECTIONS_AT_ONCE = 8  # that are counted for a list
+
+
+class QdrantStore:
+    """ports.VectorStore over a Qdrant server; safe for many processes at once.
+
+    With several replicas of a shard a write is acknowledged by a quorum of them and ordered by one leader, and a read
+    asks a quorum (3 and more) or any one that is up to date (2); see `write_quorum`. Two processes that write one and
+    the same document at the same moment can leave passages of both, until it changes again.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, versions: Versions | None = None) -> None:
+        self._client = client
+        self._versions = versions
+        self._seen: dict[Scope, bytes] = {}  # the version that what is known of the collection is no older than
+        self._url = (settings.url or "").encode()
+        self._ask = QdrantCalls(settings.timeout_s)
+        self._collections = QdrantCollections(client, settings, self._ask)
+        self._answering = QdrantAnswering(client, self._ask)
+        consistency = models.ReadConsistencyType.QUORUM if settings.replicas > 2 else None
+        ordering = models.WriteOrdering.MEDIUM if settings.replicas > 1 else models.WriteOrdering.WEAK
+        self._search = QdrantSearch(client, self._ask, self._collections, self._answering, consistency)
+        self._reads = QdrantReads(client, self._ask, consistency)
+        self._writes = QdrantWrites(client, self._ask, self._reads, ordering)
+        self._changes = QdrantChanges(self._answering, versions)
+        self._switch = QdrantSwitch(self._collections, self._answering, self._changes)
+
+    @classmethod
+    def connect(cls, settings: StoreSettings, versions: Versions | None = None) -> QdrantStore:
+        """Makes no call yet. Raises ConfigurationError if the URL cannot be one of a Qdrant server."""
+        return cls(connect(settings), settings, versions)
+
+    async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
+        try:
+            return await self._read(scope, lambda index: self._reads.fingerprints(index, document_ids))
+        except NotFound:
+            return {}
+
+    async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
+        try:
+            return await self._read(scope, lambda index: self._reads.indexed_documents(index, document_ids))
+        except NotFound:
+            return {}
+
+    async def write(
+        self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
+    ) -> None:
+        documents = list({indexed.document.id: indexed for indexed in documents}.values())
+
+        async def put(look: Look) -> None:
+            require_made_for(made_for, look.index)
+            if look.info is None and scope.index:
+                raise unknown(scope)
+            recipe = Recipe(space) if look.info is None else self._collections.learn(look.index, look.info)
+            if recipe.space != space:
+                raise conflict(scope, recipe.space, space)
+            require_storable(documents, space.dim)
+            if look.info is None:
+                await self._collections.ensure(look.index, recipe)
+                return
+            await self._collections.index_fields(look.index)
+            await self._writes.put(look.index, documents)
+
+        await self._changes.change(scope, put)
+
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        counts = [0]
+
+        async def delete(look: Look) -> None:
+            if look.info is None:
+                raise unknown(scope)
+            counts.append(await self._writes.delete_documents(look.index, document_ids))
+
+        await self._changes.change(scope, delete)
+        return max(counts)  # it may have been done twice
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        return await self._search.query_batch(queries)
+
+    async def document(self, scope: Scope, document_id: str) -> Document:
+        records = await self._read(
+            scope, lambda index: self._reads.records(index, [document_id], list(DOCUMENT_FIELDS))
+        )
+        if not records:
+            raise NotFound(f"there is no document {document_id[:200]!r} in collection {scope.collection!r}")
+        return to_document(records[0])
+
+    async def scroll(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DocumentPage:
+        records, following = await self._page(scope, DOCUMENT_FIELDS, filter, limit, cursor)
+        return DocumentPage(tuple(map(to_document, records)), following)
+
+    async def listing(
+        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
+    ) -> ListingPage:
+        records, following = await self._page(scope, LISTED_FIELDS, filter, limit, cursor)
+        return ListingPage(tuple(map(to_listed, records)), following)
+
+    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
+        records, following = await self._page(scope, VERSION_FIELDS, None, limit, cursor)
+        return InventoryPage(tuple(map(to_version, records)), following)
+
+    def version_now(self, scope: Scope) -> None:
+        """Another process has it, if anyone."""
+
+    async def version(self, scope: Scope) -> bytes | None:
+        """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
+
+        Two servers' answers are never one another's, though their versions may be kept in one place."""
+        version = None if self._versions is None else await self._versions.current(scope)
+        if version is None:
+            return None
+        if self._seen.get(scope) != version:  # another process may have made the collection anew
+            self._forget(scope)
+            if len(self._seen) >= MAX_KNOWN:
+                self._seen.clear()
+            self._seen[scope] = version
+        return version + self._url
+
+    async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
+        async def counted(index: Scope) -> CollectionInfo:
+            space, documents, passages = await asyncio.gather(
+                self._collections.space(index),
+                self._search.count(index, to_filter(filter, DOCUMENT)),
+                self._search.count(index, to_filter(filter, PASSAGE)),
+            )
+            return CollectionInfo(scope.collection, documents, passages, space)
+
+        return await self._read(scope, counted)
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        at_once = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
+
+        async def info(name: str) -> CollectionInfo | None:
+            async with at_once:
+                try:
+                    return await self.count(Scope(tenant, name))
+                except NotFound:  # dropped since
+                    return None
+
+        found = await asyncio.gather(*(info(name) for name in await self._collections.names(tenant)))
+        return [one for one in found if one is not None]
+
+    async def drop(self, scope: Scope) -> None:
+        await self._switch.drop(scope)
+
+    async def answering(self, scope: Scope) -> IndexInfo:
+        return await self._switch.answering(scope)
+
+    async def indexes(self, scope: Scope) -> list[IndexInfo]:
+        return await self._switch.indexes(scope)
+
+    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
+        await self._switch.make_index(scope, recipe)
+
+    async def hold(self, scope: Scope, lease_s: float) -> str:
+        return await self._switch.hold(scope, lease_s)
+
+    async def switch(self, scope: Scope, held: str) -> None:
+        await self._switch.switch(scope, held)
+
+    async def release(self, scope: Scope, held: str) -> None:
+        await self._switch.release(scope, held)
+
+    async def check(self) -> None:
+        """Asks for a collection that cannot be, which also proves the API key."""
+        await self._ask(self._client.collection_exists, collection_name="~")
+
+    async def close(self) -> None:
+        await self._client.close()
+        if self._versions is not None:
+            await self._versions.close()
+
+    async def _read(self, scope: Scope, read: Callable[[Scope], Awaitable[T]]) -> T:
+        """Of the index that answers; once more where it is gone since that was last looked up."""
+        index = await self._answering.resolve(scope)
+        try:
+            return await read(index)
+        except NotFound:
+            if (now := await self._answering.resolve(scope, fresh=True)) == index:
+                raise
+            return await read(now)
+
+    async def _page(
+        self, scope: Scope, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
+    ) -> tuple[list[Payload], str | None]:
+        return await self._read(scope, lambda index: self._reads.scrolled(index, fields, filter, limit, cursor))
+
+    def _forget(self, scope: Scope) -> None:
+        self._collections.forget(self._answering.forget(scope))
