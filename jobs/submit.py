@@ -16,8 +16,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from rich.console import Console
 from rich.text import Text
 
-from serve_app.deployments.local import owner_of, read_run
 from serve_app.errors import ConfigurationError
+from serve_app.local.run import owner_of, read_run
 from serve_app.settings import load_settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

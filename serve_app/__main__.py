@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from serve_app.deployments import local, local_serve
 from serve_app.errors import PlatformError
+from serve_app.local import run as local
+from serve_app.local import serve as local_serve
 from serve_app.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ class Smoothing:
 class StoreQuery:
     """One search of one collection. dense only, sparse only, or both (fused).
 
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse.parse_filter`. prefetch: candidates taken from
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. prefetch: candidates taken from
     each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
     only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
     each value is kept. facets: fields whose values are counted over all passages that match the filter.

@@ -20,7 +20,7 @@ from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import PlatformError
 from serve_app.search.release import Release
 from serve_app.search.request import SearchMode, SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder

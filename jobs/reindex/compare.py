@@ -28,7 +28,7 @@ from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import settings_of_space
 from serve_app.errors import InvalidInput
 from serve_app.search.request import SearchMode
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import IndexInfo, Principal, Scope, VectorSpace

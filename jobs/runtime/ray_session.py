@@ -11,9 +11,9 @@ from typing import Any
 
 import ray
 
-from serve_app.deployments.local import OBJECT_STORE_BYTES, QUIET, owner_of, read_run
 from serve_app.deployments.store import NAMESPACE
 from serve_app.errors import Unavailable
+from serve_app.local.run import OBJECT_STORE_BYTES, QUIET, owner_of, read_run
 from serve_app.settings import Settings
 
 # Of tasks and metrics, for a dashboard that is not there: that grew by 5 KB a task and by 10 MiB a minute.

@@ -28,10 +28,10 @@ from serve_app.api.services import Services
 from serve_app.api.timeouts import timeout_of
 from serve_app.api.traffic import Limiters, Traffic
 from serve_app.errors import DeadlineExceeded, PlatformError
-from serve_app.search.deadline import deadline
-from serve_app.search.limit import Limiter
+from serve_app.flow.deadline import deadline
+from serve_app.flow.limiter import Limiter
 from serve_app.settings import ApiSettings
-from serve_app.telemetry.catalogue import REQUESTS
+from serve_app.telemetry.catalogue.requests import REQUESTS
 
 UNWATCHED_S = 0.005  # what the cache answers is answered before, and needs no task that watches
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
+from serve_app.flow.recent import Recent
 from serve_app.ports import Embedder, Reranker, ServedModel, SparseEncoder, Tokenizer, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
-from serve_app.search.prefetch import Prefetcher
-from serve_app.search.recent import Recent
+from serve_app.search.prefetch.prefetcher import Prefetcher
 from serve_app.search.release import Release
 from serve_app.search.request import SearchRequest
-from serve_app.search.service import QueryModel, Searcher
+from serve_app.search.searcher import QueryModel, Searcher
 from serve_app.settings import ApiSettings, Settings
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Scope

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from serve_app.search.limit import Limiter
+from serve_app.flow.limiter import Limiter
 from serve_app.settings import ApiSettings
 
 

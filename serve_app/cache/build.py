@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-from serve_app.cache.breaker import guard
-from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
-from serve_app.cache.memory import MemoryTier
-from serve_app.cache.segments import Segments
-from serve_app.cache.shared_folder import in_shared_memory, size_bytes
-from serve_app.cache.tier import Tier
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.guarded import guard
+from serve_app.cache.tiers.lmdb import LmdbTier, SharedMemoryTier
+from serve_app.cache.tiers.memory import MemoryTier
+from serve_app.cache.tiers.segments import Segments
+from serve_app.cache.tiers.shared_folder import in_shared_memory, size_bytes
+from serve_app.cache.tiers.tier import Tier
 from serve_app.control_groups import memory_limit_bytes
 from serve_app.errors import ConfigurationError
 from serve_app.settings import MIB, CacheSettings, RedisSettings
@@ -39,7 +39,7 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> It
         segments = open_segments("l2", shared, within_memory("l2", cache.l2.size_bytes), cache.l2.ttl_s)
         yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
     if cache.l3.enabled and redis.url:
-        from serve_app.cache.redis_tier import RedisTier, connect  # the library takes 0.1 s to import
+        from serve_app.cache.tiers.redis import RedisTier, connect  # the library takes 0.1 s to import
 
         client = connect(redis.url.get_secret_value(), redis.timeout_s)
         yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s)

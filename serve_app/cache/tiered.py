@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from serve_app.cache.breaker import GuardedTier
 from serve_app.cache.counters import CacheCounters
 from serve_app.cache.entry import Entry, Kind, negative
 from serve_app.cache.promotion import Cost, FrequencySketch, worthwhile
 from serve_app.cache.seen import SeenKeys
-from serve_app.cache.single_flight import SingleFlight
-from serve_app.cache.tier import Clock, ImmediateTier, Tier, Usage, utc_s
+from serve_app.cache.tiers.guarded import GuardedTier
+from serve_app.cache.tiers.tier import Clock, ImmediateTier, Tier, Usage, utc_s
 from serve_app.cache.write_behind import WriteBehind
 from serve_app.errors import PlatformError
+from serve_app.flow.single_flight import SingleFlight
 from serve_app.types import Lane
 
 MISS = "miss"

@@ -20,7 +20,7 @@ from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import load_tokenizer
 from serve_app.ports import ServedModel
-from serve_app.search.embedder import BatchedEmbedder, embed_concurrency
+from serve_app.search.batched_embedder import BatchedEmbedder, embed_concurrency
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.telemetry.meter import Meter

@@ -22,9 +22,9 @@ from ray.serve.metrics import Gauge
 from serve_app.cache.counters import CacheCounters
 from serve_app.cache.entry import Kind
 from serve_app.cache.tiered import Tiered
-from serve_app.search.usefulness import Kind as PrefetchKind
-from serve_app.search.usefulness import Usefulness
-from serve_app.telemetry.catalogue import (
+from serve_app.search.prefetch.usefulness import Kind as PrefetchKind
+from serve_app.search.prefetch.usefulness import Usefulness
+from serve_app.telemetry.catalogue.cache import (
     CACHE_FAILURES,
     CACHE_HIT_RATIO,
     CACHE_INFINITE_RATIO,
@@ -33,10 +33,10 @@ from serve_app.telemetry.catalogue import (
     CACHE_PAUSE_SECONDS,
     CACHE_PROMOTIONS,
     CACHE_REPEATED_MISSES,
-    CACHE_TIERS,
     CACHE_WRITES_DROPPED,
-    PREFETCH_USEFUL_RATIO,
 )
+from serve_app.telemetry.catalogue.cache import TIERS as CACHE_TIERS
+from serve_app.telemetry.catalogue.prefetch import PREFETCH_USEFUL_RATIO
 from serve_app.telemetry.meter import Sample
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from tokenizers import Encoding
 
 from serve_app.embedding.engine import EmbeddingEngine, require_unit_length
 from serve_app.embedding.passes import Passes
-from serve_app.telemetry.catalogue import STAGE_SECONDS
+from serve_app.telemetry.catalogue.requests import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, VectorSpace
 

@@ -21,7 +21,7 @@ from tokenizers import Encoding
 
 from serve_app.embedding.engine import Engine
 from serve_app.errors import EngineUnavailable, Overloaded
-from serve_app.telemetry.catalogue import PASS_TOKENS, STAGE_SECONDS
+from serve_app.telemetry.catalogue.requests import PASS_TOKENS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Vector
 

@@ -18,8 +18,8 @@ class SearchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """filter: canonical JSON from `store.filters.parse.parse_filter`; group_by and facets: payload paths from
-    `store.filters.paths.field_path`; diversity: 0 to 1; profile: a name in the settings, None for the default one.
+    """filter: canonical JSON from `parse_filter`; group_by and facets: payload paths from
+    `field_path`; diversity: 0 to 1; profile: a name in the settings, None for the default one.
     canonical: all that it asks for; the same bytes for equal requests, other bytes for others."""
 
     collection: str

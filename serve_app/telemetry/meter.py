@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from serve_app.telemetry.catalogue import CATALOGUE, Counter, Histogram, Metric
+from serve_app.telemetry.catalogue import CATALOGUE
+from serve_app.telemetry.catalogue.metric import Counter, Histogram, Metric
 
 
 @dataclass(frozen=True, slots=True)

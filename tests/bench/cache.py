@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serve_app.cache.entry import Entry, Kind
-from serve_app.cache.memory import OVERHEAD_BYTES, SLOT_BYTES, MemoryTier, slots_of
+from serve_app.cache.tiers.memory import OVERHEAD_BYTES, SLOT_BYTES, MemoryTier, slots_of
 from tests.bench.rounds import Comparison, Series, interleave
 
 KEYS = 200_000

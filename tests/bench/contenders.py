@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.deployments.local_ports import free_port
+from serve_app.local.ports import free_port
 from serve_app.settings import ServingSettings, Settings
 from tests.bench import plain_fastapi
 from tests.bench.child import Child

@@ -19,7 +19,7 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.search.release import Release
 from serve_app.search.request import SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings, load_settings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.store.sparse import Bm25SparseEncoder

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from serve_app.deployments import local
-from serve_app.deployments.local_ports import free_port
+from serve_app.local import run as local
+from serve_app.local.ports import free_port
 from serve_app.settings import ServingSettings, Settings
 from tests.bench.contenders import QUERY_WORDS, SEARCH, Bodies, write
 from tests.bench.corpus import excerpts

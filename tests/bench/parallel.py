@@ -18,7 +18,7 @@ import ray
 
 from jobs.parallel.run import run_all
 from jobs.parallel.task import Task
-from serve_app.deployments.local import QUIET
+from serve_app.local.run import QUIET
 from tests.bench.child import Child
 from tests.bench.parallel_work import AT_ONCE, LATENCY_S, fetch, fetch_and_parse, graph, parse, parse_line, transform
 from tests.bench.rounds import Comparison, Series, interleave

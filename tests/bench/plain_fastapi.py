@@ -17,8 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from serve_app.deployments.local_ports import free_port
 from serve_app.embedding.models import resolve_model
+from serve_app.local.ports import free_port
 from serve_app.settings import Settings, load_settings
 from tests.bench.running import wait_until_it_answers
 

@@ -20,7 +20,7 @@ from jobs.evaluate.beir import Dataset, read_dataset
 from jobs.evaluate.ir_metrics import mean_measures, measure
 from jobs.evaluate.ranking import COLLECTION, index, search, service
 from serve_app.search.request import SearchMode, SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings, load_settings
 from serve_app.types import LOCAL_PRINCIPAL
 

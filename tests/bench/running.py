@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from serve_app.__main__ import application
-from serve_app.deployments import local
+from serve_app.local import run as local
 from serve_app.settings import Settings
 from serve_app.types import Scope, VectorSpace
 
@@ -24,7 +24,7 @@ def applications(settings: Settings, peer_dir: Path, scope: Scope, space: Vector
     os.environ["AIDOCS_SERVING__MAX_REPLICAS"] = str(settings.serving.max_replicas)
     mark = local.mark_this_run(settings)
     try:
-        from serve_app.deployments import local_start  # imports Ray, which reads the environment of the run
+        from serve_app.local import start as local_start
 
         dashboard = local_start.start(settings, application, partial(local.note_run, settings, mark))
         local_start.wait_until_ready(settings, dashboard, lambda: False)

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from serve_app.deployments import local
-from serve_app.deployments.local_ports import free_port
+from serve_app.local import run as local
+from serve_app.local.ports import free_port
 from serve_app.settings import Settings, load_settings
 from tests.bench.rounds import Comparison, Series, interleave
 from tests.bench.running import wait_until_it_answers

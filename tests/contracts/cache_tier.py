@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.cache.entry import Entry, Kind, Outcome
 from serve_app.cache.keys import digest
-from serve_app.cache.tier import ImmediateTier, Tier
+from serve_app.cache.tiers.tier import ImmediateTier, Tier
 
 TTL_S = 100.0
 KIB = 1024

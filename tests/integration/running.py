@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from serve_app.deployments.local import marked, owner_of
-from serve_app.deployments.local_ports import free_port
+from serve_app.local.ports import free_port
+from serve_app.local.run import marked, owner_of
 
 T = TypeVar("T")
 DRAIN_S = 3  # of a replica that is replaced: Ray's 30 would make tests slow and prove less

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from serve_app.deployments.local_ports import free_port
+from serve_app.local.ports import free_port
 from tests.integration.running import DRAIN_S, Run, bearing, http, is_ready, poll, run
 from tests.integration.uploads import missing_documents, slow_upload, uploading
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.deployments.local_ports import free_port
+from serve_app.local.ports import free_port
 from tests.integration.running import Run, http, poll
 from tests.services import require
 

@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
-from serve_app.deployments.local_ports import free_port
 from serve_app.embedding.engine import EmbeddingEngine
+from serve_app.local.ports import free_port
 from serve_app.settings import EmbeddingSettings
 from tests.integration.running import http
 

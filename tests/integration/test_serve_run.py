@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.deployments.local import KEEP_MARK, RUN_MARK
-from serve_app.deployments.local_ports import is_free
+from serve_app.local.ports import is_free
+from serve_app.local.run import KEEP_MARK, RUN_MARK
 from tests.integration.running import bearing, http, is_ready, poll
 from tests.services import missing
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.environment import setting_fields
 from serve_app.errors import ConfigurationError
 from serve_app.settings import PREFIX, Settings, load_settings
+from serve_app.settings.environment import setting_fields
 
 
 def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

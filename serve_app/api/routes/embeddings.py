@@ -18,7 +18,7 @@ from serve_app.api.traffic import Traffic
 from serve_app.api.vectors import quantize, to_base64, truncate
 from serve_app.errors import InvalidInput, NotFound
 from serve_app.settings import ApiSettings
-from serve_app.telemetry.catalogue import STAGE_SECONDS
+from serve_app.telemetry.catalogue.requests import STAGE_SECONDS
 from serve_app.types import Lane
 
 

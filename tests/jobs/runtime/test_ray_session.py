@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.runtime.ray_session import address_of_service
-from serve_app.deployments.local import note_run, run_file
+from serve_app.local.run import note_run, run_file
 from serve_app.settings import Settings
 
 

@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from serve_app.api.services import Services, wire
-from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
 from serve_app.ports import Embedder, VectorStore

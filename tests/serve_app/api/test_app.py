@@ -8,10 +8,10 @@ from pathlib import Path
 from serve_app.api.app import build_app
 from serve_app.api.services import Services
 from serve_app.cache.entry import Kind
-from serve_app.cache.lmdb_tier import LmdbTier
-from serve_app.cache.memory import MemoryTier
-from serve_app.cache.segments import Segments
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.lmdb import LmdbTier
+from serve_app.cache.tiers.memory import MemoryTier
+from serve_app.cache.tiers.segments import Segments
 from serve_app.settings import MIB
 
 KEY = b"0" * 32

@@ -8,7 +8,7 @@ import pytest
 from serve_app.api.route import outcome_of
 from serve_app.api.services import Services
 from serve_app.api.traffic import Traffic
-from serve_app.telemetry.catalogue import OUTCOMES, ROUTES
+from serve_app.telemetry.catalogue.requests import OUTCOMES, ROUTES
 from tests.serve_app.telemetry.counted import counted
 
 

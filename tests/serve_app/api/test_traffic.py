@@ -21,7 +21,7 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import Overloaded
 from serve_app.ports import Embedder, VectorStore
-from serve_app.search.embedder import BatchedEmbedder
+from serve_app.search.batched_embedder import BatchedEmbedder
 from serve_app.settings import ApiSettings, Settings
 from serve_app.types import Embeddings, Lane, Vector, VectorSpace
 from tests.serve_app.api.replica import client_of, make_services, settings_with

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYet
 
-from serve_app.deployments.local_ports import free_port
+from serve_app.local.ports import free_port
 from tests.services import require
 
 START_TIMEOUT_S = 20.0

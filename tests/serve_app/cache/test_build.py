@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cache import build, shared_folder
+from serve_app.cache import build
 from serve_app.cache.entry import Kind
 from serve_app.cache.tiered import Found
+from serve_app.cache.tiers import shared_folder
 from serve_app.errors import ConfigurationError
 from serve_app.settings import CacheSettings, RedisSettings
 from tests.contracts.cache_tier import key

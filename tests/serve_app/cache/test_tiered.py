@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from serve_app.cache import write_behind
-from serve_app.cache.breaker import guard
 from serve_app.cache.entry import Entry, Kind
-from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
-from serve_app.cache.memory import MemoryTier
-from serve_app.cache.redis_tier import RedisTier, connect
-from serve_app.cache.segments import Segments
-from serve_app.cache.tier import Tier, Usage
 from serve_app.cache.tiered import MISS, Found, Tiered
+from serve_app.cache.tiers.guarded import guard
+from serve_app.cache.tiers.lmdb import LmdbTier, SharedMemoryTier
+from serve_app.cache.tiers.memory import MemoryTier
+from serve_app.cache.tiers.redis import RedisTier, connect
+from serve_app.cache.tiers.segments import Segments
+from serve_app.cache.tiers.tier import Tier, Usage
 from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
 from serve_app.types import Lane
 from tests.contracts.cache_tier import TTL_S, Clock, key

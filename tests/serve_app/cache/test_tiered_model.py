@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from serve_app.cache import tiered
-from serve_app.cache.breaker import GuardedTier, guard
 from serve_app.cache.entry import Kind
-from serve_app.cache.lmdb_tier import LmdbTier, SharedMemoryTier
-from serve_app.cache.memory import SLOT_BYTES, MemoryTier
-from serve_app.cache.segments import Segments
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.guarded import GuardedTier, guard
+from serve_app.cache.tiers.lmdb import LmdbTier, SharedMemoryTier
+from serve_app.cache.tiers.memory import SLOT_BYTES, MemoryTier
+from serve_app.cache.tiers.segments import Segments
 from serve_app.errors import NotFound, Unavailable
 from tests.contracts.cache_tier import Clock, key
-from tests.serve_app.cache.test_breaker import FailingTier
+from tests.serve_app.cache.tiers.test_guarded import FailingTier
 
 NAMES = st.integers(0, 12)
 PAYLOADS = st.builds(lambda letter, size: letter * size, st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 9_000))

@@ -12,18 +12,20 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_app.cache.breaker import FIRST_PAUSE_S, GuardedTier
 from serve_app.cache.entry import Kind
-from serve_app.cache.lmdb_tier import LmdbTier
-from serve_app.cache.memory import MemoryTier
-from serve_app.cache.segments import Segments
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.guarded import GuardedTier
+from serve_app.cache.tiers.lmdb import LmdbTier
+from serve_app.cache.tiers.memory import MemoryTier
+from serve_app.cache.tiers.segments import Segments
 from serve_app.deployments.metrics import RayExport, cache_samples, prefetch_samples, start_export
-from serve_app.search.usefulness import Kind as PrefetchKind
-from serve_app.search.usefulness import Usefulness
+from serve_app.flow.breaker import FIRST_PAUSE_S
+from serve_app.search.prefetch.usefulness import Kind as PrefetchKind
+from serve_app.search.prefetch.usefulness import Usefulness
 from serve_app.settings import MIB
-from serve_app.telemetry import catalogue
-from serve_app.telemetry.catalogue import REQUESTS, STAGE_SECONDS
+from serve_app.telemetry.catalogue import cache as cache_catalogue
+from serve_app.telemetry.catalogue import prefetch as prefetch_catalogue
+from serve_app.telemetry.catalogue.requests import REQUESTS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter, Sample
 from tests.integration.running import poll
 
@@ -133,7 +135,7 @@ async def test_what_the_cache_counts_becomes_samples_of_the_catalogue(tmp_path: 
 
 
 def test_the_catalogue_names_what_the_cache_has() -> None:
-    assert tuple(Kind) == catalogue.CACHE_KINDS
+    assert tuple(Kind) == cache_catalogue.KINDS
 
 
 def test_the_useful_share_of_prefetches_is_a_sample_from_the_first_on() -> None:
@@ -144,4 +146,4 @@ def test_the_useful_share_of_prefetches_is_a_sample_from_the_first_on() -> None:
     usefulness.used(PrefetchKind.PAGE, 0, 0)
     (sample,) = prefetch_samples(usefulness)
     assert (sample.name, sample.labels, sample.value) == ("aidocs_prefetch_useful_ratio", {"kind": "page"}, 0.25)
-    assert tuple(PrefetchKind) == catalogue.PREFETCH_KINDS
+    assert tuple(PrefetchKind) == prefetch_catalogue.KINDS

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import DeadlineExceeded, Overloaded
+from serve_app.flow.deadline import deadline
+from serve_app.search.batched_embedder import BatchedEmbedder
 from serve_app.search.cached_embedder import CachedEmbedder
-from serve_app.search.deadline import deadline
-from serve_app.search.embedder import BatchedEmbedder
 from serve_app.settings import MIB, BatchingSettings
 from serve_app.types import Embeddings, Lane, VectorSpace
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from qdrant_client import AsyncQdrantClient
 
-from serve_app.cache.redis_tier import connect
 from serve_app.cache.redis_versions import RedisVersions
+from serve_app.cache.tiers.redis import connect
 from serve_app.errors import Conflict, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.settings import StoreSettings

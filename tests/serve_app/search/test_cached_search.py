@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, VectorSpace

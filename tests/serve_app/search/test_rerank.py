@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_app.cache.memory import MemoryTier
 from serve_app.cache.tiered import Tiered
+from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import ConfigurationError, InvalidInput, NotFound, PlatformError
 from serve_app.query_types import Hit, StoreQuery, StoreResult
-from serve_app.search.embedder import BatchedEmbedder
+from serve_app.search.batched_embedder import BatchedEmbedder
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of
-from serve_app.search.service import Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import MIB, BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Principal, Scope, Vector
 from tests.contracts.corpus import BM25, SPACE, document
 from tests.contracts.indexes import FINE, switch
-from tests.serve_app.search.test_service import WordEmbedder
+from tests.serve_app.search.test_searcher import WordEmbedder
 from tests.serve_app.telemetry.counted import counted
 
 ANN = Principal("acme", "ann")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.telemetry.catalogue import CATALOGUE, PASS_TOKENS, REQUESTS, STAGE_SECONDS, Counter, Histogram
+from serve_app.telemetry.catalogue import CATALOGUE
+from serve_app.telemetry.catalogue.metric import Counter, Histogram
+from serve_app.telemetry.catalogue.requests import PASS_TOKENS, REQUESTS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from tests.serve_app.telemetry.counted import counted
 

@@ -1,0 +1,128 @@
+"""The tier in this process: a dict, and W-TinyLFU to say who must go.
+
+Policy: Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 2017, as in
+theine-core, which bounds a number of slots and knows no weights. So an entry takes as many slots of SLOT_BYTES as it
+weighs, and goes as soon as it loses one: bytes stay under the limit, and what is large must be worth as much more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from theine_core import TlfuCore
+
+from serve_app.cache.entry import Entry
+from serve_app.cache.tiers.tier import Clock, Usage, utc_s
+
+OVERHEAD_BYTES = (
+    512  # of one entry: key, Entry, three dict places; with it a 384-dimensional float32 vector is one slot
+)
+SLOT_BYTES = 2_048
+MAX_SHARE = 16  # an entry over this part of the limit is not kept
+READS_AT_ONCE = 64  # hits told to the policy together
+STEP = 0x9E3779B97F4A7C15  # odd, so that the slots of one entry differ
+MASK = 2**64 - 1
+
+
+class MemoryTier:
+    """Belongs to one event loop, or one thread. limit_bytes: at least MAX_SHARE slots are taken."""
+
+    def __init__(self, limit_bytes: int, ttl_s: float, *, name: str = "l1", clock: Clock = utc_s) -> None:
+        self._name = name
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._slots = max(MAX_SHARE, limit_bytes // SLOT_BYTES)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._policy = TlfuCore(self._slots)
+        self._entries: dict[bytes, Entry] = {}
+        self._owners: dict[int, bytes] = {}  # slot → key
+        self._reads: list[bytes] = []
+        self._swept_at_s = self._clock()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def get_now(self, key: bytes) -> Entry | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.expires_at_s <= self._clock():
+            self._remove(key)
+            return None
+        self._reads.append(key)
+        if len(self._reads) >= READS_AT_ONCE:
+            self._tell_reads()
+        return entry
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        return {key: entry for key in keys if (entry := self.get_now(key)) is not None}
+
+    async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
+        now_s = self._clock()
+        self._tell_reads()
+        self._sweep(now_s)
+        for key, entry in entries.items():
+            self._put(key, entry.until(now_s + self._ttl_s), now_s)
+
+    def _put(self, key: bytes, entry: Entry, now_s: float) -> None:
+        left_s = entry.expires_at_s - now_s
+        count = slots_of(entry)
+        held = self._entries.get(key)
+        if held is not None and (left_s <= 0 or slots_of(held) != count):
+            self._remove(key)
+        if left_s <= 0 or count > self._slots // MAX_SHARE:
+            return
+        self._entries[key] = entry
+        slots = slot_numbers(key, count)
+        self._owners.update(dict.fromkeys(slots, key))
+        lifetime_ns = int(left_s * 1e9)
+        for slot in self._policy.set([(slot, lifetime_ns) for slot in slots]):
+            self._evicted(slot)
+
+    def _evicted(self, slot: int) -> None:
+        key = self._owners.get(slot)
+        if key is not None:
+            self._remove(key)
+
+    def _remove(self, key: bytes) -> None:
+        for slot in slot_numbers(key, slots_of(self._entries.pop(key))):
+            self._policy.remove(slot)
+            self._owners.pop(slot, None)
+
+    def _tell_reads(self) -> None:
+        present = (key for key in self._reads if key in self._entries)
+        self._policy.access([slot for key in present for slot in slot_numbers(key, slots_of(self._entries[key]))])
+        self._reads.clear()
+
+    def _sweep(self, now_s: float) -> None:
+        """What has expired makes room, at most once a second."""
+        if abs(now_s - self._swept_at_s) >= 1:
+            self._swept_at_s = now_s
+            for slot in self._policy.advance():
+                self._evicted(slot)
+
+    async def clear(self) -> None:
+        self._forget()
+
+    async def usage(self) -> Usage:
+        weight_bytes = sum(weigh(entry) for entry in self._entries.values())
+        return Usage(weight_bytes, len(self._entries), self._slots * SLOT_BYTES)
+
+    async def close(self) -> None:
+        self._forget()
+
+
+def weigh(entry: Entry) -> int:
+    return len(entry.payload) + OVERHEAD_BYTES
+
+
+def slots_of(entry: Entry) -> int:
+    return -(-weigh(entry) // SLOT_BYTES)
+
+
+def slot_numbers(key: bytes, count: int) -> list[int]:
+    first = int.from_bytes(key[:8], "little")  # keys are digests: as good as random
+    return [(first + number * STEP) & MASK for number in range(count)]

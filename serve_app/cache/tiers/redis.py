@@ -1,0 +1,165 @@
+"""The tier that all machines share: a Redis server, or a Redis Cluster.
+
+The server bounds its size, not this class: it should run with `maxmemory` and a `volatile-…` policy, which takes only
+what has a time to live, as everything here does and control state does not. Where it does not, the log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, RedisClusterException, RedisError
+
+from serve_app.cache.entry import Entry, decode, encode
+from serve_app.cache.tiers.tier import Clock, Usage, utc_s
+from serve_app.errors import ConfigurationError, Unavailable
+
+logger = logging.getLogger(__name__)
+PREFIX = b"aidocs:cache:"
+MAX_ENTRY_BYTES = 4 * 1024 * 1024
+CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+CLEAR_AT_ONCE = 1_000
+DATABASE = re.compile(r"db\d+")
+
+
+class RedisTier:
+    """limit_bytes: what the server is expected to give. Nothing is connected before the first call."""
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        limit_bytes: int,
+        ttl_s: float,
+        *,
+        name: str = "l3",
+        clock: Clock = utc_s,
+    ) -> None:
+        self._client: Any = client  # redis types its commands as sync or async, so every await would need a cast
+        self._name = name
+        self._limit_bytes = limit_bytes
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._limit_is_checked = False
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.get(PREFIX + key)
+            contents: list[bytes | None] = await pipeline.execute()
+        now_s = self._clock()
+        decoded = ((key, decode(key, content, now_s)) for key, content in zip(keys, contents, strict=True) if content)
+        return {key: entry for key, entry in decoded if entry is not None}
+
+    async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
+        now_s = self._clock()
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for key, entry in entries.items():
+                content = encode(key, entry.until(now_s + self._ttl_s))
+                lifetime_ms = int(1000 * min(self._ttl_s, entry.expires_at_s - now_s))
+                if len(content) > MAX_ENTRY_BYTES or lifetime_ms <= 0:
+                    pipeline.execute_command("UNLINK", PREFIX + key)  # a cluster's `unlink` would not be queued
+                else:
+                    pipeline.set(PREFIX + key, content, px=lifetime_ms)
+            answers = await pipeline.execute(raise_on_error=False)
+            await self._left_out(
+                [key for key, answer in zip(entries, answers, strict=True) if isinstance(answer, OutOfMemoryError)]
+            )
+            for answer in answers:
+                if isinstance(answer, Exception) and not isinstance(answer, OutOfMemoryError):
+                    raise answer
+            await self._check_limit()
+
+    async def _left_out(self, keys: Sequence[bytes]) -> None:
+        """The server is full and may not evict: it takes no new value, and the one before must not stay."""
+        if keys:
+            logger.warning("Redis is full and evicts nothing: %d cache entries were left out", len(keys))
+            await self._client.unlink(*(PREFIX + key for key in keys))
+
+    async def _check_limit(self) -> None:
+        if not self._limit_is_checked:
+            self._limit_is_checked = True
+            for server in await self._servers():
+                limit_bytes, policy = int(server.get("maxmemory", 0)), str(server.get("maxmemory_policy", ""))
+                if limit_bytes == 0 or not policy.startswith(("volatile", "allkeys")):
+                    logger.warning(
+                        "Redis does not bound the cache (maxmemory %d bytes, policy %s): set maxmemory %d or less "
+                        "and maxmemory-policy volatile-lfu",
+                        limit_bytes,
+                        policy,
+                        self._limit_bytes,
+                    )
+
+    async def _servers(self) -> list[dict[str, Any]]:
+        """INFO memory and keyspace of the server, or of each primary of the cluster."""
+        if isinstance(self._client, RedisCluster):
+            by_node = await self._client.info("everything", target_nodes=RedisCluster.PRIMARIES)
+            return [by_node] if "used_memory" in by_node else list(by_node.values())  # of one node it is the answer
+        return [await self._client.info("everything")]
+
+    async def clear(self) -> None:
+        with translated():
+            batch: list[bytes] = []
+            async for key in self._client.scan_iter(match=PREFIX + b"*", count=CLEAR_AT_ONCE):
+                batch.append(key)
+                if len(batch) == CLEAR_AT_ONCE:
+                    await self._client.unlink(*batch)
+                    batch.clear()
+            if batch:
+                await self._client.unlink(*batch)
+
+    async def usage(self) -> Usage:
+        """Of the whole server or cluster, whoever else uses it."""
+        with translated():
+            servers = await self._servers()
+        databases = [value for server in servers for name, value in server.items() if DATABASE.fullmatch(name)]
+        return Usage(
+            sum(int(server["used_memory"]) for server in servers),
+            sum(int(database["keys"]) for database in databases),
+            sum(int(server.get("maxmemory", 0)) for server in servers),
+        )
+
+    async def close(self) -> None:
+        with translated():
+            await self._client.aclose()
+
+
+def connect(url: str, timeout_s: float) -> Redis | RedisCluster:
+    """url: redis://, rediss:// or unix:// for a server; redis+cluster:// or rediss+cluster:// for any node of a
+    cluster. Raises ConfigurationError, which does not repeat the URL: it may hold a password."""
+    scheme, _, rest = url.partition("://")
+    limits: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),  # a cache that does not answer is left out, not asked again
+    }
+    try:
+        if scheme in CLUSTER_SCHEMES:
+            cluster_url = f"{CLUSTER_SCHEMES[scheme]}://{rest}"
+            return RedisCluster.from_url(cluster_url, **limits)
+        return Redis.from_url(url, **limits)
+    except (ValueError, RedisError, RedisClusterException) as error:
+        raise ConfigurationError(
+            "AIDOCS_REDIS__URL is not a Redis URL: redis://host:6379/0, rediss://…, unix://… "
+            "or redis+cluster://host:6379 for a cluster"
+        ) from error
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise Unavailable(f"Redis: {error}") from error

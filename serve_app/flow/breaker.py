@@ -1,0 +1,110 @@
+"""A service that does not answer costs one timeout, and then nothing until it answers again.
+
+Circuit breaker after Nygard, "Release It!", 2007. The probe after a pause is made beside the requests, so that not
+even that one waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from serve_app.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # doubled at every failed probe
+
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """pause_s: 0 while the tier answers. probe_at_s: when, on a monotonic clock, it may be tried again."""
+
+    pause_s: float = 0.0
+    probe_at_s: float = 0.0
+
+    @property
+    def is_closed(self) -> bool:
+        """True: calls go through."""
+        return self.pause_s == 0
+
+    def probe_is_due(self, now_s: float) -> bool:
+        return not self.is_closed and now_s >= self.probe_at_s
+
+    def failed(self, now_s: float) -> Breaker:
+        """A failure while a pause lasts, of a call that had begun before it, does not make it longer."""
+        if not self.is_closed and now_s < self.probe_at_s:
+            return self
+        pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self.pause_s))
+        return replace(self, pause_s=pause_s, probe_at_s=now_s + pause_s)
+
+    def succeeded(self) -> Breaker:
+        return Breaker()
+
+
+class Guard:
+    """Calls to one service, each with a time limit, behind a breaker. failures: calls, probes included, that were not
+    answered.
+
+    name: for the log. probe: a cheap call whose answer is not None."""
+
+    def __init__(
+        self, name: str, timeout_s: float, probe: Callable[[], Awaitable[object]], clock: Callable[[], float]
+    ) -> None:
+        self._name = name
+        self._timeout_s = timeout_s
+        self._probe = probe
+        self._clock = clock
+        self._breaker = Breaker()
+        self._probing: asyncio.Task[None] | None = None
+        self.failures = 0
+
+    @property
+    def pause_s(self) -> float:
+        """For so long the service is left out after its last failure; 0 while it answers."""
+        return self._breaker.pause_s
+
+    async def call(self, call: Callable[[], Awaitable[Out]]) -> Out | None:
+        """The answer, or None where there is none. Never raises."""
+        if not self._breaker.is_closed:
+            self._probe_if_due()
+            return None
+        return await self._attempt(call)
+
+    async def _attempt(self, call: Callable[[], Awaitable[Out]]) -> Out | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await call()
+        except (Unavailable, TimeoutError) as error:
+            self.failures += 1
+            before, self._breaker = self._breaker, self._breaker.failed(self._clock())
+            if before.is_closed and not self._breaker.is_closed:
+                reason = str(error) or f"no answer in {self._timeout_s:g} s"
+                logger.warning("%s is left out until it answers: %s", self._name, reason)
+            return None
+        return answer
+
+    def _probe_if_due(self) -> None:
+        if self._breaker.probe_is_due(self._clock()) and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.get_running_loop().create_task(self._try_again())
+
+    async def _try_again(self) -> None:
+        if await self._attempt(self._probe) is not None:
+            self._breaker = self._breaker.succeeded()
+            logger.warning("%s answers again", self._name)
+
+    async def insist(self, call: Callable[[], Awaitable[Out]], timeout_s: float) -> Out:
+        """The answer, whatever the breaker says. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call()
+        except TimeoutError as error:
+            raise Unavailable(f"{self._name}: no answer in {timeout_s:g} s") from error
+
+    def stop(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
