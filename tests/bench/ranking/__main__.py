@@ -27,10 +27,10 @@ from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.settings import load_settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from tests.bench import machine
-from tests.bench.cross_validation import Scores, held_out, randomisation_p
-from tests.bench.ranking_grid import DOCUMENT_WAYS, QUALITY_DOCUMENT_WAYS, WAYS, Way
-from tests.bench.ranking_index import Judged, indexed, known_items
-from tests.bench.ranking_packages import package_summaries
+from tests.bench.ranking.cross_validation import Scores, held_out, randomisation_p
+from tests.bench.ranking.grid import DOCUMENT_WAYS, QUALITY_DOCUMENT_WAYS, WAYS, Way
+from tests.bench.ranking.index import Judged, indexed, known_items
+from tests.bench.ranking.packages import package_summaries
 
 DEPTH, NDCG_K = 100, 10
 COMPARED = {"passages": WAYS, "documents": DOCUMENT_WAYS, "documents-quality": QUALITY_DOCUMENT_WAYS}

@@ -10,7 +10,7 @@ import numpy as np
 from serve_app.query_types import Smoothing
 from serve_app.store.feedback import smoothed
 from serve_app.types import SparseVector, Vector
-from tests.bench.ranking_index import Index, Question, Scores
+from tests.bench.ranking.index import Index, Question, Scores
 
 Normalise = Callable[[Scores], Scores]
 Rank = Callable[[Index, Question], Scores]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.bench.ranking_documents import decaying, documents_first, mean_of_first, mnz, reciprocal_ranks, sum_of_first
-from tests.bench.ranking_index import Aggregate, best_passage
-from tests.bench.ranking_ways import (
+from tests.bench.ranking.documents import decaying, documents_first, mean_of_first, mnz, reciprocal_ranks, sum_of_first
+from tests.bench.ranking.index import Aggregate, best_passage
+from tests.bench.ranking.ways import (
     Rank,
     again,
     by_deviation,

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from jobs.evaluate.beir import Dataset
 from serve_app.types import Document
 from tests.bench.corpus import package_documents
-from tests.bench.ranking_index import SEED
+from tests.bench.ranking.index import SEED
 
 MIN_CHARS = 1_500  # of a document, so that it has several passages
 MIN_WORDS = 4  # of a question

@@ -1,8 +1,8 @@
 """What each search profile of the settings costs and how well it ranks, by the code that serves it: engine, store and
 search in one process, one client.
 
-Examples:  python -m tests.bench.ranking_served --dataset ../shared/data/cranfield
-           AIDOCS_SEARCH__PROFILES__SMOOTH__SMOOTHING_CANDIDATES=50 python -m tests.bench.ranking_served --dataset …
+Examples:  python -m tests.bench.ranking.served --dataset ../shared/data/cranfield
+           AIDOCS_SEARCH__PROFILES__SMOOTH__SMOOTHING_CANDIDATES=50 python -m tests.bench.ranking.served --dataset …
 """
 
 from __future__ import annotations

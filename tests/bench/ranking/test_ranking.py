@@ -11,15 +11,15 @@ import pytest
 from serve_app.query_types import Feedback, Smoothing
 from serve_app.settings import StoreSettings
 from serve_app.store.edge.store import EdgeStore
-from tests.bench.cross_validation import held_out, randomisation_p
-from tests.bench.ranking import as_they_are, cross_validated, measured, table
-from tests.bench.ranking_documents import decaying, mean_of_first, mnz, reciprocal_ranks, sum_of_first
-from tests.bench.ranking_grid import DOCUMENT_WAYS, QUALITY, QUALITY_DOCUMENT_WAYS, WAYS
-from tests.bench.ranking_index import Index, Judged, Postings, asked, best_passage
-from tests.bench.ranking_packages import package_summaries
-from tests.bench.ranking_served import Served
-from tests.bench.ranking_served import table as served_table
-from tests.bench.ranking_ways import dbsf
+from tests.bench.ranking.__main__ import as_they_are, cross_validated, measured, table
+from tests.bench.ranking.cross_validation import held_out, randomisation_p
+from tests.bench.ranking.documents import decaying, mean_of_first, mnz, reciprocal_ranks, sum_of_first
+from tests.bench.ranking.grid import DOCUMENT_WAYS, QUALITY, QUALITY_DOCUMENT_WAYS, WAYS
+from tests.bench.ranking.index import Index, Judged, Postings, asked, best_passage
+from tests.bench.ranking.packages import package_summaries
+from tests.bench.ranking.served import Served
+from tests.bench.ranking.served import table as served_table
+from tests.bench.ranking.ways import dbsf
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, query
 
 WORDS = [f"word{number}" for number in range(40)]

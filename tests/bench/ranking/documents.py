@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.bench.ranking_index import Aggregate, Index, Question, Scores, best_passage
-from tests.bench.ranking_ways import Normalise, Rank, by_deviation, combined, lists
+from tests.bench.ranking.index import Aggregate, Index, Question, Scores, best_passage
+from tests.bench.ranking.ways import Normalise, Rank, by_deviation, combined, lists
 
 
 def ranks_in_document(scores: Scores, index: Index) -> Scores:
