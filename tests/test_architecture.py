@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "selectolax": ("serve_app.documents",),
     "markdown_it": ("serve_app.documents",),
     "charset_normalizer": ("serve_app.documents",),
+    "webencodings": ("serve_app.documents",),
     "qdrant_client": ("serve_app.store",),
     "qdrant_edge": ("serve_app.store",),
     "theine_core": ("serve_app.cache",),

@@ -6,6 +6,7 @@ import codecs
 import re
 import unicodedata
 
+import webencodings
 from charset_normalizer import from_bytes
 
 from serve_app.errors import UnreadableDocument
@@ -27,23 +28,40 @@ DEFAULT_LEGACY = (
     "cp1252"  # of the web (WHATWG) and of Windows in most of the world; wins where nothing speaks against it
 )
 ALLOWANCE = 0.1
+# Of each East Asian encoding: the standard whose first level has its common characters, and their first bytes. Korean
+# comes before Chinese: what is all Hangul is all common Chinese as well, and hardly ever the other way round.
+COMMON_LEADS = {
+    "euc_jp": ("euc_jp", b"\xb0", b"\xcf"),
+    "cp932": ("euc_jp", b"\xb0", b"\xcf"),
+    "cp949": ("euc_kr", b"\xb0", b"\xc8"),
+    "gb18030": ("gb2312", b"\xb0", b"\xd7"),
+    "big5": ("big5", b"\xa4", b"\xc6"),
+}
+JAPANESE = ("euc_jp", "cp932")
+KANA = re.compile("[\u3040-\u30ff]")
 
 CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")  # white space is none; C1 are letters in wrong clothes
 NOT_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+TWO_BYTES = re.compile("[\x80-\u07ff]")  # characters that UTF-8 writes as so many
+MORE_BYTES = re.compile("[\u0800-\ud7ff\ue000-\U0010ffff]")
 LINE_END = re.compile("\r\n?|\x0c|\x85|\u2028|\u2029")
 
 
-def decode(content: bytes) -> str:
-    """The text, cleaned. Raises UnreadableDocument if the bytes look binary."""
-    return clean(content.decode(encoding_of(content), errors="replace"))
+def decode(content: bytes, declared: str = "") -> str:
+    """The text, cleaned; U+FFFD stands for bytes that are not in its encoding.
+
+    declared: as for `encoding_of`. Raises UnreadableDocument if the bytes look binary."""
+    return clean(content.decode(encoding_of(content, declared=declared), errors="replace"))
 
 
-def encoding_of(content: bytes, *, whole: bool = True) -> str:
-    """A codec's name: by byte order mark, UTF-8 if it is valid, else the best guess from the beginning.
-    whole: False if `content` is the beginning of a file, which may end inside a character.
-    Raises UnreadableDocument if the bytes look binary."""
-    encoding = _guess(content, whole)
+def encoding_of(content: bytes, *, whole: bool = True, declared: str = "") -> str:
+    """A codec's name: by byte order mark; UTF-8 if that is valid; as declared; UTF-8 if a few bytes are damaged; else
+    the best guess from the beginning.
+
+    whole: False if `content` is the beginning of a file, which may end inside a character. declared: a label of the
+    WHATWG Encoding Standard; one that is unknown is ignored. Raises UnreadableDocument if the bytes look binary."""
+    encoding = _encoding(content, whole, declared)
     sample = content[:SAMPLE_BYTES].decode(encoding, errors="ignore")
     if len(CONTROL.findall(sample)) > MAX_CONTROLS + MAX_CONTROL_RATIO * len(sample):
         raise UnreadableDocument("looks binary: it is not text in any known encoding; convert it or take it out")
@@ -56,9 +74,25 @@ def unicode_encoding(content: bytes) -> str:
     return next(marked, "") or _utf16_without_mark(content[:SAMPLE_BYTES]) or "utf-8"
 
 
-def _guess(content: bytes, whole: bool) -> str:
+def _encoding(content: bytes, whole: bool, declared: str) -> str:
     encoding = unicode_encoding(content)
-    return encoding if encoding != "utf-8" or _is_utf8(content, whole) else _legacy(content[:SAMPLE_BYTES])
+    if encoding != "utf-8":
+        return encoding
+    said = _codec_of(declared)
+    if _is_utf8(content, whole):  # a page that declares Latin-1 and is valid UTF-8 is UTF-8; of ASCII both are true
+        return said if said and content.isascii() else encoding
+    if said:
+        return said
+    return encoding if _is_damaged_utf8(content) else _legacy(content[:SAMPLE_BYTES])
+
+
+def _codec_of(label: str) -> str:
+    """Python's name of an encoding that a document declares; "" for one that cannot be. A document whose declaration
+    could be read as ASCII is not UTF-16, whatever it says (HTML standard, 13.2.3.2)."""
+    encoding = webencodings.lookup(label)
+    if encoding is None or encoding.name == "x-user-defined":
+        return ""
+    return "utf-8" if encoding.name.startswith("utf-16") else str(encoding.codec_info.name)
 
 
 def _is_utf8(content: bytes, whole: bool) -> bool:
@@ -67,6 +101,15 @@ def _is_utf8(content: bytes, whole: bool) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_damaged_utf8(content: bytes) -> bool:
+    """Whether most of what is not ASCII is valid UTF-8: in other encodings such sequences are rare, the longer the
+    rarer, so that one of three bytes weighs as much as three of two."""
+    text = content.decode("utf-8", errors="surrogateescape")
+    stray_bytes = len(SURROGATE.findall(text))
+    valid = len(TWO_BYTES.findall(text)) + 3 * len(MORE_BYTES.findall(text))
+    return valid >= 2 * stray_bytes
 
 
 def _utf16_without_mark(sample: bytes) -> str:
@@ -89,7 +132,26 @@ def _legacy(sample: bytes) -> str:
     default = [match for match in matches if match.encoding == DEFAULT_LEGACY]
     if default and default[0].chaos <= best.chaos + ALLOWANCE and default[0].coherence >= best.coherence - ALLOWANCE:
         return DEFAULT_LEGACY
-    return best.encoding
+    return _east_asian(sample) if best.encoding in COMMON_LEADS else best.encoding
+
+
+def _east_asian(sample: bytes) -> str:
+    """Which of the East Asian encodings: the one in which most letters are common ones of its language.
+    charset_normalizer looks at all planes alike, and takes a short Chinese text for rare Korean."""
+
+    def common_ratio(encoding: str) -> float:
+        text = sample.decode(encoding, errors="replace")
+        letters = [letter for letter in text if letter.isalpha() and not letter.isascii()]
+        if encoding in JAPANESE and not any(map(KANA.match, letters)):
+            return 0.0
+        return sum(_is_common(letter, encoding) for letter in letters) / max(len(letters), 1)
+
+    return max(COMMON_LEADS, key=common_ratio)
+
+
+def _is_common(letter: str, encoding: str) -> bool:
+    standard, first, last = COMMON_LEADS[encoding]
+    return bool(KANA.match(letter)) or first <= letter.encode(standard, errors="ignore")[:1] <= last
 
 
 def clean(text: str) -> str:

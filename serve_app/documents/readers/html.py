@@ -4,6 +4,7 @@ preformatted text keep their structure."""
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,12 +41,25 @@ UNCLOSED_TAGS = (
     " p li dd dt td th tr tbody tfoot thead colgroup option optgroup rp rt"
 )
 UNCOUNTED = frozenset(UNCLOSED_TAGS.split())
+MAX_SPAN = 1_000  # rows or columns of one cell (HTML standard, 4.9.11)
+DECLARED_WITHIN_BYTES = 1_024
+DECLARED = re.compile(
+    rb"""\A\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)"""
+    rb"""|<meta[^>]*?[\s;"']charset\s*=\s*["']?\s*([\w.:-]+)""",
+    re.IGNORECASE,
+)
 DRAWINGS = frozenset({"svg", "math"})  # XML, where `/>` closes; elsewhere it says nothing (HTML standard, 13.1.2.1)
 
 
 def read_html(path: Path, document_id: str) -> Iterator[ReadResult]:
     """One document. Its title is `<title>`, else the first `<h1>`, else the file's name."""
-    yield result_of(document_id, lambda: html_document(decode(read_whole(path)), document_id, path.stem))
+    yield result_of(document_id, lambda: html_document(decode_html(read_whole(path)), document_id, path.stem))
+
+
+def decode_html(content: bytes) -> str:
+    """In the encoding that the page declares (HTML standard, 13.2.3.2: within its first 1,024 bytes)."""
+    declared = DECLARED.search(content[:DECLARED_WITHIN_BYTES])
+    return decode(content, next(filter(None, declared.groups()), b"").decode("ascii") if declared else "")
 
 
 def html_document(source: str, document_id: str, default_title: str) -> Document:
@@ -53,7 +67,11 @@ def html_document(source: str, document_id: str, default_title: str) -> Document
     tree = LexborHTMLParser(source)
     titles = (node.text() for name in ("title", "h1") if (node := tree.css_first(name)) is not None)
     title = next((one_line(clean(title)) for title in titles if title.strip()), default_title)
-    return Document(document_id, html_to_markdown(tree), title)
+    has_scripts = tree.css_first("script") is not None
+    text = html_to_markdown(tree)
+    if has_scripts and not text:
+        raise UnreadableDocument("has no text of its own, scripts fill it: save the page as a browser shows it")
+    return Document(document_id, text, title)
 
 
 def require_shallow(source: str) -> None:
@@ -110,8 +128,10 @@ def _inline(node: LexborNode) -> str:
         return node.text_content or ""
     if not node.is_element_node:
         return ""  # a comment
-    parts = []
+    parts: list[str] = []
     for one in node.traverse(include_text=True):
+        if parts and (_is_block(one) or _is_block(one.prev)):
+            parts.append(" ")  # or the words on both sides would be one
         if one.is_text_node:
             parts.append(one.text_content or "")
         elif one.tag == "br":
@@ -119,6 +139,10 @@ def _inline(node: LexborNode) -> str:
         elif one.tag == "img":
             parts.append(one.attributes.get("alt") or "")
     return "".join(parts)
+
+
+def _is_block(node: LexborNode | None) -> bool:
+    return node is not None and node.is_element_node and node.tag in BLOCKS
 
 
 def _paragraph(inline: list[str]) -> str:
@@ -134,7 +158,7 @@ def _block(node: LexborNode, depth: int) -> Iterator[str]:
     elif tag in {"ul", "ol"}:
         yield "\n".join(_items(node, depth))
     elif tag == "table" and _is_grid(node):
-        rows = [[_inline(cell) for cell in row.css("th, td")] for row in node.css("tr")]
+        rows = _grid([row.css("th, td") for row in node.css("tr")])
         yield from (_paragraph([_inline(caption)]) for caption in node.css("caption"))
         yield markdown_text.table(rows)
     else:
@@ -148,6 +172,36 @@ def _items(node: LexborNode, depth: int) -> Iterator[str]:
         if body:
             number += 1
             yield markdown_text.list_item(f"{number}." if node.tag == "ol" else "-", body)
+
+
+def _grid(rows: list[list[LexborNode]]) -> list[list[str]]:
+    """The cells' texts, each in its column: a cell that spans rows is repeated in each, one that spans columns leaves
+    the others empty."""
+    grid: list[list[str]] = []
+    spanning: dict[int, tuple[str, int]] = {}  # column → its text and the rows that it goes on for
+    for row in rows:
+        cells: list[str] = []
+        waiting = deque(row)
+        while waiting or len(cells) in spanning:
+            text, left = spanning.pop(len(cells), ("", 0))
+            if left:
+                spanning |= {len(cells): (text, left - 1)} if left > 1 else {}
+                cells.append(text)
+                continue
+            cell = waiting.popleft()
+            text, more_rows = _inline(cell), _span(cell, "rowspan") - 1
+            for column in range(len(cells), len(cells) + _span(cell, "colspan")):
+                if more_rows:
+                    spanning[column] = text if column == len(cells) else "", more_rows
+                cells.append(text)
+                text = ""
+        grid.append(cells)
+    return grid
+
+
+def _span(cell: LexborNode, name: str) -> int:
+    value = cell.attributes.get(name) or ""
+    return min(max(int(value), 1), MAX_SPAN) if value.isascii() and value.isdigit() else 1
 
 
 def _is_grid(table: LexborNode) -> bool:

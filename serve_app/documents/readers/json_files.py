@@ -7,6 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -22,10 +23,24 @@ def open_bytes(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
+def parse(text: str) -> object:
+    """Numbers keep all their digits. Raises ValueError, also for an object that has a key twice: one value would be
+    lost."""
+    return json.loads(text, parse_float=Decimal, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
+        raise ValueError(f"the key {twice!r:.80} is there twice in one object")
+    return content
+
+
 def read_json(path: Path, document_id: str) -> Iterator[ReadResult]:
     """One document for an object; one each for the objects of a list, or of the list under `documents`."""
     raw = read_whole(path)
-    content = json.loads(raw.decode(encoding_of(raw)).removeprefix("\ufeff"))  # cleaned after it is parsed
+    content = parse(raw.decode(encoding_of(raw)).removeprefix("\ufeff"))  # cleaned after it is parsed
     if isinstance(content, dict) and isinstance(content.get("documents"), list):
         content = content["documents"]
     if isinstance(content, dict):
@@ -79,7 +94,7 @@ def _line(source: str, line: str) -> ReadResult:
     if SURROGATE.search(line):
         return ReadFailure(source, "is not valid UTF-8")
     try:
-        return _result(source, json.loads(line.strip("\ufeff \t\r\n")))
+        return _result(source, parse(line.strip("\ufeff \t\r\n")))
     except (ValueError, RecursionError) as error:
         return ReadFailure(source, f"is not JSON: {error}")
 

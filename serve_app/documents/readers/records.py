@@ -8,8 +8,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import chain, count
 
-from serve_app.documents.encoding import clean
+from serve_app.documents.encoding import NOT_TEXT, clean
 from serve_app.documents.validation import INT64
 from serve_app.types import Document, JsonScalar, JsonValue
 
@@ -19,21 +20,25 @@ Record = Mapping[str, object]
 ID_NAMES = ("_id", "id")
 TEXT_NAMES = ("text", "body", "content")
 TITLE_NAMES = ("title",)
+SUBJECT_NAMES = ("subject",)  # of a ticket or a mail: what it is about, not whom
 URL_NAMES = ("url",)
-SUBJECT_NAMES = ("subject",)
 
 
 def document_of(record: Record, default_id: str) -> Document:
     """The document that a record describes: our API's shape, BEIR's (`_id`, `title`, `text`) or any table's row.
 
     Other fields are metadata; an object under `metadata` is taken for more of them. Without a text field the text is
-    a line `name: value` for each field.
+    a line `name: value` for each field. Without a title a `subject` is the title as well: in tables it is a headline.
+    It is the person whom the document is about only in a record of our API's shape, one with a `metadata` object and no
+    field that the API does not have.
     """
     fields = json_object(record)
     names = {name.lower(): name for name in reversed(fields)}
     id, text, title, url = (_take(fields, names, some) for some in (ID_NAMES, TEXT_NAMES, TITLE_NAMES, URL_NAMES))
-    subject = _take(fields, names, SUBJECT_NAMES)
     nested = fields.pop("metadata", None)
+    is_of_api = isinstance(nested, dict) and fields.keys() <= {"subject"}
+    subject = _take(fields, names, SUBJECT_NAMES) if is_of_api else ""
+    title = title or _value(fields, names, SUBJECT_NAMES)
     more = nested if isinstance(nested, dict) else {"metadata": nested}
     metadata = {name: value for name, value in {**fields, **more}.items() if value not in (None, "")}
     lines = (f"{name}: {shown(value)}" for name, value in metadata.items())
@@ -42,11 +47,19 @@ def document_of(record: Record, default_id: str) -> Document:
 
 def _take(fields: dict[str, JsonValue], names: Mapping[str, str], candidates: Iterable[str]) -> str:
     """Remove and return, as text, the first candidate that has a value."""
-    for candidate in candidates:
-        name = names.get(candidate)
-        if name is not None and fields[name] not in (None, ""):
-            return shown(fields.pop(name))
-    return ""
+    name = _name(fields, names, candidates)
+    return shown(fields.pop(name)) if name else ""
+
+
+def _value(fields: Mapping[str, JsonValue], names: Mapping[str, str], candidates: Iterable[str]) -> str:
+    name = _name(fields, names, candidates)
+    return shown(fields[name]) if name else ""
+
+
+def _name(fields: Mapping[str, JsonValue], names: Mapping[str, str], candidates: Iterable[str]) -> str:
+    """The first candidate that has a value, as it is written in `fields`; "" if none has."""
+    present = (names[candidate] for candidate in candidates if candidate in names)
+    return next((name for name in present if fields[name] not in (None, "")), "")
 
 
 def shown(value: JsonValue) -> str:
@@ -54,11 +67,25 @@ def shown(value: JsonValue) -> str:
 
 
 def json_object(record: Mapping[object, object] | Record) -> dict[str, JsonValue]:
-    return {clean(str(name)): json_value(value) for name, value in record.items()}
+    return dict(zip(distinct(clean(str(name)) for name in record), map(json_value, record.values()), strict=True))
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, with a number behind one that an earlier one has: `tag`, `tag 2`. Else a table with two columns of one
+    name would lose the first."""
+    wanted = list(names)
+    if len(set(wanted)) == len(wanted):
+        return wanted
+    taken: dict[str, None] = {}
+    for name in wanted:
+        numbered = (f"{name} {number}" for number in count(2))
+        taken[next(one for one in chain([name], numbered) if one not in taken)] = None
+    return list(taken)
 
 
 def json_value(value: object) -> JsonValue:
-    """As JSON: NaN and infinities are null, dates ISO 8601, bytes text or base64, what is unknown its `str`."""
+    """As JSON, and exact: a number that neither int64 nor float64 holds is text. NaN and infinities are null, dates ISO
+    8601, bytes text or base64, what is unknown its `str`."""
     match value:
         case Mapping():
             return json_object(value)
@@ -74,18 +101,30 @@ def _json_scalar(value: object) -> JsonScalar:
             return value
         case int() if value in INT64:
             return value
-        case float() | Decimal():
-            return float(value) if math.isfinite(value) else None
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return _exact(value)
         case bytes():
             return _text_of(value)
-        case _:
-            return clean(str(value))
+    is_instant = isinstance(value, datetime.datetime | datetime.date | datetime.time)
+    return value.isoformat() if is_instant else clean(str(value))  # type: ignore[attr-defined]
+
+
+def _exact(value: Decimal) -> JsonScalar:
+    if not value.is_finite():
+        return None
+    digits = str(value)
+    if abs(value) < 2**63 and digits.lstrip("-").isdigit():
+        return int(digits)
+    number = float(value)
+    return number if math.isfinite(number) and Decimal(repr(number)) == value else digits
 
 
 def _text_of(value: bytes) -> str:
+    """Bytes that are not text lose nothing: control characters, which cleaning takes out, make them no text."""
     try:
-        return clean(value.decode())
+        text = value.decode()
     except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+        text = ""
+    return clean(text) if text and not NOT_TEXT.search(text) else base64.b64encode(value).decode()

@@ -32,7 +32,7 @@ BLANK_LINES = re.compile(r"\n[ \t]*\n")
 # :py:func:`~package.name`, :ref:`title <target>`
 ROLE = re.compile(r"(?::[\w.+-]+)+:`[~!]?(?P<text>[^`<]*?)(?:\s*<(?P<target>[^`>]*)>)?`")
 DIRECTIVE = re.compile(r"\.\.\s+(?P<name>[\w:.+-]+?)::[ \t]*(?P<argument>[^\n]*)(?P<body>.*)", re.DOTALL)
-OPTION = re.compile(r"^\s*:[\w-]+:.*$", re.MULTILINE)
+OPTIONS = re.compile(r"\A\n?(?:[ \t]*:[\w-]+:(?!`)[^\n]*(?:\n|\Z))+")  # before the first blank line; `:role:` is text
 SILENT = (nodes.comment, nodes.substitution_definition, nodes.target, nodes.pending, nodes.raw, nodes.decoration)
 CODE_DIRECTIVES = {"code", "code-block", "sourcecode"}
 NAVIGATION = {"toctree", "include", "literalinclude", "index"}  # names of files and anchors, not text
@@ -143,10 +143,10 @@ def _directive(source: str) -> Iterator[str]:
         return
     name, argument, body = directive["name"], directive["argument"], textwrap.dedent(directive["body"])
     if name in CODE_DIRECTIVES:  # one of Sphinx's options was in the way
-        yield markdown_text.code_block(OPTION.sub("", body), argument if LANGUAGE.fullmatch(argument) else "")
+        yield markdown_text.code_block(OPTIONS.sub("", body), argument if LANGUAGE.fullmatch(argument) else "")
     elif name not in NAVIGATION:
         yield one_line(_without_roles(f"{name} {argument}"))
-        yield from (one_line(part) for part in BLANK_LINES.split(_without_roles(OPTION.sub("", body))))
+        yield from (one_line(part) for part in BLANK_LINES.split(_without_roles(OPTIONS.sub("", body))))
 
 
 def _without_roles(text: str) -> str:

@@ -6,12 +6,15 @@ import csv
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from serve_app.documents.encoding import SAMPLE_BYTES, SURROGATE, clean, encoding_of
 from serve_app.documents.readers.json_files import MAX_RECORD_CHARS, open_bytes
-from serve_app.documents.readers.records import document_of
+from serve_app.documents.readers.markdown_text import one_line
+from serve_app.documents.readers.records import distinct, document_of
 from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of, result_of
 from serve_app.errors import UnreadableDocument
 
@@ -19,27 +22,53 @@ if TYPE_CHECKING:
     import pyarrow
 
 DELIMITERS = ",;\t|"
+SAMPLE_ROWS = 50
 PARQUET_BATCH_ROWS = 1024
 
 csv.field_size_limit(MAX_RECORD_CHARS)  # the library's default refuses texts over 128 KiB
 
 
 def read_csv(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """A document for each row under the header, its id `path#row` where no column gives one. The delimiter is the
-    most frequent of `,` `;` tab and `|` in the header. A row with more fields than the header is a failure."""
+    """A document for each row under the header, its id `path#row` where no column gives one. The delimiter is the one
+    of `,` `;` tab and `|` that parts most of the first rows as it parts the header. A row with more fields than the
+    header is a failure."""
     with open_bytes(path) as raw:
         head = raw.read(SAMPLE_BYTES)
         encoding = encoding_of(head, whole=len(head) < SAMPLE_BYTES)
         raw.seek(0)
         lines = io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="")
-        yield from _rows(lines, document_id)
+        is_tsv = ".tsv" in path.suffixes
+        yield from _rows(lines, document_id, delimiter_of(head.decode(encoding, errors="replace"), is_tsv=is_tsv))
 
 
-def _rows(lines: TextIO, document_id: str) -> Iterator[ReadResult]:
+def delimiter_of(head: str, *, is_tsv: bool = False) -> str:
+    """The delimiter by which most of the first rows have as many fields as the header; of several such the one that
+    makes most fields. is_tsv: prefers tab."""
+
+    def fit(delimiter: str) -> tuple[bool, float, int]:
+        rows = [row for row in _sample_rows(head, delimiter) if row]
+        width = len(rows[0]) if rows else 0
+        even = sum(len(row) == width for row in rows[1:]) / max(len(rows) - 1, 1)
+        return width > 1, even + (0.5 if is_tsv and delimiter == "\t" else 0), width
+
+    return max(DELIMITERS, key=fit)
+
+
+def _sample_rows(head: str, delimiter: str) -> list[list[str]]:
+    """Without the last, which may be cut off, unless it is the only one after the header."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        rows.extend(
+            islice(csv.reader(io.StringIO(head.lstrip("\ufeff"), newline=""), delimiter=delimiter), SAMPLE_ROWS)
+        )
+    return rows[:-1] if len(rows) > 2 and len(rows) < SAMPLE_ROWS else rows
+
+
+def _rows(lines: TextIO, document_id: str, delimiter: str) -> Iterator[ReadResult]:
     first = lines.readline(MAX_RECORD_CHARS).lstrip("\ufeff")
-    delimiter = max(DELIMITERS, key=first.count)
     table = csv.reader(_bounded_lines(first, lines), delimiter=delimiter, strict=True)
-    header = [clean(name).strip() or f"column {number}" for number, name in enumerate(next(table, []), start=1)]
+    names = (one_line(clean(name)) or f"column {number}" for number, name in enumerate(next(table, []), start=1))
+    header = distinct(names)
     row = 0
     while True:
         row += 1
@@ -97,5 +126,8 @@ def _parquet_row(source: str, batch: pyarrow.RecordBatch, number: int) -> ReadRe
     """Values are taken out one by one, so that one which Python cannot hold (a date in the year 99,999) costs a row."""
     return result_of(
         source,
-        lambda: document_of({name: batch[name][number].as_py() for name in batch.schema.names}, source),
+        lambda: document_of(
+            dict(zip(distinct(batch.schema.names), (column[number].as_py() for column in batch.columns), strict=True)),
+            source,
+        ),
     )

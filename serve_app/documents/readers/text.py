@@ -10,11 +10,12 @@ import yaml
 
 from serve_app.documents.encoding import decode
 from serve_app.documents.markdown_blocks import BlockKind, parse_blocks
-from serve_app.documents.readers.records import json_object
+from serve_app.documents.readers.records import json_object, shown
 from serve_app.documents.readers.result import ReadResult, read_whole, result_of
 from serve_app.types import Document, JsonValue
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,65536}?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+EMBEDDED_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=%_-]{64,}")
 TITLE_AMONG_CHARS = 4096  # a title stands at the top
 
 
@@ -24,16 +25,17 @@ def read_text(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def read_markdown(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document. YAML front matter becomes metadata (`title`, `url` and `subject` the fields of that name); else
-    the title is the first heading of level 1, else the file's name."""
+    """One document. YAML front matter becomes metadata (`title` and `url` the fields of that name). Without a `title`
+    the title is its `subject`, else the first heading of level 1, else the file's name. Images that are part of the
+    text, as base64, are left out."""
     yield result_of(document_id, lambda: markdown_document(decode(read_whole(path)), document_id, path.stem))
 
 
 def markdown_document(text: str, document_id: str, default_title: str) -> Document:
     front, body = split_front_matter(text)
-    known = {name: str(value) for name in ("title", "url", "subject") if (value := front.pop(name, None))}
-    title = known.pop("title", "") or first_heading(body) or default_title
-    return Document(document_id, body, title, metadata=front, **known)
+    title, url = (shown(front.pop(name, None) or "") for name in ("title", "url"))
+    title = title or shown(front.get("subject") or "") or first_heading(body) or default_title
+    return Document(document_id, EMBEDDED_DATA.sub("", body), title, url, metadata=front)
 
 
 def split_front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
@@ -45,10 +47,19 @@ def split_front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
         # An alias of an alias of … grows without bound when it is written out.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(match[1], yaml.SafeLoader)):
             return {}, text
+        if _has_key_twice(match[1]):
+            return {}, text
         front = yaml.safe_load(match[1])
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}, text
     return (json_object(front), text[match.end() :]) if isinstance(front, dict) else ({}, text)
+
+
+def _has_key_twice(source: str) -> bool:
+    """YAML forbids it, and PyYAML keeps the last value."""
+    node = yaml.compose(source, yaml.SafeLoader)
+    keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    return any(keys.count(key) > 1 for key in keys)
 
 
 def first_heading(text: str) -> str:

@@ -23,11 +23,50 @@ from serve_app.errors import UnreadableDocument
         ("日本語のテキストです。これは二番目の文です", "shift_jis euc_jp utf-16"),
         ("中文文本，这是一个测试", "gb18030"),
         ("한국어 텍스트입니다. 두 번째 문장", "cp949"),
+        ("서울 날씨가 좋다", "cp949"),
+        ("灯塔守护人的日记", "gb18030"),
+        ("燈塔守護人的日記", "big5"),
+        ("灯台守の日記", "euc_jp"),
+        ("灯台守の日記です", "shift_jis"),
     ],
 )
 def test_encodings_are_found(text: str, encodings: str) -> None:
     for encoding in encodings.split():
         assert decode(text.encode(encoding)) == text, encoding
+
+
+GERMAN = "Die Gebühr beträgt fünf Euro und wird jährlich geprüft.\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (GERMAN.encode() * 3 + b"Ende f\xc3", GERMAN * 3 + "Ende f\ufffd"),
+        (GERMAN.encode() + b"M\xfcller", GERMAN + "M\ufffdller"),
+        ("Naïve – “quoted”".encode() + b" \xa9", "Naïve – “quoted” \ufffd"),
+        ("日記".encode() + b"\xff", "日記\ufffd"),
+    ],
+)
+def test_a_damaged_byte_costs_its_character_and_no_other(content: bytes, text: str) -> None:
+    assert decode(content) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "declared", "encoding"),
+    [
+        ("Şişli ağır yağış", "iso-8859-9", "cp1254"),
+        ("灯台守の日記", "EUC-JP", "euc_jp"),
+        ("灯塔守护人的日记", "gb2312", "gb18030"),
+        ("Привет", "koi8-r", "koi8-r"),
+        ("日本", "iso-2022-jp", "iso2022_jp"),  # all ASCII bytes
+        ("déjà vu", "iso-8859-1", "utf-8"),  # declares what it is not
+        ("déjà vu", "utf-16", "utf-8"),  # cannot be
+        ("déjà vu", "no such encoding", "cp1252"),
+        ("déjà vu – oui", "utf-8", "utf-16"),
+    ],
+)
+def test_a_declared_encoding_counts_unless_the_bytes_say_otherwise(text: str, declared: str, encoding: str) -> None:
+    assert decode(text.encode(encoding), declared) == text
 
 
 def test_control_characters_go_and_line_ends_are_one() -> None:

@@ -96,6 +96,51 @@ def test_the_count_takes_linear_time(part: str) -> None:
     assert time.perf_counter() - started_s - once_s < 100 * once_s + 0.5
 
 
-def test_a_page_without_text_is_a_failure(read: Read) -> None:
-    document = only(read("a.html", "<script>x</script>"))  # its name is all there is to find
-    assert (document.title, document.text) == ("a", "")
+@pytest.mark.parametrize(
+    "page", ["<script>x</script>", "<title>Acme</title><div id=root></div><script src=a.js></script>"]
+)
+def test_a_page_that_scripts_fill_is_a_failure(read: Read, page: str) -> None:
+    ((_, error),) = failures(read("a.html", page))
+    assert "scripts fill it" in error
+
+
+def test_a_page_without_text_is_found_by_its_title(read: Read) -> None:
+    document = only(read("a.html", "<title>Opening hours</title>"))
+    assert (document.title, document.text) == ("Opening hours", "")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'<meta charset="iso-8859-9">',
+        b"<META content='text/html; charset=iso-8859-9' http-equiv=Content-Type>",
+        b'<?xml version="1.0" encoding="ISO-8859-9"?><html>',
+        b"<meta name=a><meta charset=latin5>",
+    ],
+)
+def test_the_declared_encoding_is_used(read: Read, head: bytes) -> None:
+    text = "Şişli ağır yağış"
+    assert only(read("a.html", head + b"<p>" + text.encode("cp1254"))).text == text
+
+
+def test_words_of_two_blocks_stay_two(read: Read) -> None:
+    page = "<table><tr><th>Port<th>Rule<tr><td>Oslo<td><p>No wake</p><p>Moor</p>now</table><h2><div>Part</div>Two</h2>"
+    assert (
+        only(read("a.html", page)).text == "| Port | Rule |\n| --- | --- |\n| Oslo | No wake Moor now |\n\n## Part Two"
+    )
+
+
+def test_cells_that_span_keep_their_columns(read: Read) -> None:
+    page = (
+        "<table><tr><th>Port<th>Year<th>Note<tr><td rowspan=2>Riga<td>2026<td rowspan=9>open<tr><td>2027"
+        "<tr><td colspan=2>all<tr><td>x<td colspan=99999999>y</table>"
+    )
+    lines = only(read("a.html", page)).text.splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")][:3] for line in lines[:1] + lines[2:]]
+    assert cells == [
+        ["Port", "Year", "Note"],
+        ["Riga", "2026", "open"],
+        ["Riga", "2027", "open"],
+        ["all", "", "open"],
+        ["x", "y", ""],
+    ]

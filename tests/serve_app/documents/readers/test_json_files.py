@@ -106,3 +106,28 @@ def test_any_record_becomes_valid_json(record: dict[str, object]) -> None:
     json.dumps(dict(document.metadata), allow_nan=False).encode()
     if len(document.id) <= 512 and (document.text.strip() or document.title.strip()) and document.id.strip():
         validate(document)
+
+
+def test_a_subject_without_the_apis_shape_is_a_headline(read: Read) -> None:
+    mail = {"id": "7", "subject": "Gearbox", "text": "It makes a noise", "from": "anna"}
+    assert only(read("a.json", json.dumps(mail))) == Document(
+        "7", "It makes a noise", "Gearbox", metadata={"subject": "Gearbox", "from": "anna"}
+    )
+
+
+def test_numbers_keep_their_digits(read: Read) -> None:
+    numbers = '"a": 12345678901234567.89, "b": 0.1, "c": 1e400, "d": 123456789012345678901, "e": 1E2, "f": -0.0'
+    assert only(read("a.json", f'{{"text": "x", {numbers}}}')).metadata == {
+        "a": "12345678901234567.89",
+        "b": 0.1,
+        "c": "1E+400",
+        "d": "123456789012345678901",
+        "e": 100.0,
+        "f": 0.0,
+    }
+
+
+def test_a_key_that_is_there_twice_is_a_failure(read: Read) -> None:
+    ((source, error),) = failures(read("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n'))
+    assert source == "a.jsonl#1" and "'text' is there twice" in error
+    assert len(failures(read("a.json", '[{"text": "a", "m": {"k": 1, "k": 2}}]'))) == 1

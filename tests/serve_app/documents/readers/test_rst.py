@@ -101,3 +101,29 @@ def test_files_are_not_included(read: Read) -> None:
         read("a.rst", "Text.\n\n.. csv-table:: T\n   :file: /etc/passwd\n\n.. raw:: html\n   :file: /etc/passwd\n")
     )
     assert "root:" not in document.text
+
+
+def test_only_options_of_a_directive_are_left_out(read: Read) -> None:
+    source = """T
+=
+
+.. versionchanged:: 3.5
+   :func:`winch` now lifts a tonne.
+   It was weaker before.
+
+.. function:: lift(w)
+   :no-index:
+   :deprecated: yes
+
+   Lifts.
+
+   :returns: the height in metres
+"""
+    assert only(read("a.rst", source)).text.split("\n\n") == [
+        "# T",
+        "versionchanged 3.5",
+        "winch now lifts a tonne. It was weaker before.",
+        "function lift(w)",
+        "Lifts.",
+        ":returns: the height in metres",
+    ]

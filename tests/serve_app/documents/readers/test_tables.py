@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import math
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,3 +108,52 @@ def test_damaged_and_empty_parquet(tmp_path: Path) -> None:
     assert failures(list(read_file(path, tmp_path))) == [("a.parquet", "has no rows")]
     path.write_bytes(b"PAR1" + path.read_bytes()[10:])
     assert len(failures(list(read_file(path, tmp_path)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", "id;text (title, date, place)\nc1;Boat\n", {"text (title, date, place)": "Boat"}),
+        ("a.tsv", "City, Country\ttext\nOslo, NO\tcold\n", {"City, Country": "Oslo, NO"}),
+        ("a.csv", '"Ticket\nnumber";"text"\n17;"Cannot log in"\n', {"Ticket number": "17"}),
+        ("a.csv", "name\nBoat; and more, of it\n", {"name": "Boat; and more, of it"}),
+    ],
+)
+def test_the_delimiter_parts_the_rows_as_it_parts_the_header(
+    read: Read, name: str, content: str, expected: dict[str, str]
+) -> None:
+    assert only(read(name, content)).metadata == expected
+
+
+def test_columns_of_one_name_are_all_kept(read: Read) -> None:
+    document = only(read("a.csv", "id,text,text,tag,tag,tag 2\nd1,first,second,one,two,three\n"))
+    assert document == Document(
+        "d1", "first", metadata={"text 2": "second", "tag": "one", "tag 2": "two", "tag 2 2": "three"}
+    )
+
+
+def test_a_subject_is_a_headline_and_no_person(read: Read) -> None:
+    document = only(read("a.csv", "ID,Subject,Description\nT-1,Gearbox,It makes a noise\n"))
+    metadata = {"Subject": "Gearbox", "Description": "It makes a noise"}
+    assert document == Document("T-1", "Subject: Gearbox\nDescription: It makes a noise", "Gearbox", metadata=metadata)
+    assert only(read("a.csv", "id,title,subject,text\n1,T,S,x\n")) == Document("1", "x", "T", metadata={"subject": "S"})
+
+
+def test_decimals_and_bytes_are_exact(tmp_path: Path) -> None:
+    ids = [Decimal(9007199254740993), Decimal(9007199254740992), Decimal(2**63)]
+    table = pa.table(
+        {
+            "id": pa.array(ids, pa.decimal128(38, 0)),
+            "text": ["one", "two", "three"],
+            "amount": pa.array([Decimal("12345678901234567.89"), Decimal("0.10"), None], pa.decimal128(38, 2)),
+            "uid": pa.array([bytes(16), b"\0" * 15 + b"\x01", b"no\tcontrol".ljust(16)], pa.binary(16)),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert list(read_file(tmp_path / "a.parquet", tmp_path)) == [
+        Document(
+            "9007199254740993", "one", metadata={"amount": "12345678901234567.89", "uid": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        ),
+        Document("9007199254740992", "two", metadata={"amount": 0.1, "uid": "AAAAAAAAAAAAAAAAAAAAAQ=="}),
+        Document("9223372036854775808", "three", metadata={"uid": "no\tcontrol      "}),
+    ]

@@ -22,6 +22,18 @@ def test_front_matter_becomes_metadata(read: Read) -> None:
     assert document == Document("a.md", "# Heading\n", "T", "http://x", metadata)
 
 
+def test_a_subject_in_front_matter_is_a_headline_and_no_person(read: Read) -> None:
+    document = only(read("a.md", "---\nsubject: Gearbox quorum\n---\n# Other\nIt makes a noise\n"))
+    assert document == Document(
+        "a.md", "# Other\nIt makes a noise\n", "Gearbox quorum", metadata={"subject": "Gearbox quorum"}
+    )
+
+
+def test_images_inside_the_text_are_left_out(read: Read) -> None:
+    data = "A" * 5_000
+    assert only(read("a.md", f"Oiled.\n\n![w](data:image/png;base64,{data}==) end")).text == "Oiled.\n\n![w]() end"
+
+
 @pytest.mark.parametrize(
     "front",
     [
@@ -29,6 +41,7 @@ def test_front_matter_becomes_metadata(read: Read) -> None:
         "---\njust text\n---\nbody",
         "---\na: &x [1]\nb: *x\n---\nbody",
         "---\nopen: end\nbody",
+        "---\nkey: 1\nkey: 2\n---\nbody",
     ],
 )
 def test_what_is_not_a_mapping_stays_text(read: Read, front: str) -> None:
