@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "documents": set(),
     "embedding": {"telemetry"},
     "store": set(),
-    "cache": {"flow"},
+    "cache": {"telemetry", "flow"},
     "search": {"telemetry", "flow", "cache", "documents", "embedding", "store"},
     "api": {"telemetry", "flow", "search", "cache", "documents", "store"},
     "deployments": {"telemetry", "api", "flow", "search", "cache", "documents", "embedding", "store"},

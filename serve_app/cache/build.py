@@ -1,4 +1,4 @@
-"""The tiers that the settings ask for and the machine can give, as one cache."""
+"""Builds the cache from the settings, with tiers no larger than the machine allows."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ from serve_app.cache.tiers.tier import Tier
 from serve_app.control_groups import memory_limit_bytes
 from serve_app.errors import ConfigurationError
 from serve_app.settings import MIB, CacheSettings, RedisSettings
+from serve_app.telemetry.meter import Meter
 
 logger = logging.getLogger(__name__)
-SHARE_OF_FREE = 2  # a tier in a folder takes at most this part (a half) of what is free there
-SHARE_OF_MEMORY = 4  # one in memory this part of that; the rest is the engine's and other processes'
+SHARE_OF_FREE = 2  # a tier in a folder takes at most one part in this many of the free space there
+SHARE_OF_MEMORY = 4  # a tier in memory, of the free memory; the engine and other processes need the rest
 
 
-def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Tiered:
-    """redis: with its secrets. Raises ConfigurationError if a tier that is asked for cannot work; a Redis that does not
-    answer is no reason, it is left out until it does."""
-    return Tiered(tuple(open_tiers(cache, redis, data_dir)), negative_ttl_s=cache.negative_ttl_s)
+def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path, meter: Meter) -> Tiered:
+    """redis: with its secrets. Raises ConfigurationError if a tier that is enabled cannot work. A Redis that does not
+    answer is no error: it is left out until it does."""
+    return Tiered(tuple(open_tiers(cache, redis, data_dir, meter)), meter, negative_ttl_s=cache.negative_ttl_s)
 
 
-def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> Iterator[Tier]:
+def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path, meter: Meter) -> Iterator[Tier]:
     """Nearest first."""
     if cache.l1.enabled:
         yield MemoryTier(within_memory("l1", cache.l1.size_bytes), cache.l1.ttl_s, name="l1")
     if cache.l2.enabled and (shared := cache.l2.folder or in_shared_memory(data_dir)):
         segments = open_segments("l2", shared, within_memory("l2", cache.l2.size_bytes), cache.l2.ttl_s)
-        yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s)
+        yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s, meter)
     if cache.l3.enabled and redis.url:
         from serve_app.cache.tiers.redis import RedisTier, connect  # the library takes 0.1 s to import
 
         client = connect(redis.url.get_secret_value(), redis.timeout_s)
-        yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s)
+        yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s, meter)
     if cache.l4.enabled:
         folder = cache.l4.folder or data_dir / "cache"
         segments = open_segments("l4", folder, cache.l4.size_bytes, cache.l4.ttl_s)
-        yield guard(LmdbTier("l4", segments), cache.l4.timeout_s)
+        yield guard(LmdbTier("l4", segments), cache.l4.timeout_s, meter)
 
 
 def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # what it holds already is its own
+        free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # plus what the tier itself occupies already
         return Segments(folder, within(name, size, free_bytes, str(folder), SHARE_OF_FREE), ttl_s)
     except (OSError, ConfigurationError) as error:
         raise ConfigurationError(
-            f"{error}; mend it, name another folder in AIDOCS_CACHE__{name.upper()}__FOLDER, "
-            f"or leave the tier out by AIDOCS_CACHE__{name.upper()}__ENABLED=false"
+            f"{error}; repair it, set another folder in AIDOCS_CACHE__{name.upper()}__FOLDER, "
+            f"or switch the tier off by AIDOCS_CACHE__{name.upper()}__ENABLED=false"
         ) from error
 
 
 def within_memory(name: str, size: int) -> int:
-    """Of what the machine has free and the container may have. A tmpfs is memory as well."""
+    """Limited by the machine's free memory and the container's limit. A tmpfs counts as memory."""
     free_bytes = psutil.virtual_memory().available
     limit_bytes = memory_limit_bytes()
     if limit_bytes is not None and limit_bytes < free_bytes:
@@ -71,7 +72,7 @@ def within_memory(name: str, size: int) -> int:
 
 
 def within(name: str, size: int, free_bytes: int, place: str, share: int) -> int:
-    """The size that was asked for, or the part of what is free that may be taken; a mebibyte at least."""
+    """`size`, or the share of `free_bytes` that a tier may take if that is less; at least a mebibyte."""
     most = max(MIB, free_bytes // share)
     if size > most:
         logger.warning(

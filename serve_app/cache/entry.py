@@ -2,8 +2,8 @@
 
  0  magic "aidC"          4 bytes
  4  format                1 byte    FORMAT
- 5  kind                  1 byte    Kind
- 6  outcome               1 byte    Outcome
+ 5  kind                  1 byte    EntryKind
+ 6  outcome               1 byte    EntryOutcome
  7  zero                  1 byte
  8  expires at            8 bytes   float64, seconds since 1970 UTC
 16  CRC-32                4 bytes   of the key, bytes 0–15 and the payload
@@ -27,14 +27,14 @@ CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = HEADER.size + CHECKSUM.size
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     EMBEDDING = "embedding"
     RESULT = "result"
 
     __hash__ = str.__hash__  # every hit is counted by kind, and Enum's own is a Python function
 
 
-class Outcome(IntEnum):
+class EntryOutcome(IntEnum):
     """What is remembered: a value, or an error that asking again would only repeat."""
 
     VALUE = 0
@@ -42,8 +42,11 @@ class Outcome(IntEnum):
     INVALID_INPUT = 2
 
 
-KINDS = (Kind.EMBEDDING, Kind.RESULT)  # by their number in an entry; only ever append
-ERRORS: dict[Outcome, type[PlatformError]] = {Outcome.NOT_FOUND: NotFound, Outcome.INVALID_INPUT: InvalidInput}
+KINDS = (EntryKind.EMBEDDING, EntryKind.RESULT)  # by their number in an entry; only ever append
+ERRORS: dict[EntryOutcome, type[PlatformError]] = {
+    EntryOutcome.NOT_FOUND: NotFound,
+    EntryOutcome.INVALID_INPUT: InvalidInput,
+}
 OUTCOMES = {cls: outcome for outcome, cls in ERRORS.items()}
 
 
@@ -52,10 +55,10 @@ class Entry:
     """payload: the value, or an error's message in UTF-8. expires_at_s: seconds since 1970 UTC; a tier may forget it
     earlier, none answers with it later."""
 
-    kind: Kind
+    kind: EntryKind
     payload: bytes
     expires_at_s: float = math.inf
-    outcome: Outcome = Outcome.VALUE
+    outcome: EntryOutcome = EntryOutcome.VALUE
 
     def until(self, expires_at_s: float) -> Self:
         """The same, to expire no later than then."""
@@ -65,12 +68,12 @@ class Entry:
 
     def error(self) -> PlatformError | None:
         """The error that this entry remembers, None for a value."""
-        if self.outcome is Outcome.VALUE:
+        if self.outcome is EntryOutcome.VALUE:
             return None
         return ERRORS[self.outcome](self.payload.decode("utf-8", "replace"))
 
 
-def negative(kind: Kind, error: PlatformError, expires_at_s: float) -> Entry | None:
+def negative(kind: EntryKind, error: PlatformError, expires_at_s: float) -> Entry | None:
     """The entry that remembers `error`; None for one that may be gone at the next try, or that would lose its class."""
     outcome = OUTCOMES.get(type(error))
     return None if outcome is None else Entry(kind, str(error).encode("utf-8", "replace"), expires_at_s, outcome)
@@ -92,9 +95,9 @@ def decode(key: bytes, content: bytes | memoryview, now_s: float) -> Entry | Non
     payload = view[HEADER_BYTES:]
     if CHECKSUM.unpack_from(content, HEADER.size)[0] != checksum(key, view[: HEADER.size], payload):
         return None
-    if kind >= len(KINDS) or outcome >= len(Outcome):
+    if kind >= len(KINDS) or outcome >= len(EntryOutcome):
         return None
-    return Entry(KINDS[kind], bytes(payload), expires_at_s, Outcome(outcome))
+    return Entry(KINDS[kind], bytes(payload), expires_at_s, EntryOutcome(outcome))
 
 
 def checksum(key: bytes, header: bytes | memoryview, payload: bytes | memoryview) -> int:

@@ -12,7 +12,7 @@ from serve_app.api.app import build_app
 from serve_app.api.services import wire
 from serve_app.cache.build import open_cache
 from serve_app.deployments.embedder import PooledEmbedder
-from serve_app.deployments.metrics import cache_samples, prefetch_samples, start_export
+from serve_app.deployments.metrics import start_export
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
@@ -44,7 +44,7 @@ class GatewayReplica:
         rerankers = load_rerankers(settings)
         self._rerankers = set(rerankers.values())
         store = connect_store(settings)
-        cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir)
+        cache = open_cache(settings.cache, settings.with_secrets().redis, settings.data_dir, meter)
         self._embedders = [model.embedder for model in (main, *also)]
         self._services = wire(
             settings,
@@ -63,8 +63,7 @@ class GatewayReplica:
             also=also,
             rerankers=rerankers,
         )
-        usefulness = self._services.prefetcher.usefulness
-        start_export(meter.samples, lambda: cache_samples(cache), lambda: prefetch_samples(usefulness))
+        start_export(meter.samples)
 
     def _loaded(self, settings: Settings, model: EmbeddingSettings, meter: Meter) -> ServedModel:
         engine = EmbeddingEngine.load(model, settings.data_dir)

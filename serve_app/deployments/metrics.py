@@ -14,59 +14,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.serve.metrics import Gauge
 
-from serve_app.cache.counters import CacheCounters
-from serve_app.cache.entry import Kind
-from serve_app.cache.tiered import Tiered
-from serve_app.search.prefetch.usefulness import Kind as PrefetchKind
-from serve_app.search.prefetch.usefulness import Usefulness
-from serve_app.telemetry.catalogue.cache import (
-    CACHE_FAILURES,
-    CACHE_HIT_RATIO,
-    CACHE_INFINITE_RATIO,
-    CACHE_JOINED,
-    CACHE_LOOKUPS,
-    CACHE_PAUSE_SECONDS,
-    CACHE_PROMOTIONS,
-    CACHE_REPEATED_MISSES,
-    CACHE_WRITES_DROPPED,
-)
-from serve_app.telemetry.catalogue.cache import TIERS as CACHE_TIERS
-from serve_app.telemetry.catalogue.prefetch import PREFETCH_USEFUL_RATIO
-from serve_app.telemetry.meter import Sample
+from serve_app.telemetry.meter import MetricSample
 
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0  # Ray reports each 10 s, each second at most, and drops a gauge not set for two reports
-Source = Callable[[], Iterable[Sample]]
+Source = Callable[[], Iterable[MetricSample]]
 
 
 class RayExport:
-    """Sets Ray's gauges to what `sources` say. Not thread-safe."""
+    """Sets Ray's gauges to the samples that `source` returns. Not thread-safe."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._gauges: dict[str, Gauge] = {}
-        self._failing: set[int] = set()
+        self._is_failing = False
 
     def export(self) -> None:
-        """Never raises: a source that fails is told in the log, once until it works again, and takes none of the
-        others with it."""
-        for number, source in enumerate(self._sources):
-            try:
-                for sample in source():
-                    self._gauge(sample).set(sample.value, dict(sample.labels))
-                self._failing.discard(number)
-            except Exception:
-                if number not in self._failing:
-                    logger.exception("some metrics of this replica are not exported")
-                self._failing.add(number)
+        """Never raises. A failure is logged once, and again only after an export has worked."""
+        try:
+            for sample in self._source():
+                self._gauge(sample).set(sample.value, dict(sample.labels))
+            self._is_failing = False
+        except Exception:
+            if not self._is_failing:
+                logger.exception("the metrics of this replica are not exported")
+            self._is_failing = True
 
-    def _gauge(self, sample: Sample) -> Gauge:
+    def _gauge(self, sample: MetricSample) -> Gauge:
         gauge = self._gauges.get(sample.name)
         if gauge is None:
             labels: Any = tuple(sample.labels)  # Ray's annotation means one label
@@ -75,9 +55,9 @@ class RayExport:
         return gauge
 
 
-def start_export(*sources: Source) -> None:
-    """From now on each PERIOD_S, in a thread that ends with the process."""
-    export = RayExport(sources)
+def start_export(source: Source) -> None:
+    """Exports every PERIOD_S from now on, in a thread that ends with the process."""
+    export = RayExport(source)
 
     def run() -> None:
         while True:
@@ -85,37 +65,3 @@ def start_export(*sources: Source) -> None:
             time.sleep(PERIOD_S)
 
     threading.Thread(target=run, name="metrics", daemon=True).start()
-
-
-def cache_samples(cache: Tiered) -> list[Sample]:
-    """The cache counts in its own way; read when it is exported."""
-    return [*lookup_samples(cache.counters), *tier_samples(cache)]
-
-
-def lookup_samples(counters: CacheCounters) -> Iterator[Sample]:
-    for kind in Kind:
-        of_kind = {"kind": kind.value}
-        for tier in CACHE_TIERS:
-            yield Sample(CACHE_LOOKUPS, of_kind | {"tier": tier, "outcome": "hit"}, counters.hits[tier, kind])
-        yield Sample(CACHE_LOOKUPS, of_kind | {"tier": "all", "outcome": "miss"}, counters.misses[kind])
-        yield Sample(CACHE_REPEATED_MISSES, of_kind, counters.misses_seen[kind])
-        yield Sample(CACHE_JOINED, of_kind, counters.joined[kind])
-        ratios = ((CACHE_HIT_RATIO, counters.hit_ratio), (CACHE_INFINITE_RATIO, counters.ratio_to_infinite))
-        for gauge, ratio_of in ratios:
-            if (ratio := ratio_of(kind)) is not None:
-                yield Sample(gauge, of_kind, ratio)
-
-
-def tier_samples(cache: Tiered) -> Iterator[Sample]:
-    for name in CACHE_TIERS:
-        yield Sample(CACHE_PROMOTIONS, {"tier": name}, cache.counters.promotions[name])
-        yield Sample(CACHE_WRITES_DROPPED, {"tier": name}, cache.counters.writes_dropped[name])
-    for tier in cache.guarded:
-        yield Sample(CACHE_FAILURES, {"tier": tier.name}, tier.failures)
-        yield Sample(CACHE_PAUSE_SECONDS, {"tier": tier.name}, tier.pause_s)
-
-
-def prefetch_samples(usefulness: Usefulness) -> Iterator[Sample]:
-    for kind in PrefetchKind:
-        if (ratio := usefulness.ratio(kind)) is not None:
-            yield Sample(PREFETCH_USEFUL_RATIO, {"kind": kind.value}, ratio)

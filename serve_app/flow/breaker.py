@@ -47,13 +47,18 @@ class Breaker:
 
 
 class Guard:
-    """Calls to one service, each with a time limit, behind a breaker. failures: calls, probes included, that were not
-    answered.
+    """Calls to one service, each with a time limit, behind a breaker.
 
-    name: for the log. probe: a cheap call whose answer is not None."""
+    name: for the log. probe: a cheap call whose answer is not None. on_failure: called for each call, probes included,
+    that was not answered."""
 
     def __init__(
-        self, name: str, timeout_s: float, probe: Callable[[], Awaitable[object]], clock: Callable[[], float]
+        self,
+        name: str,
+        timeout_s: float,
+        probe: Callable[[], Awaitable[object]],
+        clock: Callable[[], float],
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._timeout_s = timeout_s
@@ -61,7 +66,7 @@ class Guard:
         self._clock = clock
         self._breaker = Breaker()
         self._probing: asyncio.Task[None] | None = None
-        self.failures = 0
+        self._on_failure = on_failure
 
     @property
     def pause_s(self) -> float:
@@ -80,7 +85,7 @@ class Guard:
             async with asyncio.timeout(self._timeout_s):
                 answer = await call()
         except (Unavailable, TimeoutError) as error:
-            self.failures += 1
+            self._on_failure()
             before, self._breaker = self._breaker, self._breaker.failed(self._clock())
             if before.is_closed and not self._breaker.is_closed:
                 reason = str(error) or f"no answer in {self._timeout_s:g} s"

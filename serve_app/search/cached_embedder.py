@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from serve_app.cache.entry import Kind
+from serve_app.cache.entry import EntryKind
 from serve_app.cache.keys import embedding_key
 from serve_app.cache.tiered import Tiered
 from serve_app.ports import Embedder
@@ -40,13 +40,13 @@ class CachedEmbedder:
         keys = [embedding_key(self.space, self._arithmetic, text) for text in texts]
         if len(texts) == 1:
             compute = partial(self._compute, texts[0], lane)
-            payloads = [(await self._cache.get_or_compute(Kind.EMBEDDING, keys[0], compute, lane)).payload]
+            payloads = [(await self._cache.get_or_compute(EntryKind.EMBEDDING, keys[0], compute, lane)).payload]
             return decode(payloads, self.space.dim)
-        found = {key: hit.payload for key, hit in (await self._cache.get_many(Kind.EMBEDDING, keys)).items()}
+        found = {key: hit.payload for key, hit in (await self._cache.get_many(EntryKind.EMBEDDING, keys)).items()}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if missing:
             computed = dict(zip(missing, encode(await self._embedder.embed([*missing.values()], lane)), strict=True))
-            self._cache.put_soon(Kind.EMBEDDING, computed)
+            self._cache.put_soon(EntryKind.EMBEDDING, computed)
             found |= computed
         return decode([found[key] for key in keys], self.space.dim)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from serve_app.cache.entry import Kind
+from serve_app.cache.entry import EntryKind
 from serve_app.cache.keys import result_key
-from serve_app.cache.tiered import MISS, Found, Tiered
+from serve_app.cache.tiered import MISS, CachedPayload, Tiered
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, PlatformError
 from serve_app.flow.batcher import BatchLimits, MicroBatcher
 from serve_app.ports import Embedder, Reranker, SparseEncoder, VectorStore
@@ -88,11 +88,11 @@ class Searcher:
         scope = principal.scope(request.collection)
         version = await self._store.version(scope)  # before the search, so that a write meanwhile makes it stale
         if version is None:  # nor may it join a search under way, which may have begun before an acknowledged write
-            found = Found(await self._work(scope, request, lane, version)(), MISS)
+            found = CachedPayload(await self._work(scope, request, lane, version)(), MISS)
         else:
             key = result_key(scope, request.canonical, self._release, version)
             work = self._work(scope, request, lane, version)
-            found = await self._cache.get_or_compute(Kind.RESULT, key, work, lane)
+            found = await self._cache.get_or_compute(EntryKind.RESULT, key, work, lane)
         return self._answer(found, started_at, is_cacheable=version is not None)
 
     def kept(self, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
@@ -103,10 +103,10 @@ class Searcher:
         version = self._store.version_now(scope)
         if version is None:
             return None
-        found = self._cache.get_now(Kind.RESULT, result_key(scope, request.canonical, self._release, version))
+        found = self._cache.get_now(EntryKind.RESULT, result_key(scope, request.canonical, self._release, version))
         return None if found is None else self._answer(found, started_at)
 
-    def _answer(self, found: Found, started_at: float, *, is_cacheable: bool = True) -> SearchAnswer:
+    def _answer(self, found: CachedPayload, started_at: float, *, is_cacheable: bool = True) -> SearchAnswer:
         took_ms = (time.perf_counter() - started_at) * 1e3
         return SearchAnswer(found.payload, took_ms, found.tier, is_cacheable)
 
@@ -179,7 +179,7 @@ class Searcher:
         if version is None:
             return await work()
         key = result_key(scope, first.canonical, self._release, version)
-        return (await self._cache.get_or_compute(Kind.RESULT, key, work, lane)).payload
+        return (await self._cache.get_or_compute(EntryKind.RESULT, key, work, lane)).payload
 
     async def _rerank(self, scope: Scope, first: SearchRequest, lane: Lane, profile: str) -> bytes:
         found, release = await self._find(scope, first, lane)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from serve_app.cache.entry import Entry, Kind
+from serve_app.cache.entry import Entry, EntryKind
 from serve_app.cache.tiers.memory import OVERHEAD_BYTES, SLOT_BYTES, MemoryTier, slots_of
 from tests.bench.rounds import Comparison, Series, interleave
 
@@ -38,7 +38,7 @@ def compare_sizes(figure: str, sizes_bytes: Sequence[int], rounds: int, target: 
     """Both contenders of a round see the same requests; every round has its own."""
     keys = [hashlib.blake2b(str(number).encode(), digest_size=32).digest() for number in range(KEYS)]
     payloads = {size: bytes(size) for size in set(sizes_bytes)}  # shared: all of them would be gigabytes
-    entries = [Entry(Kind.RESULT, payloads[size]) for size in sizes_bytes]
+    entries = [Entry(EntryKind.RESULT, payloads[size]) for size in sizes_bytes]
     limit_bytes = int(ROOM * SLOT_BYTES * sum(map(slots_of, entries)))
 
     def bounded(requests: Sequence[int]) -> float:

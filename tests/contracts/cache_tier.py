@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from serve_app.cache.entry import Entry, Kind, Outcome
+from serve_app.cache.entry import Entry, EntryKind, EntryOutcome
 from serve_app.cache.keys import digest
 from serve_app.cache.tiers.tier import ImmediateTier, Tier
 
@@ -31,7 +31,7 @@ def key(name: object) -> bytes:
 
 
 def entry(payload: bytes = b"payload", **changes: object) -> Entry:
-    return dataclasses.replace(Entry(Kind.RESULT, payload), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(Entry(EntryKind.RESULT, payload), **changes)  # type: ignore[arg-type]
 
 
 class CacheTierContract:
@@ -46,14 +46,16 @@ class CacheTierContract:
         await tier.put_many({key(number): entry(payload) for number, payload in enumerate(payloads)})
         found = await tier.get_many([key(number) for number in range(4)])
         assert {k: e.payload for k, e in found.items()} == {key(n): p for n, p in enumerate(payloads)}
-        assert all(e.kind is Kind.RESULT and e.outcome is Outcome.VALUE for e in found.values())
+        assert all(e.kind is EntryKind.RESULT and e.outcome is EntryOutcome.VALUE for e in found.values())
 
     async def test_nothing_asked_or_put_is_nothing(self, tier: Tier) -> None:
         await tier.put_many({})
         assert await tier.get_many([]) == {}
 
     async def test_a_remembered_error_comes_back(self, tier: Tier) -> None:
-        await tier.put_many({key(1): Entry(Kind.EMBEDDING, "dépassé".encode(), outcome=Outcome.INVALID_INPUT)})
+        await tier.put_many(
+            {key(1): Entry(EntryKind.EMBEDDING, "dépassé".encode(), outcome=EntryOutcome.INVALID_INPUT)}
+        )
         error = (await tier.get_many([key(1)]))[key(1)].error()
         assert error is not None and error.code == "invalid-input" and str(error) == "dépassé"
 

@@ -1,4 +1,4 @@
-"""A cache tier behind a circuit breaker: one that fails is a miss, and is left out until it answers again."""
+"""A cache tier behind a circuit breaker: while it fails, it is left out and every read of it is a miss."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from serve_app.cache.entry import Entry
-from serve_app.cache.tiers.tier import ImmediateTier, Tier, Usage
+from serve_app.cache.tiers.tier import ImmediateTier, Tier, TierUsage
 from serve_app.flow.breaker import Guard
+from serve_app.telemetry.catalogue.cache import CACHE_FAILURES, CACHE_PAUSE_SECONDS
+from serve_app.telemetry.meter import Meter
 
 CLEAR_TIMEOUT_S = 60.0
-PROBE = b"\0" * 32  # a key that nobody has
-AT_ONCE = 128  # entries of one call, so that its time limit is not for the size of a request
+PROBE = b"\0" * 32  # a key that no entry has
+AT_ONCE = 128  # entries of one call, so that large requests keep within its time limit
 
 
 class GuardedTier:
-    """`tier` behind a guard. It never raises: what cannot be had is a miss, what cannot be put is left out."""
+    """`tier` behind a guard. Reads and writes never raise: a read that fails is a miss, a write that fails is skipped.
 
-    def __init__(self, tier: Tier, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    meter: counts the failures and shows the pause."""
+
+    def __init__(self, tier: Tier, timeout_s: float, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
         self._tier = tier
         self._timeout_s = timeout_s
-        self._guard = Guard(f"cache tier {tier.name}", timeout_s, lambda: tier.get_many([PROBE]), clock)
+        failures = meter.series(CACHE_FAILURES, tier=tier.name)
+        self._guard = Guard(f"cache tier {tier.name}", timeout_s, lambda: tier.get_many([PROBE]), clock, failures.add)
+        meter.watch(CACHE_PAUSE_SECONDS, lambda: self._guard.pause_s, tier=tier.name)
 
     @property
     def name(self) -> str:
         return self._tier.name
-
-    @property
-    def failures(self) -> int:
-        return self._guard.failures
 
     @property
     def pause_s(self) -> float:
@@ -49,10 +51,10 @@ class GuardedTier:
             await self._guard.call(partial(self._tier.put_many, some))
 
     async def clear(self) -> None:
-        """Raises Unavailable: who wants everything gone must know that it is not."""
+        """Raises Unavailable if the entries may still be there."""
         await self._guard.insist(self._tier.clear, CLEAR_TIMEOUT_S)
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> TierUsage:
         """Raises Unavailable."""
         return await self._guard.insist(self._tier.usage, self._timeout_s)
 
@@ -62,13 +64,16 @@ class GuardedTier:
 
 
 class GuardedImmediateTier(GuardedTier):
-    def __init__(self, tier: ImmediateTier, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(tier, timeout_s, clock)
+    def __init__(self, tier: ImmediateTier, timeout_s: float, meter: Meter) -> None:
+        super().__init__(tier, timeout_s, meter)
         self._immediate = tier
 
     def get_now(self, key: bytes) -> Entry | None:
         return self._immediate.get_now(key)
 
 
-def guard(tier: Tier, timeout_s: float) -> GuardedTier:
-    return GuardedImmediateTier(tier, timeout_s) if isinstance(tier, ImmediateTier) else GuardedTier(tier, timeout_s)
+def guard(tier: Tier, timeout_s: float, meter: Meter) -> GuardedTier:
+    """An immediate tier stays one."""
+    if isinstance(tier, ImmediateTier):
+        return GuardedImmediateTier(tier, timeout_s, meter)
+    return GuardedTier(tier, timeout_s, meter)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from serve_app.cache.entry import Entry
 from serve_app.cache.tiers.segments import Segments
-from serve_app.cache.tiers.tier import Usage
+from serve_app.cache.tiers.tier import TierUsage
 from serve_app.errors import Unavailable
 
 READ_THREADS = 2
@@ -49,7 +49,7 @@ class LmdbTier:
     async def clear(self) -> None:
         await in_thread(self._writer, self._segments.clear)
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> TierUsage:
         return await in_thread(self._readers, self._segments.usage)
 
     async def close(self) -> None:

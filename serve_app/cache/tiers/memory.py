@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from theine_core import TlfuCore
 
 from serve_app.cache.entry import Entry
-from serve_app.cache.tiers.tier import Clock, Usage, utc_s
+from serve_app.cache.tiers.tier import Clock, TierUsage, utc_s
 
 OVERHEAD_BYTES = (
     512  # of one entry: key, Entry, three dict places; with it a 384-dimensional float32 vector is one slot
@@ -107,9 +107,9 @@ class MemoryTier:
     async def clear(self) -> None:
         self._forget()
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> TierUsage:
         weight_bytes = sum(weigh(entry) for entry in self._entries.values())
-        return Usage(weight_bytes, len(self._entries), self._slots * SLOT_BYTES)
+        return TierUsage(weight_bytes, len(self._entries), self._slots * SLOT_BYTES)
 
     async def close(self) -> None:
         self._forget()

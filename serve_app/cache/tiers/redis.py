@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisClusterException, RedisError
 
 from serve_app.cache.entry import Entry, decode, encode
-from serve_app.cache.tiers.tier import Clock, Usage, utc_s
+from serve_app.cache.tiers.tier import Clock, TierUsage, utc_s
 from serve_app.errors import ConfigurationError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -120,12 +120,12 @@ class RedisTier:
             if batch:
                 await self._client.unlink(*batch)
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> TierUsage:
         """Of the whole server or cluster, whoever else uses it."""
         with translated():
             servers = await self._servers()
         databases = [value for server in servers for name, value in server.items() if DATABASE.fullmatch(name)]
-        return Usage(
+        return TierUsage(
             sum(int(server["used_memory"]) for server in servers),
             sum(int(database["keys"]) for database in databases),
             sum(int(server.get("maxmemory", 0)) for server in servers),

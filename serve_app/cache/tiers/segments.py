@@ -27,7 +27,7 @@ import lmdb
 
 from serve_app.cache.entry import Entry, decode, encode
 from serve_app.cache.tiers.shared_folder import empty_after_boot, locked, make_private, size_bytes
-from serve_app.cache.tiers.tier import Clock, Usage, utc_s
+from serve_app.cache.tiers.tier import Clock, TierUsage, utc_s
 from serve_app.errors import ConfigurationError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -114,11 +114,11 @@ class Segments:
             self._follow()
             self._replace_all()
 
-    def usage(self) -> Usage:
+    def usage(self) -> TierUsage:
         with self._translated():
             self._follow()
             entries = sum(environment.stat()["entries"] for _, environment in self._open)
-            return Usage(size_bytes(self._folder), entries, 2 * self._segment_bytes)
+            return TierUsage(size_bytes(self._folder), entries, 2 * self._segment_bytes)
 
     def close(self) -> None:
         self._open = ()  # each environment is closed when its last reader has left

@@ -14,7 +14,7 @@ utc_s: Clock = time.time
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TierUsage:
     """bytes: what the limit is about. limit_bytes: 0 where the tier's own server decides."""
 
     bytes: int
@@ -44,7 +44,7 @@ class Tier(Protocol):
         """Forget everything, for every process that shares the tier."""
         ...
 
-    async def usage(self) -> Usage: ...
+    async def usage(self) -> TierUsage: ...
 
     async def close(self) -> None: ...
 

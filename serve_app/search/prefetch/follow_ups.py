@@ -33,7 +33,7 @@ class Likely(Generic[Step]):
 
 
 @dataclass(slots=True)
-class Row(Generic[Step]):
+class StepCounts(Generic[Step]):
     """One step's counts as of `at_s`."""
 
     at_s: float
@@ -56,7 +56,7 @@ class FollowUps(Generic[Step]):
     def __init__(self, half_life_s: float, max_steps: int = 2_048, max_next: int = 4) -> None:
         self._half_life_s = half_life_s
         self._max_next = max_next
-        self._rows: Recent[Step, Row[Step]] = Recent(max_steps)
+        self._rows: Recent[Step, StepCounts[Step]] = Recent(max_steps)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,7 +65,7 @@ class FollowUps(Generic[Step]):
         """Count a step. Ask `likely` before: of this one nobody knows yet what follows."""
         row = self._rows.get(step)
         if row is None:
-            row = Row(now_s)
+            row = StepCounts(now_s)
             self._rows.put(step, row)
         row.decay(now_s, self._half_life_s)
         row.taken += 1

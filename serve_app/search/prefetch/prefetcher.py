@@ -20,7 +20,7 @@ from serve_app.flow.deadline import deadline
 from serve_app.flow.recent import Recent
 from serve_app.search.prefetch.follow_ups import FollowUps
 from serve_app.search.prefetch.steps import PageStep, SearchStep
-from serve_app.search.prefetch.usefulness import Kind, Usefulness
+from serve_app.search.prefetch.usefulness import PrefetchKind, Usefulness
 from serve_app.search.request import SearchAnswer, SearchRequest
 from serve_app.search.searcher import Searcher
 from serve_app.settings import PrefetchSettings
@@ -50,7 +50,7 @@ class Visit:
 class Unused:
     """Made ahead, and not asked for since."""
 
-    kind: Kind
+    kind: PrefetchKind
     made_at_s: float
 
 
@@ -58,7 +58,7 @@ class Unused:
 class Running:
     """is_late: somebody has asked for it meanwhile, and has searched for himself."""
 
-    kind: Kind
+    kind: PrefetchKind
     task: asyncio.Task[None]
     is_late: bool = False
 
@@ -102,7 +102,7 @@ class Prefetcher:
             reason = self._reason_against(kind, load, now_s)
             if reason is not None:
                 self._meter.count(PREFETCHES_SKIPPED, kind=kind, reason=reason)
-            elif kind is Kind.QUERY or len(answer.found.hits) == request.limit:  # else this page is the last
+            elif kind is PrefetchKind.QUERY or len(answer.found.hits) == request.limit:  # else this page is the last
                 self._start(kind, principal, ahead)
 
     async def close(self) -> None:
@@ -124,14 +124,14 @@ class Prefetcher:
 
     def _foreseen(
         self, principal: Principal, session: str | None, step: SearchStep, now_s: float
-    ) -> Iterator[tuple[Kind, SearchStep]]:
+    ) -> Iterator[tuple[PrefetchKind, SearchStep]]:
         """What is likely enough to follow, learning from this step on the way."""
         if self._page_is_likely(step, now_s):
-            yield Kind.PAGE, step.next_page()
+            yield PrefetchKind.PAGE, step.next_page()
         if session is not None:
             query = self._likely_query(principal, session, step.first_page(), now_s)
             if query is not None:
-                yield Kind.QUERY, query
+                yield PrefetchKind.QUERY, query
 
     def _page_is_likely(self, step: SearchStep, now_s: float) -> bool:
         request, page = step.request, PageStep.of(step.tenant, step.request)
@@ -162,7 +162,7 @@ class Prefetcher:
         unused = self._unused.look(ahead)
         return ahead in self._running or (unused is not None and now_s - unused.made_at_s < AGAIN_AFTER_S)
 
-    def _reason_against(self, kind: Kind, load: float, now_s: float) -> str | None:
+    def _reason_against(self, kind: PrefetchKind, load: float, now_s: float) -> str | None:
         """As the metric names it."""
         if load > self._settings.max_load:
             return "load"
@@ -170,7 +170,7 @@ class Prefetcher:
             return "busy"
         return None if self.usefulness.permits(kind, now_s) else "useless"
 
-    def _start(self, kind: Kind, principal: Principal, ahead: SearchStep) -> None:
+    def _start(self, kind: PrefetchKind, principal: Principal, ahead: SearchStep) -> None:
         task = asyncio.get_running_loop().create_task(self._prefetch(principal, ahead), name="prefetch")
         self._running[ahead] = Running(kind, task)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve_app.telemetry.catalogue.metric import Counter, Gauge, combined
+from serve_app.telemetry.catalogue.metric import Counter, combined
 
 KINDS = ("page", "query")
 
@@ -26,10 +26,4 @@ PREFETCHES_SKIPPED = Counter(
     "those made were useful",
     labels=("kind", "reason"),
     series=combined(KINDS, ("load", "busy", "useless")),
-)
-PREFETCH_USEFUL_RATIO = Gauge(
-    "aidocs_prefetch_useful_ratio",
-    "Useful prefetches over all that were computed or failed, the newest counting most; absent before the first",
-    labels=("kind",),
-    series=combined(KINDS),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serve_app.api.app import build_app
 from serve_app.api.services import Services
-from serve_app.cache.entry import Kind
+from serve_app.cache.entry import EntryKind
 from serve_app.cache.tiered import Tiered
 from serve_app.cache.tiers.lmdb import LmdbTier
 from serve_app.cache.tiers.memory import MemoryTier
@@ -21,6 +21,6 @@ async def test_what_the_cache_has_not_written_yet_is_written(services: Services,
     cache = Tiered([MemoryTier(MIB, 60), LmdbTier("l4", Segments(tmp_path / "cache", MIB, 60))])
     app = build_app(replace(services, cache=cache))
     async with app.router.lifespan_context(app):
-        cache.put_soon(Kind.RESULT, {KEY: b"x"})
+        cache.put_soon(EntryKind.RESULT, {KEY: b"x"})
     found, _ = Segments(tmp_path / "cache", MIB, 60).get_many([KEY])
     assert found[KEY].payload == b"x"

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from serve_app.cache import build
-from serve_app.cache.entry import Kind
-from serve_app.cache.tiered import Found
+from serve_app.cache.entry import EntryKind
+from serve_app.cache.tiered import CachedPayload
 from serve_app.cache.tiers import shared_folder
 from serve_app.errors import ConfigurationError
 from serve_app.settings import CacheSettings, RedisSettings
+from serve_app.telemetry.meter import Meter
 from tests.contracts.cache_tier import key
 
 MIB = 1024 * 1024
@@ -28,7 +29,7 @@ def tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(cache: CacheSettings, redis: RedisSettings, data_dir: Path) -> list[str]:
-    return [tier.name for tier in build.open_tiers(cache, redis, data_dir)]
+    return [tier.name for tier in build.open_tiers(cache, redis, data_dir, Meter())]
 
 
 def settings(**sections: object) -> CacheSettings:
@@ -57,10 +58,10 @@ def test_without_a_tmpfs_there_is_no_shared_memory(tmp_path: Path, tmpfs: Path) 
 
 
 async def test_the_next_process_finds_what_this_one_put(tmp_path: Path) -> None:
-    for expected in (None, Found(b"x", "l2")):
-        cache = build.open_cache(CacheSettings(), RedisSettings(), tmp_path)
-        assert await cache.get(Kind.RESULT, key(1)) == expected
-        await cache.put(Kind.RESULT, key(1), b"x")
+    for expected in (None, CachedPayload(b"x", "l2")):
+        cache = build.open_cache(CacheSettings(), RedisSettings(), tmp_path, Meter())
+        assert await cache.get(EntryKind.RESULT, key(1)) == expected
+        await cache.put(EntryKind.RESULT, key(1), b"x")
         await cache.close()
 
 
@@ -70,7 +71,7 @@ async def test_a_small_machine_gets_small_tiers_and_is_told(
     caplog.set_level(logging.WARNING)
     usage = shutil.disk_usage(tmp_path)._replace(free=30 * MIB)
     monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
-    cache = build.open_cache(CacheSettings(), RedisSettings(), tmp_path)
+    cache = build.open_cache(CacheSettings(), RedisSettings(), tmp_path, Meter())
     limits = {name: of_tier.limit_bytes for name, of_tier in (await cache.usage()).items()}  # type: ignore[union-attr]
     assert limits["l2"] == limits["l4"] == 15 * MIB
     assert "cache tier l2 is limited to 15 MiB and not 2048 MiB" in caplog.text
@@ -82,7 +83,7 @@ async def test_in_a_container_the_tiers_in_memory_are_parts_of_its_limit(
 ) -> None:
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(build, "memory_limit_bytes", lambda: 40 * MIB)
-    cache = build.open_cache(settings(l4={"enabled": False}), RedisSettings(), tmp_path)
+    cache = build.open_cache(settings(l4={"enabled": False}), RedisSettings(), tmp_path, Meter())
     limits = {name: of_tier.limit_bytes for name, of_tier in (await cache.usage()).items()}  # type: ignore[union-attr]
     assert limits == {"l1": 10 * MIB, "l2": 10 * MIB}
     assert "l1 is limited to 10 MiB and not 500 MiB, one part in 4 of the 40 MiB that the container's" in caplog.text

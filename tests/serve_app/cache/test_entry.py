@@ -7,16 +7,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.cache.entry import HEADER_BYTES, KINDS, Entry, Kind, Outcome, decode, encode, negative
+from serve_app.cache.entry import HEADER_BYTES, KINDS, Entry, EntryKind, EntryOutcome, decode, encode, negative
 from serve_app.errors import InvalidInput, NotFound, PayloadTooLarge, StoreUnavailable
 
 KEYS = st.binary(min_size=32, max_size=32)
 ENTRIES = st.builds(
     Entry,
-    st.sampled_from(Kind),
+    st.sampled_from(EntryKind),
     st.binary(max_size=200),
     st.floats(1, 2e9) | st.just(math.inf),
-    st.sampled_from(Outcome),
+    st.sampled_from(EntryOutcome),
 )
 
 
@@ -46,22 +46,22 @@ def test_an_entry_of_another_key_is_a_miss(key: bytes, other: bytes, entry: Entr
 @given(KEYS, st.binary(max_size=100))
 def test_foreign_bytes_are_a_miss(key: bytes, content: bytes) -> None:
     assert decode(key, content, 0) is None
-    assert decode(key, encode(key, Entry(Kind.RESULT, b""))[:8] + content, 0) is None
+    assert decode(key, encode(key, Entry(EntryKind.RESULT, b""))[:8] + content, 0) is None
 
 
 def test_every_kind_has_a_number() -> None:
-    assert set(KINDS) == set(Kind)
+    assert set(KINDS) == set(EntryKind)
 
 
 def test_only_lasting_errors_are_remembered_and_keep_their_class() -> None:
     for error in (NotFound("no collection 'é'"), InvalidInput("limit")):
-        remembered = negative(Kind.RESULT, error, 5)
+        remembered = negative(EntryKind.RESULT, error, 5)
         assert remembered is not None and remembered.expires_at_s == 5
         again = remembered.error()
         assert type(again) is type(error) and str(again) == str(error)
-    assert negative(Kind.RESULT, StoreUnavailable("later"), 5) is None
-    assert negative(Kind.RESULT, PayloadTooLarge("would become an InvalidInput"), 5) is None
-    assert Entry(Kind.RESULT, b"value").error() is None
+    assert negative(EntryKind.RESULT, StoreUnavailable("later"), 5) is None
+    assert negative(EntryKind.RESULT, PayloadTooLarge("would become an InvalidInput"), 5) is None
+    assert Entry(EntryKind.RESULT, b"value").error() is None
 
 
 @given(ENTRIES, st.floats(0, 3e9))

@@ -14,3 +14,8 @@ def counted(meter: Meter, name: str, **labels: str) -> Mapping[str, float]:
         for sample in meter.samples()
         if sample.name == name and labels.items() <= sample.labels.items()
     }
+
+
+def nonzero(meter: Meter, name: str) -> dict[tuple[str, ...], float]:
+    """The series of a counter or gauge that are not at zero, by their labels' values."""
+    return {tuple(s.labels.values()): s.value for s in meter.samples() if s.name == name and s.value}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.telemetry.catalogue import CATALOGUE, as_markdown
+from serve_app.cache.entry import EntryKind
+from serve_app.search.prefetch.usefulness import PrefetchKind
+from serve_app.telemetry.catalogue import CATALOGUE, as_markdown, cache, prefetch
 from serve_app.telemetry.catalogue.metric import Counter, Gauge, Histogram, combined
 from serve_app.telemetry.catalogue.requests import LANES
 from serve_app.types import Lane
@@ -34,6 +36,11 @@ def test_a_replica_has_few_enough_series() -> None:
 
 def test_lanes_are_those_of_the_engine() -> None:
     assert tuple(Lane) == LANES
+
+
+def test_kinds_are_those_of_the_cache_and_the_prefetcher() -> None:
+    assert tuple(EntryKind) == cache.KINDS
+    assert tuple(PrefetchKind) == prefetch.KINDS
 
 
 @pytest.mark.parametrize("name", ["requests_total", "aidocs_requests", "aidocs_Requests_total", "aidocs__x_total"])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.telemetry.catalogue import CATALOGUE
+from serve_app.telemetry.catalogue.cache import CACHE_HIT_RATIO
 from serve_app.telemetry.catalogue.metric import Counter, Histogram
 from serve_app.telemetry.catalogue.requests import PASS_TOKENS, REQUESTS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
@@ -84,6 +85,17 @@ def test_threads_lose_no_count() -> None:
     assert counted(meter, "aidocs_pass_tokens_sum", counted="real") == {"": 400_000}
 
 
-def test_a_meter_has_all_of_the_catalogue_that_is_counted() -> None:
-    assert {sample.metric.kind for sample in Meter().samples()} == {"counter", "histogram"}
+def test_every_counter_and_histogram_of_the_catalogue_has_a_sample() -> None:
     assert {sample.metric for sample in Meter().samples()} == {m for m in CATALOGUE if m.kind != "gauge"}
+
+
+def test_a_gauge_is_read_when_samples_are_taken_and_absent_without_a_value() -> None:
+    meter, ratio = Meter(), None
+    meter.watch(CACHE_HIT_RATIO, lambda: ratio, kind="result")
+    assert counted(meter, CACHE_HIT_RATIO.name) == {}
+    for ratio in (0.25, 0.0, 1.0):
+        assert counted(meter, CACHE_HIT_RATIO.name) == {"": ratio}
+    with pytest.raises(KeyError):
+        meter.watch(CACHE_HIT_RATIO, lambda: 1, kind="odd")
+    with pytest.raises(TypeError, match="has the labels"):
+        meter.watch(CACHE_HIT_RATIO, lambda: 1)

@@ -13,8 +13,10 @@ from serve_app.cache.tiers.guarded import GuardedTier
 from serve_app.cache.tiers.redis import PREFIX, RedisTier, connect
 from serve_app.cache.tiers.tier import Tier
 from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.telemetry.meter import Meter
 from tests.contracts.cache_tier import TTL_S, CacheTierContract, Clock, entry, key
 from tests.serve_app.cache.redis_server import BOUNDED, RedisServer, redis_server
+from tests.serve_app.telemetry.counted import counted
 
 MIB = 1024 * 1024
 TIMEOUT_S = 5.0
@@ -83,20 +85,21 @@ async def test_a_dead_redis_costs_one_timeout_then_nothing_until_it_is_back(
     caplog.set_level(logging.WARNING)
     clock = Clock()
     with redis_server(tmp_path, *BOUNDED) as server:
-        tier = GuardedTier(RedisTier(connect(server.url, 0.2), MIB, TTL_S), 0.2, clock)
+        meter = Meter()
+        tier = GuardedTier(RedisTier(connect(server.url, 0.2), MIB, TTL_S), 0.2, meter, clock)
         await tier.put_many({key(1): entry(b"before")})
         assert key(1) in await tier.get_many([key(1)])
         getattr(server, death)()
         for _ in range(200):
             assert await tier.get_many([key(1)]) == {}
             await tier.put_many({key(2): entry()})
-        assert tier.failures == 1
+        assert counted(meter, "aidocs_cache_failures_total", tier="l3") == {"": 1}
         assert caplog.text.count("is left out until it answers") == 1
         with pytest.raises(Unavailable):
             await tier.usage()
         server.thaw() if death == "freeze" else server.start()
         async with asyncio.timeout(30):
-            while tier.pause_s > 0:
+            while counted(meter, "aidocs_cache_pause_seconds", tier="l3") != {"": 0}:
                 clock.now_s += 100
                 await tier.get_many([key(1)])
                 await asyncio.sleep(0.01)

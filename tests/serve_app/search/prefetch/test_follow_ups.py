@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serve_app.flow.recent import Recent
 from serve_app.search.prefetch.follow_ups import PRIOR, FollowUps
-from serve_app.search.prefetch.usefulness import PROBE_IN, Kind, Usefulness
+from serve_app.search.prefetch.usefulness import PROBE_IN, PrefetchKind, Usefulness
 
 HALF_LIFE_S = 10.0
 STEPS = "abcd"
@@ -101,15 +101,15 @@ def test_the_most_recent_stay(calls: list[tuple[str, int]], capacity: int) -> No
         assert [recent.look(each) for each in order] == [-each for each in order]
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.sampled_from(Kind)), max_size=60))
-def test_no_ratio_is_above_one_and_kinds_do_not_mix(made: list[tuple[float, bool, Kind]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.sampled_from(PrefetchKind)), max_size=60))
+def test_no_ratio_is_above_one_and_kinds_do_not_mix(made: list[tuple[float, bool, PrefetchKind]]) -> None:
     usefulness, now_s = Usefulness(0.5, HALF_LIFE_S), 0.0
     for elapsed_s, is_used, kind in made:
         usefulness.made(kind, now_s)
         made_at_s, now_s = now_s, now_s + elapsed_s
         if is_used:
             usefulness.used(kind, made_at_s, now_s)
-    for kind in Kind:
+    for kind in PrefetchKind:
         used = {is_used for _, is_used, each in made if each is kind}
         ratio = usefulness.ratio(kind)
         if not used:
@@ -122,16 +122,16 @@ def test_no_ratio_is_above_one_and_kinds_do_not_mix(made: list[tuple[float, bool
 def test_a_kind_that_is_useless_is_off_but_for_probes_and_comes_back() -> None:
     usefulness = Usefulness(0.2, HALF_LIFE_S)
     made = 0
-    while usefulness.is_on(Kind.QUERY, 0):
-        usefulness.made(Kind.QUERY, 0)
+    while usefulness.is_on(PrefetchKind.QUERY, 0):
+        usefulness.made(PrefetchKind.QUERY, 0)
         made += 1
     assert made == 33  # 8 imagined useful ones, of 8 + 33
-    assert sum(usefulness.permits(Kind.QUERY, 0) for _ in range(10 * PROBE_IN)) == 10
-    assert usefulness.is_on(Kind.PAGE, 0)
+    assert sum(usefulness.permits(PrefetchKind.QUERY, 0) for _ in range(10 * PROBE_IN)) == 10
+    assert usefulness.is_on(PrefetchKind.PAGE, 0)
     for _ in range(3):
-        usefulness.used(Kind.QUERY, 0, 0)
-    assert usefulness.is_on(Kind.QUERY, 0), "its probes were useful"
+        usefulness.used(PrefetchKind.QUERY, 0, 0)
+    assert usefulness.is_on(PrefetchKind.QUERY, 0), "its probes were useful"
     for _ in range(100):
-        usefulness.made(Kind.QUERY, 0)
-    assert not usefulness.is_on(Kind.QUERY, HALF_LIFE_S)
-    assert usefulness.is_on(Kind.QUERY, 10 * HALF_LIFE_S), "its failures are forgotten"
+        usefulness.made(PrefetchKind.QUERY, 0)
+    assert not usefulness.is_on(PrefetchKind.QUERY, HALF_LIFE_S)
+    assert usefulness.is_on(PrefetchKind.QUERY, 10 * HALF_LIFE_S), "its failures are forgotten"

@@ -19,7 +19,7 @@ from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import EngineUnavailable
 from serve_app.ports import VectorStore
 from serve_app.search.prefetch.prefetcher import MAX_UNDER_WAY, Prefetcher
-from serve_app.search.prefetch.usefulness import Kind
+from serve_app.search.prefetch.usefulness import PrefetchKind
 from serve_app.search.request import SearchRequest
 from serve_app.search.searcher import Searcher
 from serve_app.settings import MIB, BatchingSettings, PrefetchSettings, SearchSettings, StoreSettings
@@ -117,10 +117,10 @@ async def store(tmp_path: Path) -> AsyncIterator[VectorStore]:
 async def test_a_repeated_path_is_made_ready_and_reported_as_useful(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6)
     assert await service.visit("cats", "dogs", "birds") == ["miss", "miss", "miss"]
-    assert service.prefetcher.usefulness.ratio(Kind.QUERY) is None
+    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) is None
     for _ in range(3):
         assert await service.visit("cats", "dogs", "birds") == ["miss", "l1", "l1"]
-    assert service.prefetcher.usefulness.ratio(Kind.QUERY) == pytest.approx(1)
+    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == pytest.approx(1)
     assert service.count("total", kind="query", outcome="computed") == service.count("useful_total", kind="query") == 6
     assert service.count("total", kind="page", outcome="computed") == 0
     assert {lane for text, lane in service.embedder.texts if text == "cats"} == {Lane.INTERACTIVE}
@@ -167,14 +167,14 @@ async def test_where_it_is_of_no_use_it_ends_but_for_probes_and_comes_back(store
 
     assert await rounds(40) > 20, "it begins enabled"
     await rounds(40)
-    ratio = service.prefetcher.usefulness.ratio(Kind.QUERY)
+    ratio = service.prefetcher.usefulness.ratio(PrefetchKind.QUERY)
     assert ratio is not None and ratio < 0.5
-    assert not service.prefetcher.usefulness.is_on(Kind.QUERY, service.now_s)
+    assert not service.prefetcher.usefulness.is_on(PrefetchKind.QUERY, service.now_s)
     assert 1 <= await rounds(40) <= 8, "of 80 that it might"
     assert service.count("skipped_total", kind="query", reason="useless") > 60
     service.now_s += 10e6  # its failures, and what it had learned, are forgotten
     assert await rounds(20, ["cats", "dogs"]) >= 18
-    ratio = service.prefetcher.usefulness.ratio(Kind.QUERY)
+    ratio = service.prefetcher.usefulness.ratio(PrefetchKind.QUERY)
     assert ratio is not None and ratio > 0.4
 
 
@@ -217,7 +217,7 @@ async def test_what_a_write_made_stale_was_of_no_use(store: VectorStore) -> None
     await service.visit("cats")
     await store.write(ANN.scope("zoo"), SPACE, [document("new", "dogs sleep")])
     assert await service.ask("dogs") == "miss"
-    assert service.prefetcher.usefulness.ratio(Kind.QUERY) == 0
+    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0
 
 
 async def test_nothing_is_done_for_answers_that_are_not_kept(
@@ -247,7 +247,7 @@ async def test_who_asks_meanwhile_does_not_wait_behind_it(store: VectorStore) ->
     service.embedder.gate.set()
     await asyncio.gather(*under_way())
     assert await service.ask("dogs") == "l1"
-    assert service.prefetcher.usefulness.ratio(Kind.QUERY) == 0, "it came too late"
+    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0, "it came too late"
 
 
 async def test_after_close_nothing_runs_and_nothing_begins(store: VectorStore) -> None:
@@ -282,7 +282,7 @@ async def test_what_fails_or_is_late_is_counted_and_disturbs_nobody(
         await service.visit("cats")
         await asyncio.gather(*under_way())
     assert service.count("total", kind="query", outcome="failed") == 1
-    assert service.prefetcher.usefulness.ratio(Kind.QUERY) == 0
+    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0
     assert [r.getMessage() for r in caplog.records] == ["a prefetch failed"] * isinstance(error, RuntimeError)
     assert await service.ask("dogs") == "miss"
     await nothing_runs()
