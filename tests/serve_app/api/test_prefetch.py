@@ -12,12 +12,21 @@ from fastapi import FastAPI
 
 from serve_app.api.services import Services
 from serve_app.errors import PlatformError
-from serve_app.ports import VectorStore
+from serve_app.ports import Embedder, VectorStore
 from serve_app.query_types import StoreQuery, StoreResult
+from serve_app.settings import PrefetchSettings, Settings
+from tests.serve_app.api.replica import make_services
 from tests.serve_app.telemetry.counted import counted
 
 SEARCH = "/v1/collections/zoo/search"
 WAIT_S = 10.0
+
+
+@pytest.fixture
+def services(settings: Settings, embedder: Embedder, store: VectorStore) -> Services:
+    """With prefetching, which is off by default."""
+    enabled = settings.model_copy(update={"prefetch": PrefetchSettings(enabled=True)})
+    return make_services(enabled, embedder, store)
 
 
 async def write(client: httpx.AsyncClient, text: str) -> None:

@@ -70,7 +70,9 @@ class Service:
             meter=self.meter,
         )
         self.searcher = searcher
-        self.prefetcher = Prefetcher(searcher, PrefetchSettings(**settings), self.meter, clock=lambda: self.now_s)
+        self.prefetcher = Prefetcher(
+            searcher, PrefetchSettings(**{"enabled": True} | settings), self.meter, clock=lambda: self.now_s
+        )
 
     async def ask(
         self, text: str, session: str | None = "s", who: Principal = ANN, load: float = 0.0, **fields: Any

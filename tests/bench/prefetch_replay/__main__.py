@@ -1,0 +1,115 @@
+"""Does predictive prefetch answer more than it costs? Replays synthetic session logs with and without it.
+
+The logs come from the judged queries of two collections, Cranfield and the summaries of installed packages. Nobody
+recorded these sessions: they show only what the assumptions in `sessions` imply. A service with a log of its own
+should trust that log more than this bench.
+
+A kind of prefetch pays if it removes a larger share of the searches that users wait for (the cache's misses) than it
+adds to the processor's work, in every log. Misses are the same in every run; times depend on the machine.
+
+Examples:  python -m tests.bench.prefetch_replay --cranfield ../shared/data/cranfield  ·  … --sessions 200
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.evaluate.beir import Dataset, read_dataset
+from jobs.evaluate.ranking import COLLECTION, Service, index, service
+from serve_app.search.request import SearchRequest
+from serve_app.settings import Settings, load_settings
+from serve_app.types import LOCAL_PRINCIPAL
+from tests.bench.prefetch_replay.replay import PAGE_HITS, Prefetching, Replayed, replay
+from tests.bench.prefetch_replay.sessions import MAX_PAGES, MODELS, session_log
+from tests.bench.ranking.packages import package_summaries
+
+SEED = 20_260_105
+QUERIES = 200  # of the installed packages
+DOCUMENTS = 400  # of the installed packages: those of the queries, and others drawn evenly
+DOCUMENT_CHARS = 4_000  # of each, so that indexing takes a minute
+COLUMNS = ("prefetch", "hits", "made", "useful", "made/useful", "p50 ms", "p95 ms", "mean ms", "misses", "work")
+
+
+def main(
+    cranfield: Annotated[Path, typer.Option(help="a BEIR folder; skipped if absent")] = Path("data/cranfield"),
+    sessions: Annotated[int, typer.Option(min=10, help="of each log")] = 500,
+) -> None:
+    terminal = Console()
+    datasets = [installed_packages()]
+    if cranfield.is_dir():
+        datasets.append(read_dataset(cranfield))
+    else:
+        terminal.print(f"skipped: {cranfield} is not a folder; name Cranfield's with --cranfield")
+    settings = load_settings()
+    for dataset in datasets:
+        asyncio.run(measure(terminal, dataset, settings, sessions))
+
+
+async def measure(terminal: Console, dataset: Dataset, settings: Settings, sessions: int) -> None:
+    async with service(settings) as here:
+        with terminal.status(f"indexing {dataset.name}"):
+            await index(here.indexer, dataset, lambda *_: None)
+            pages = await first_relevant_pages(here, dataset)
+        vectors = here.engine.embed(list(dataset.queries.values())).vectors
+        for model in MODELS:
+            log = session_log(dataset.queries, vectors, pages, model, sessions=sessions, seed=SEED)
+            with terminal.status(f"{dataset.name}, {model.name}"):
+                await replay(log[:50], settings, here, Prefetching.OFF)  # warms the engine and the store
+                replayed = {mode: await replay(log, settings, here, mode) for mode in Prefetching}
+            terminal.print(table(f"{dataset.name}, {model.name}: {len(log)} searches", replayed))
+
+
+async def first_relevant_pages(here: Service, dataset: Dataset) -> dict[str, int]:
+    """By query, the page with its first relevant document; a query without one in MAX_PAGES pages is missing."""
+    found: dict[str, int] = {}
+    for id, text in dataset.queries.items():
+        request = SearchRequest(COLLECTION, text, MAX_PAGES * PAGE_HITS)
+        hits = (await here.searcher.search(LOCAL_PRINCIPAL, request)).found.hits
+        grades = dataset.judgements[id]
+        ranks = [rank for rank, hit in enumerate(hits) if grades.get(hit.document_id, 0) > 0]
+        if ranks:
+            found[id] = ranks[0] // PAGE_HITS
+    return found
+
+
+def installed_packages() -> Dataset:
+    whole = package_summaries(QUERIES)
+    wanted = {id for grades in whole.judgements.values() for id in grades}
+    others = [document for document in whole.documents if document.id not in wanted]
+    chosen = wanted | {one.id for one in random.Random(SEED).sample(others, min(DOCUMENTS - len(wanted), len(others)))}
+    documents = [replace(one, text=one.text[:DOCUMENT_CHARS]) for one in whole.documents if one.id in chosen]
+    return replace(whole, documents=tuple(documents))
+
+
+def table(title: str, replayed: Mapping[Prefetching, Replayed]) -> Table:
+    """p50, p95, mean: of the users' waits. misses: change against no prefetching. work: processor time of prefetches
+    over that of the searches without prefetching."""
+    off = replayed[Prefetching.OFF]
+    shown = Table(*COLUMNS, title=title)
+    for mode, one in replayed.items():
+        shown.add_row(
+            mode.name.lower(),
+            f"{one.hits / one.searches:.1%}",
+            f"{one.prefetches:.0f}",
+            f"{one.useful:.0f}",
+            f"{one.prefetches / one.useful:.1f}" if one.useful else "–",
+            f"{one.wait_ms(50):.2f}",
+            f"{one.wait_ms(95):.2f}",
+            f"{one.mean_wait_ms:.2f}",
+            f"{(one.searches - one.hits) / (off.searches - off.hits) - 1:+.0%}",
+            f"{one.prefetches_cpu_s / off.searches_cpu_s:+.0%}" if mode is not Prefetching.OFF else "",
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    typer.run(main)
