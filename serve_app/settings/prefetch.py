@@ -10,10 +10,10 @@ from serve_app.settings.section import Section
 class PrefetchSettings(Section):
     """Searches made ahead of users who are likely to request them. Shares and ratios are 0 to 1.
 
-    Off by default. In replays of four synthetic session logs (`tests.bench.prefetch_replay`; counts of sparse searches)
-    next pages removed 0 to 4 % of the searches that users wait for and made 1 to 13 % more; follow-up queries removed
-    0.4 to 1.4 % and made 3 to 4 % more. Switch it on where users turn many pages, and compare
-    `aidocs_prefetches_useful_total` with `aidocs_prefetches_total`.
+    Off by default. Four synthetic session logs were replayed with sparse searches, on the model of sessions of
+    `tests.bench.prefetch_replay`. Next pages removed 0 to 4 % of the searches that users wait for and made 1 to 13 %
+    more; follow-up queries removed 0.4 to 1.4 % and made 3 to 4 % more. Processor time was not compared. Switch it on
+    where users turn many pages, and compare `aidocs_prefetches_useful_total` with `aidocs_prefetches_total`.
     """
 
     enabled: bool = False
