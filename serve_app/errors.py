@@ -1,17 +1,24 @@
-"""Every error that ai-docs raises on purpose.
+"""Every error that ai-docs raises on purpose. All subclasses of PlatformError are here and nowhere else: any of them
+may cross a process, and the process that receives it must be able to import it.
 
 PlatformError
-├── ConfigurationError      a setting, a path or a machine that cannot work; stops the start
-├── InvalidInput            the caller can mend the request
-│   ├── UnreadableDocument  a file or a text that cannot become passages
-│   └── PayloadTooLarge     a body over the limit
-├── NotFound                no such collection, document or model
-├── Conflict                right request, wrong state: a collection made with another model
-├── Overloaded              try again later; nothing was done
-├── DeadlineExceeded        not finished in time
-└── Unavailable             a part that is needed does not answer
+├── ConfigurationError         a setting, a path or a machine that cannot work; stops the start
+├── InvalidInput               the caller can mend the request
+│   ├── UnreadableDocument     a file or a text that cannot become passages
+│   ├── PayloadTooLarge        a body over the limit
+│   ├── MalformedJson          a body that is not JSON
+│   └── UnsupportedMediaType   a body whose Content-Type is not JSON
+├── NotFound                   no such collection, document or model
+├── Conflict                   right request, wrong state: a collection made with another model
+│   └── ActiveIndexChanged     another reindexing has activated an index in the meantime
+├── Overloaded                 try again later; nothing was done
+├── DeadlineExceeded           not finished in time
+├── VerificationFailed         a new index lacks documents, or ranks worse than the old one
+└── Unavailable                a part that is needed does not answer
     ├── StoreUnavailable
-    │   └── StoreLocked     another process owns the store's folder
+    │   ├── StoreLocked        another process owns the store's folder
+    │   ├── StoreBroken        the store's process must end and be started again
+    │   └── StoreFull          the store's disk has no room for the write
     └── EngineUnavailable
 
 Adapters translate their library's errors into these at the seam; `api/problems.py` maps them to HTTP.
@@ -41,12 +48,26 @@ class PayloadTooLarge(InvalidInput):
     code, title = "payload-too-large", "Payload too large"
 
 
+class MalformedJson(InvalidInput):
+    code, title = "malformed-json", "Malformed JSON"
+
+
+class UnsupportedMediaType(InvalidInput):
+    code, title = "unsupported-media-type", "Unsupported media type"
+
+
 class NotFound(PlatformError):
     code, title = "not-found", "Not found"
 
 
 class Conflict(PlatformError):
     code, title = "conflict", "Conflict"
+
+
+class ActiveIndexChanged(Conflict):
+    """Another reindexing has activated its index, which has writes that this reindexing's index lacks."""
+
+    code, title = "active-index-changed", "Active index changed"
 
 
 class Overloaded(PlatformError):
@@ -61,6 +82,12 @@ class DeadlineExceeded(PlatformError):
     code, title = "deadline-exceeded", "Deadline exceeded"
 
 
+class VerificationFailed(PlatformError):
+    """The new index is not as it should be. The old one stays active."""
+
+    code, title = "verification-failed", "Verification failed"
+
+
 class Unavailable(PlatformError):
     code, title = "unavailable", "Unavailable"
 
@@ -71,6 +98,14 @@ class StoreUnavailable(Unavailable):
 
 class StoreLocked(StoreUnavailable):
     code, title = "store-locked", "Store locked by another process"
+
+
+class StoreBroken(StoreUnavailable):
+    """The store's engine is in an unknown state. A new process reads everything that was acknowledged."""
+
+
+class StoreFull(StoreUnavailable):
+    """The write was not done, or only partly: repeat it once there is room. Open collections can still be searched."""
 
 
 class EngineUnavailable(Unavailable):

@@ -1,4 +1,5 @@
-"""The seams: siblings of the domain meet here and never import each other. A fake of each takes ten lines."""
+"""The Protocols between the packages of the domain, which never import each other. Each is what one kind of user needs,
+so a fake of it takes ten lines."""
 
 from __future__ import annotations
 
@@ -12,7 +13,6 @@ from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.types import (
     CollectionInfo,
     Document,
-    DocumentPage,
     Embeddings,
     IndexedDocument,
     IndexInfo,
@@ -79,145 +79,161 @@ class SparseEncoder(Protocol):
     def encode_query(self, text: str) -> SparseVector: ...
 
 
-class VectorStore(Protocol):
-    """Documents and their passages, kept per scope.
+class ActiveIndexStore(Protocol):
+    """A store, as everybody sees it who must know which index of a collection is active.
 
-    Any method raises StoreUnavailable if the backend cannot be reached in time. A method that takes the scope of a
-    collection which does not exist raises NotFound, except `write`, which makes it, `fingerprints` and
-    `indexed_documents`.
-    """
+    This holds for each of the Protocols that follow. Any method raises StoreUnavailable if the backend cannot be
+    reached in time, and NotFound if the scope's collection does not exist, unless it says otherwise. A scope may have
+    an index's name; without one, it stands for the active index."""
+
+    async def active_index(self, scope: Scope) -> IndexInfo: ...
+
+
+class SearchStore(ActiveIndexStore, Protocol):
+    """What a Searcher needs of a store."""
+
+    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
+        """One result per query, in order. A query that fails (NotFound, InvalidInput, Conflict) gets its error as its
+        result and does not disturb the others."""
+        ...
+
+    async def version(self, scope: Scope) -> bytes | None:
+        """The collection's version, which changes with every write, before the write is acknowledged. A collection
+        that does not exist has one as well. None if this store cannot tell at the moment. Every search calls this
+        before it looks for a cached result, so it takes microseconds, or one short hop."""
+        ...
+
+    def version_now(self, scope: Scope) -> bytes | None:
+        """The version if this process knows it without waiting. None only means that `version` must be asked."""
+        ...
+
+
+class IndexingStore(ActiveIndexStore, Protocol):
+    """What an Indexer and the indexing job need of a store."""
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
-        """The stored fingerprint of each of these documents that is completely stored; empty for a new collection."""
+        """The stored fingerprint of each of these documents that is completely stored. Empty if the collection does
+        not exist."""
         ...
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
-        """Those of these documents that are completely stored, as they were written, but that `Passage.tokens` is 0
-        and a dense vector of unit length. One that is written meanwhile may be missing. Empty for a new collection."""
+        """Those of these documents that are completely stored, as they were written, except that `Passage.tokens` is
+        0 and a dense vector has unit length. A document that is being written may be missing. Empty if the collection
+        does not exist."""
         ...
 
     async def write(
         self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
     ) -> None:
-        """Put these documents in, each replacing all passages of its former version; a passage that is stored just so
-        is not written again. On return all of it is durable
-        and is seen by every later query. If it fails or is cut off half-way, a document's fingerprint is absent until
-        it is written again, so that repeating the call heals it.
+        """Store these documents. Each replaces all passages of its former version; a passage that has not changed is
+        not written again. The collection is made if it does not exist. On return the documents are durable, and every
+        later query sees them. If the call fails half-way, the documents concerned have no fingerprint until they are
+        written again, so repeating the call completes them.
 
-        made_for: name of the index that the documents were cut and embedded for. Raises Conflict if another one
-        answers by now, or if the collection has another space. Waits while writes are held back (Indexes.hold)."""
+        made_for: name of the index that the documents were cut and embedded for. Raises Conflict if another index is
+        active by now, if the collection has another space, or if the scope names the active index: then a build that
+        goes on after its switch cannot do damage. Waits while writes are held back (WriteHoldStore.hold). Raises
+        InvalidInput, before anything is written, for a document that cannot be stored (documents.validation)."""
         ...
 
-    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
-        """Remove these documents with all their passages; how many existed. Idempotent."""
-        ...
 
-    async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
-        """One answer per query, in order. A query that fails (NotFound, InvalidInput, Conflict) gets its error as its
-        answer and does not disturb the others."""
-        ...
+class DocumentStore(Protocol):
+    """What the API's routes for documents need of a store."""
 
     async def document(self, scope: Scope, document_id: str) -> Document:
-        """Raises NotFound."""
-        ...
-
-    async def scroll(
-        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
-    ) -> DocumentPage:
-        """Documents in a stable order; pass `cursor` of the page before to go on. Raises InvalidInput for a cursor
-        that no page gave."""
+        """Raises NotFound if there is no such document, too."""
         ...
 
     async def listing(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
-        """As `scroll`, in the same order and with the same cursors; the texts do not leave the backend."""
+        """Documents without their texts, in a stable order. cursor: of the page before. Raises InvalidInput for a
+        cursor that no page returned."""
         ...
 
-    async def version(self, scope: Scope) -> bytes | None:
-        """Another one after every write, from before it is acknowledged, also of a collection that does not exist;
-        None if this store cannot tell now. Asked for each search, before its answer is looked up: microseconds, or one
-        short hop."""
+    async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
+        """Remove these documents with all their passages. Returns how many existed. Idempotent. Raises Conflict if the
+        scope names the active index."""
         ...
 
-    def version_now(self, scope: Scope) -> bytes | None:
-        """The version, where that can be told without waiting; else None, which says nothing: ask `version`."""
-        ...
 
-    async def answering(self, scope: Scope) -> IndexInfo:
-        """The index that answers."""
+class CollectionStore(Protocol):
+    """What the API's routes for collections need of a store."""
+
+    async def collections(self, tenant: str) -> list[CollectionInfo]:
+        """The tenant's collections by name; empty if there are none."""
         ...
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
-        """Documents and passages that match."""
-        ...
-
-    async def collections(self, tenant: str) -> list[CollectionInfo]:
-        """By name. A tenant without any gets an empty list."""
+        """How many documents and passages match."""
         ...
 
     async def drop(self, scope: Scope) -> None:
-        """Remove the collection and all that is in it; with a name in the scope, that index, unless it answers
-        (Conflict)."""
+        """Remove the collection with all its indexes. If the scope names an index, remove only that one; raises
+        Conflict if it is active."""
         ...
 
+
+class IndexBuildStore(ActiveIndexStore, Protocol):
+    """What a reindexing needs of a store while it builds a new index beside the active one."""
+
+    async def indexes(self, scope: Scope) -> list[IndexInfo]:
+        """The active index first, then the others by name."""
+        ...
+
+    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
+        """Make the index that the scope names, empty, unless it exists already. Raises Conflict if it exists with
+        another recipe."""
+        ...
+
+    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
+        """Which version of each document is stored, in the order and with the cursors of `listing`."""
+        ...
+
+
+class WriteHoldStore(Protocol):
+    """What a reindexing needs of a store to activate its index without losing a write."""
+
+    async def hold(self, scope: Scope, lease_s: float) -> str:
+        """Hold the collection's writes back until `switch`, `release`, or the end of the lease. Once it returns, every
+        write and delete that was acknowledged, or will be without having waited, can be read. Returns the holder that
+        `switch` and `release` need. Raises Conflict if somebody else holds the writes back."""
+        ...
+
+    async def switch(self, scope: Scope, held: str) -> None:
+        """Activate the index that the scope names, and end the hold: writes go on, into this index. Atomic and
+        durable. Searches that have begun finish on the former index, which stays. Does nothing if the index is active
+        already. Raises Conflict, and changes nothing, if the hold has ended."""
+        ...
+
+    async def release(self, scope: Scope, held: str) -> None:
+        """End the hold without a switch. Does nothing if it has ended already."""
+        ...
+
+
+class VectorStore(
+    SearchStore, IndexingStore, DocumentStore, CollectionStore, IndexBuildStore, WriteHoldStore, Protocol
+):
+    """A whole store: Qdrant Edge, a Qdrant server, or a client of either."""
+
     async def check(self) -> None:
-        """Return if the store can answer now. Cheap: called by every health check."""
+        """Return if the store can serve queries now. Cheap: every health check calls it."""
         ...
 
     async def close(self) -> None: ...
 
 
-class Indexes(Protocol):
-    """The indexes of a collection, of which one answers: a new one is built beside it and takes its place. Both stores
-    are one. All methods of a VectorStore take a scope with an index's name as well; `write` and `delete_documents`
-    take such a scope only while that index does not answer (else Conflict), so that a build which goes on after its
-    switch spoils nothing. Raises as a VectorStore."""
-
-    async def indexes(self, scope: Scope) -> list[IndexInfo]:
-        """The one that answers first, the others by name. Raises NotFound."""
-        ...
-
-    async def make_index(self, scope: Scope, recipe: Recipe) -> None:
-        """An empty one, named by the scope; nothing where it is there. Raises NotFound for a collection that is not
-        there, Conflict if the index has another recipe."""
-        ...
-
-    async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
-        """As `listing`, in the same order and with the same cursors: which version of each document is stored."""
-        ...
-
-    async def hold(self, scope: Scope, lease_s: float) -> str:
-        """On return every write and delete that was acknowledged, or will be without having waited, can be read, and
-        those that come wait until `switch`, `release`, or the end of the lease. Returns what those two ask for."""
-        ...
-
-    async def switch(self, scope: Scope, held: str) -> None:
-        """From now on the index that the scope names answers; atomic, durable, and writes go on, into it. Searches that
-        have begun end on the other one, which stays. Nothing where it answers already. Raises Conflict if the hold
-        has ended, and then nothing has changed."""
-        ...
-
-    async def release(self, scope: Scope, held: str) -> None:
-        """Writes go on. Nothing if the hold has ended."""
-        ...
-
-
-class IndexedStore(VectorStore, Indexes, Protocol):
-    """What a store is."""
-
-
 class Versions(Protocol):
-    """Which state of a collection an answer belongs to, for a store that many processes write to and that counts
-    nothing itself. Every process that writes to the store must use the same ones."""
+    """The version of each collection, for a store that many processes write to and that does not count its writes
+    itself. Every process that writes to the store must share them."""
 
     async def current(self, scope: Scope) -> bytes | None:
-        """None while a change is under way, and while it cannot be told. Never raises, never takes long."""
+        """None while a change is under way, and while the version is unknown. Never raises and never takes long."""
         ...
 
     def changing(self, scope: Scope) -> AbstractAsyncContextManager[None]:
-        """Around every change: after it the version is another one. Raises StoreUnavailable before the change if that
-        cannot be promised, and within it when it takes so long that it no longer could be."""
+        """Surrounds every change; afterwards the version is a new one. Raises StoreUnavailable before the change if
+        the new version cannot be guaranteed, and during the change once it takes too long for that."""
         ...
 
     async def close(self) -> None: ...

@@ -25,7 +25,7 @@ class Fusion:
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """Pseudo-relevance feedback (see store.feedback): the dense vector moves by `share`, 0 to 1, towards the mean of
-    those of the first `passages`, and is searched for anew."""
+    the first `passages` vectors, and the search is repeated."""
 
     passages: int
     share: float
@@ -54,7 +54,7 @@ class StoreQuery:
     exact: compares with every float32 vector. Unless exact, where the collection is quantised, oversampling:
     candidates that the codes find for each one wanted; rescore: these are ordered and scored by float32 vectors.
 
-    feedback and smoothing: only with a dense vector; no smoothing with diversity, which orders anew by itself.
+    feedback and smoothing: only with a dense vector; no smoothing with diversity, which reorders by itself.
     """
 
     scope: Scope

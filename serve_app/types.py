@@ -43,6 +43,11 @@ class Principal:
 LOCAL_PRINCIPAL = Principal("local", "developer", frozenset({"admin"}))
 
 
+def job_principal(tenant: str, job: str) -> Principal:
+    """A batch job's own principal, with all rights in one tenant. job: as `jobs.index`."""
+    return Principal(tenant, job, frozenset({"admin"}))
+
+
 class Lane(StrEnum):
     """Whom the engine serves first: somebody waits for an interactive text, nobody for one of a bulk upload."""
 
@@ -55,8 +60,8 @@ class Scope:
     """One tenant's one collection. Raises InvalidInput if a name has other than 1–63 letters, digits, `.`, `_`,
     `-`, or does not begin with a letter or digit (so it is safe as a folder's name).
 
-    index: one of the collection's indexes, whether it answers or not; "" for the one that answers, as every request
-    has it. A store turns "" into a name in one place of its own, and what is below asks for a name."""
+    index: the name of one of the collection's indexes, active or not; "" for the active index, as in every request.
+    Each store turns "" into a name in one place, and all code below that place requires a name."""
 
     tenant: str
     collection: str
@@ -72,7 +77,7 @@ class Scope:
                 )
 
     def at(self, index: str) -> Scope:
-        """This index of the collection; "" for the one that answers."""
+        """This index of the collection; "" for the active one."""
         return Scope(self.tenant, self.collection, index)
 
 
@@ -159,7 +164,7 @@ def not_served(space: VectorSpace) -> Conflict:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What an index is made with. max_tokens, overlap_tokens (of the chunking) and precision are None in an index that
-    was made by its first write: there the settings of who writes rule."""
+    was made by its first write: there the writer's settings apply."""
 
     space: VectorSpace
     max_tokens: int | None = None
@@ -195,13 +200,13 @@ class IndexInfo:
 
     scope: Scope
     recipe: Recipe
-    answers: bool
+    is_active: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
     """Which version of a document is stored. fingerprint: None while it is being written, or if that was cut off.
-    passages: how many may be there."""
+    passages: at most so many are stored."""
 
     document_id: str
     fingerprint: str | None
@@ -252,14 +257,6 @@ class CollectionInfo:
     documents: int
     passages: int
     space: VectorSpace
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentPage:
-    """One page of a scroll. `cursor` is None on the last."""
-
-    documents: tuple[Document, ...]
-    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)

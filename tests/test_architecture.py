@@ -1,9 +1,11 @@
-"""Imports point one way, a heavy dependency has one home, and there is no cycle (STYLE 1 and 2). Reads imports with
-`ast`, so nothing heavy is loaded and a function-level import counts as well."""
+"""Imports point one way, a heavy dependency has one home, and there is no cycle (STYLE 1 and 2). A class name means one
+thing, errors have one home, and a shared file prefix becomes a folder. Reads the source with `ast`, so nothing heavy is
+loaded and a function-level import counts as well."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "types", "query_types", "ports", "settings", "control_groups"}
+LEAVES = {"errors", "types", "query_types", "ports", "settings", "control_groups", "validation"}
 
 # What each place of serve_app may import besides the leaves and itself. A new place is a decision: add it here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -61,6 +63,11 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 
 
+STILL_COLLIDING = {"Found", "Kind", "Outcome", "Sample", "Tally"}
+STILL_BUILD_A_SCOPE = {"jobs.reindex.compare"}
+MOST_SIBLINGS_OF_A_PREFIX = 4
+
+
 def module_name(path: Path) -> str:
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     return name.removesuffix(".__init__")
@@ -72,10 +79,14 @@ def modules() -> dict[str, Path]:
 
 
 @cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text())
+
+
+@cache
 def imports(module: str) -> frozenset[str]:
     """Absolute names that a module imports; `from a import b` counts as a.b where that is a module of ours."""
-    tree = ast.parse(modules()[module].read_text())
-    return frozenset(_imported(tree))
+    return frozenset(_imported(tree_of(module)))
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
@@ -121,3 +132,65 @@ def test_no_cycle() -> None:
 
 def test_serve_app_imports_no_job() -> None:
     assert [m for m in modules() if m.startswith("serve_app") for n in imports(m) if n.split(".")[0] == "jobs"] == []
+
+
+def classes(module: str) -> list[ast.ClassDef]:
+    """All of a module, nested ones included."""
+    return [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.ClassDef)]
+
+
+def test_class_names_are_unique() -> None:
+    homes = defaultdict(list)
+    for module in modules():
+        for name in {each.name for each in classes(module)}:
+            homes[name].append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1 and name not in STILL_COLLIDING} == {}
+
+
+def test_platform_errors_are_in_errors() -> None:
+    """The process that receives an error must be able to import it, whichever process raised it."""
+    known = {each.name for each in classes("serve_app.errors")}
+    assert "PlatformError" in known
+    elsewhere = [
+        f"{module}.{each.name}"
+        for module in modules()
+        if module != "serve_app.errors"
+        for each in classes(module)
+        if known & {last_name(base) for base in each.bases}
+    ]
+    assert elsewhere == []
+
+
+def last_name(node: ast.expr) -> str:
+    """`Scope` of `Scope`, `types.Scope`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def test_only_a_principal_and_the_stores_build_a_scope() -> None:
+    """A scope that comes from a principal cannot be one of another tenant."""
+    allowed = ("serve_app.types.", "serve_app.store.")
+    builders = {
+        module
+        for module in modules()
+        if not f"{module}.".startswith(allowed)
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call) and last_name(node.func) == "Scope"
+    }
+    assert builders - STILL_BUILD_A_SCOPE == set()
+
+
+@pytest.mark.parametrize("top", ["serve_app", "jobs", "tests"])
+def test_a_prefix_of_five_siblings_is_a_folder(top: str) -> None:
+    folders = {path.parent for path in (ROOT / top).rglob("*.py")}
+    crowded = {
+        f"{folder.relative_to(ROOT)}/{prefix}_*.py"
+        for folder in folders
+        for prefix, files in Counter(map(prefix_of, folder.glob("*.py"))).items()
+        if prefix and files > MOST_SIBLINGS_OF_A_PREFIX
+    }
+    assert crowded == set()
+
+
+def prefix_of(path: Path) -> str:
+    """`edge` of `edge_reads.py` and of `test_edge_reads.py`; a name of one word is its own prefix."""
+    return path.stem.removeprefix("test_").strip("_").split("_")[0]

@@ -23,9 +23,9 @@ from jobs.runtime.slices import slices
 from jobs.runtime.steps import Steps
 from serve_app.deployments.store import connect_store
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError, Unavailable
-from serve_app.ports import VectorStore
+from serve_app.ports import IndexingStore, VectorStore
 from serve_app.settings import Settings, load_settings
-from serve_app.types import LOCAL_PRINCIPAL, Scope
+from serve_app.types import LOCAL_PRINCIPAL, Scope, job_principal
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DOCUMENTS_AT_ONCE = 8  # read of the store, each may have thousands of passages
@@ -37,9 +37,9 @@ Examples:
   python -m jobs.export --collection handbook --to handbook.jsonl.gz
   python -m jobs.export --collection copy --from handbook.parquet
 
-A file has a document a row, with its passages, their vectors and BM25 terms, so that nothing is embedded on the way
-back: a collection that is there must have been made with the same model. Documents that it has already are passed
-over, others of the same id replaced. A file is there when all of it is written, and not before.
+A file has one document a row, with its passages, their vectors and BM25 terms, so an import embeds nothing. A
+collection that exists must have been made with the same model. The import skips documents that the collection has
+already, and replaces other versions of them. An export's file appears only when it is complete.
 
 The last line of stdout is JSON: documents and passages (in the file, or written), unchanged, skipped (deleted or being
 written while they were exported), seconds. Exit code: 0 done, 1 failed, 2 wrong use or a bad file, 130 interrupted."""
@@ -54,10 +54,10 @@ Action = Callable[[VectorStore, Advance], Coroutine[Any, Any, Counts]]
 @cli.command(epilog=EXAMPLES)
 def export(
     *,
-    collection: Annotated[str, typer.Option(help="Which; made at need when it is read back.")],
+    collection: Annotated[str, typer.Option(help="Name; an import makes the collection if needed.")],
     to: Annotated[Path | None, typer.Option(help="File to write: .parquet, .jsonl or .jsonl.gz.")] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="File to read back.")] = None,
-    tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
+    tenant: Annotated[str, typer.Option(help="Tenant that owns the collection.")] = LOCAL_PRINCIPAL.tenant,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
     ] = None,
@@ -66,7 +66,7 @@ def export(
     started_s = time.monotonic()
     try:
         settings = load_settings()
-        scope = Scope(tenant, collection)
+        scope = job_principal(tenant, "jobs.export").scope(collection)
         action = action_of(scope, to, from_)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ray_session(address, settings), Steps(errors) as steps:
@@ -81,7 +81,7 @@ def export(
 
 
 def action_of(scope: Scope, to: Path | None, from_: Path | None) -> Action:
-    """Raises InvalidInput unless there is exactly one file, of a kind that is known, where it can be."""
+    """Raises InvalidInput unless exactly one file is given, with a known suffix, in a folder that exists."""
     path = to or from_
     if path is None or (to and from_):
         raise InvalidInput("give one file: --to FILE writes it, --from FILE reads it back")
@@ -124,9 +124,9 @@ async def export_file(scope: Scope, path: Path, store: VectorStore, advance: Adv
     return {"documents": documents, "passages": passages, "unchanged": 0, "skipped": skipped}
 
 
-async def import_file(scope: Scope, path: Path, store: VectorStore, advance: Advance) -> Counts:
-    """What was written before an error stays. Raises InvalidInput if the file is none of ours or damaged, Conflict if
-    the collection was made with another model, StoreUnavailable."""
+async def import_file(scope: Scope, path: Path, store: IndexingStore, advance: Advance) -> Counts:
+    """An error leaves what was written before it. Raises InvalidInput if the file is not an export or is damaged,
+    Conflict if the collection was made with another model, StoreUnavailable."""
     written = passages = unchanged = 0
     with reading(path) as (header, batches):
         await patiently(partial(store.write, scope, header.space, []))

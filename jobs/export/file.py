@@ -26,9 +26,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve_app.documents.validation import validate
 from serve_app.errors import InvalidInput
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, SparseVector, VectorSpace
+from serve_app.validation import validate
 
 FORMAT = 1
 DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """documents: as many as there were when it was begun; for a progress bar."""
+    """documents: how many there were when the export began; for a progress bar."""
 
     space: VectorSpace
     documents: int
@@ -76,7 +76,9 @@ class Header:
                 raise InvalidInput(f"{path} has format {row['format']}, this version reads {FORMAT}")
             return cls(VectorSpace(**row["space"]), int(row["documents"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(f"{path} is no export of a collection: it has no header of one") from error
+            raise InvalidInput(
+                f"{path} is not an export of a collection: it does not begin with the header of one"
+            ) from error
 
 
 Write = Callable[[Sequence[IndexedDocument]], None]
@@ -89,7 +91,7 @@ def require_known_suffix(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, header: Header) -> Iterator[Write]:
-    """The file is there when the context ends without an error, and as it was before otherwise. Raises OSError."""
+    """Write the file, which appears if the context ends without an error; else it stays as it was. Raises OSError."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix
     try:
         opened = _open_parquet if path.suffix.lower() == ".parquet" else _open_lines
@@ -127,7 +129,7 @@ def _open_lines(path: Path, header: Header) -> Iterator[Write]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Header, Iterator[list[IndexedDocument]]]]:
-    """Its header, and its documents in batches, which raise InvalidInput where they are damaged: so does this."""
+    """The header, and the documents in batches. Both raise InvalidInput if the file is damaged."""
     with ExitStack() as stack:
         try:
             if path.suffix.lower() == ".parquet":
@@ -150,7 +152,7 @@ def _lines(path: Path, mode: str) -> IO[bytes]:
 
 
 def _rows(lines: IO[bytes]) -> Iterator[Mapping[str, Any]]:
-    """Raises EOFError where the end is missing, ValueError for what is no JSON object."""
+    """Raises EOFError if the last line is missing, ValueError for a line that is not a JSON object."""
     for read, line in enumerate(lines):
         row = orjson.loads(line)
         if not isinstance(row, dict):
@@ -196,7 +198,7 @@ def to_row(indexed: IndexedDocument) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> IndexedDocument:
-    """Raises ValueError, InvalidInput and what Python raises for what is missing or of another type."""
+    """Raises InvalidInput for a document that cannot be stored, ValueError, KeyError or TypeError for a damaged row."""
     fields = {name: row[name] for name in ("id", "title", "url", "text", "subject")}
     metadata = orjson.loads(row["metadata"])
     if not all(isinstance(value, str) for value in fields.values()) or not isinstance(metadata, dict):

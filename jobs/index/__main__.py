@@ -27,7 +27,7 @@ from jobs.runtime.ray_session import ray_session
 from serve_app.documents.sources import is_glob
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
 from serve_app.settings import Settings, load_settings
-from serve_app.types import LOCAL_PRINCIPAL, Scope
+from serve_app.types import LOCAL_PRINCIPAL, job_principal
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # 130: 128 + SIGINT, as shells count
 
@@ -100,7 +100,7 @@ def index(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or Kubernetes: as Ctrl-C
     try:
         settings = load_settings()
-        scope = Scope(tenant, collection)
+        scope = job_principal(tenant, "jobs.index").scope(collection)
         if prune and retry:
             raise InvalidInput("--prune needs the whole source: --retry leaves out most of it")
         if prune and is_glob(source):

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from jobs.index.prune import prune, require_its_own, require_prunable
-from jobs.pipeline.cutting import Plan, settings_of
+from jobs.pipeline.cutting import IndexingPlan, settings_of
 from jobs.pipeline.inputs import Input, total_bytes
 from jobs.pipeline.run import run_pipeline
 from jobs.pipeline.tally import Tally, Watch, require_complete, start_ledger
@@ -37,14 +37,14 @@ def index_source(
     StoreUnavailable, EngineUnavailable; Unavailable if documents or dead letters were lost on the way. What was
     written stays.
     """
-    made, documents = asyncio.run(answering(settings, scope))
+    made, documents = asyncio.run(active_index(settings, scope))
     settings = settings if made is None else settings_of(made.recipe, settings)
     space = resolve_model(settings.embedding, settings.data_dir).space
     if prunes and documents:
         asyncio.run(require_its_own(settings, scope, inputs))
     ledger = start_ledger()
     made_for = made.scope.index if made else None
-    plan = Plan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
+    plan = IndexingPlan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
     with Watch(ledger, tally):
         run_pipeline(inputs, plan, ledger, embedders=embedders)
     require_complete(tally.total, total_bytes(inputs))
@@ -53,14 +53,14 @@ def index_source(
         asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
 
 
-async def answering(settings: Settings, scope: Scope) -> tuple[IndexInfo | None, int]:
-    """The index that answers, and how many documents it has; None for a collection that is not there. Before anything
+async def active_index(settings: Settings, scope: Scope) -> tuple[IndexInfo | None, int]:
+    """The active index, and how many documents it has; None for a collection that does not exist. Before anything
     is read. Raises StoreUnavailable."""
     store = connect_store(settings)
     try:
         await patiently(store.check)
-        answering = await patiently(partial(store.answering, scope))
-        return answering, (await patiently(partial(store.count, scope))).documents
+        active = await patiently(partial(store.active_index, scope))
+        return active, (await patiently(partial(store.count, scope))).documents
     except NotFound:
         return None, 0
     finally:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.pipeline.cutting import NO_COPIES, Cutter, Plan, Share
+from jobs.pipeline.cutting import NO_COPIES, Cutter, IndexingPlan, Share
 from jobs.pipeline.inputs import Input
 from jobs.pipeline.ledger import LEDGER_TIMEOUT_S, Report
-from jobs.pipeline.rows import Outcome, Row, to_block
+from jobs.pipeline.rows import PipelineRow, RowOutcome, to_block
 from jobs.pipeline.stages import EmbedStage, StoreStage
 from jobs.runtime.patience import patiently
 from jobs.runtime.slices import slices
@@ -43,7 +43,7 @@ class CopyStage:
     documents of the same ids as far as these are there by then, and whichever of the two Ray takes of a block, it is
     whole; what either of them found moved is noted."""
 
-    def __init__(self, plan: Plan, ledger: Any, note: Callable[[list[str]], object] | None = None) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: Any, note: Callable[[list[str]], object] | None = None) -> None:
         assert plan.source is not None
         self._plan, self._source = plan, plan.source
         self._note = note or (lambda ids: ray.get(ledger.moved.remote(ids), timeout=LEDGER_TIMEOUT_S))
@@ -58,7 +58,9 @@ class CopyStage:
             shares = [Share(document, source.name, source_bytes=1) for document in documents]
             rows = self.cutter.rows(shares, found if self._plan.reuses else NO_COPIES)
             gone = source.size_bytes - len(rows)
-            yield to_block([*rows, Row(Outcome.END, source.name, source_bytes=gone, source_documents=len(rows))])
+            yield to_block(
+                [*rows, PipelineRow(RowOutcome.END, source.name, source_bytes=gone, source_documents=len(rows))]
+            )
 
     def _stored(self, ids: Sequence[str]) -> tuple[dict[str, IndexedDocument], list[Document]]:
         """Those that are completely stored, and all with their texts: also one whose last write was cut off."""
@@ -78,7 +80,7 @@ class Copier:
     """Runs as an actor: all stages in one process and ready, for what is so little that to start the pipeline would
     take longer; and for looking at what was made."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: IndexingPlan) -> None:
         self._plan = plan
         self._moved: list[str] = []
         self._copy = CopyStage(plan, None, self._moved.extend)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jobs.pipeline.rows import Outcome, Row, encode_document, failed_row
+from jobs.pipeline.rows import PipelineRow, RowOutcome, encode_document, failed_row
 from jobs.runtime.patience import patiently
 from serve_app.deployments.store import connect_store
 from serve_app.documents.indexing import chunking_of, cut, fingerprint
@@ -27,11 +27,11 @@ NO_COPIES: Mapping[str, IndexedDocument] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IndexingPlan:
     """What every stage knows of the run. settings: without secrets, with the model and the chunking of this run.
     dry_run: all is read, compared and cut, nothing embedded or written. block_tokens: about so many go through the
     stages together, but a document at least; None for what keeps the embedders busy (see ActorPools). made_for: see
-    VectorStore.write.
+    IndexingStore.write.
 
     source: the index whose documents are read, where no files are. reuses: its vectors of the same texts are taken.
     """
@@ -66,7 +66,7 @@ class Share:
 
 
 class Cutter:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: IndexingPlan) -> None:
         self._plan = plan
         settings = plan.settings
         self.tokenizer = load_tokenizer(resolve_model(settings.embedding, settings.data_dir))
@@ -77,7 +77,7 @@ class Cutter:
     def ask(self, answer: Coroutine[Any, Any, T]) -> T:
         return self._loop.run(answer)
 
-    def rows(self, shares: Sequence[Share], copies: Mapping[str, IndexedDocument] = NO_COPIES) -> list[Row]:
+    def rows(self, shares: Sequence[Share], copies: Mapping[str, IndexedDocument] = NO_COPIES) -> list[PipelineRow]:
         """One for each, in order; ids are unique. Of a document that is not stored as it is, to be embedded; the others
         are unchanged. copies: other stored versions, by id, with vectors of the same model."""
         plan = self._plan
@@ -88,17 +88,17 @@ class Cutter:
         stored = self.ask(patiently(lambda: self.store.fingerprints(plan.scope, list(documents))))
         changed = [id for id in documents if stored.get(id) not in (None, prints[id])]
         former = self.ask(patiently(lambda: self.store.indexed_documents(plan.scope, changed))) if changed else {}
-        rows: list[Row] = []
+        rows: list[PipelineRow] = []
         for share in shares:
             id = share.document.id
             if stored.get(id) == prints[id]:
-                rows.append(Row(Outcome.UNCHANGED, share.input, id, share.source_bytes))
+                rows.append(PipelineRow(RowOutcome.UNCHANGED, share.input, id, share.source_bytes))
                 continue
             row = self._to_embed(share, prints[id], (former.get(id), copies.get(id)))
             rows.append(replace(row, replaces=id in stored, source_bytes=share.source_bytes))
         return rows
 
-    def _to_embed(self, share: Share, print_: str, versions: Sequence[IndexedDocument | None]) -> Row:
+    def _to_embed(self, share: Share, print_: str, versions: Sequence[IndexedDocument | None]) -> PipelineRow:
         document = share.document
         try:
             pieces = cut(document, tokenizer=self.tokenizer, chunking=self._plan.settings.chunking)
@@ -106,8 +106,8 @@ class Cutter:
             unknown = tuple(
                 None if vector is not None else text for text, vector in zip(pieces.texts, known, strict=True)
             )
-            return Row(
-                Outcome.INDEX,
+            return PipelineRow(
+                RowOutcome.INDEX,
                 share.input,
                 document.id,
                 fingerprint=print_,

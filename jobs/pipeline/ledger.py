@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from jobs.pipeline.claims import Claim, Claims
-from jobs.pipeline.rows import Outcome, Row
+from jobs.pipeline.rows import PipelineRow, RowOutcome
 
 DUPLICATE = (
     "an earlier document has the same id, and only the first is kept: give each its own, or index the whole source "
@@ -57,17 +57,17 @@ class Report:
         return Report(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
-def report_of(rows: Iterable[Row]) -> Report:
+def report_of(rows: Iterable[PipelineRow]) -> Report:
     """Rows at the end of the pipeline; those to INDEX have been written."""
     rows = list(rows)
-    by_outcome = {outcome: [row for row in rows if row.outcome is outcome] for outcome in Outcome}
-    indexed, failed = by_outcome[Outcome.INDEX], by_outcome[Outcome.FAILED]
+    by_outcome = {outcome: [row for row in rows if row.outcome is outcome] for outcome in RowOutcome}
+    indexed, failed = by_outcome[RowOutcome.INDEX], by_outcome[RowOutcome.FAILED]
     return Report(
         indexed=len(indexed),
         replaced=sum(row.replaces for row in indexed),
         passages=sum(len(row.passages) for row in indexed),
         embedded=sum(row.embedded for row in indexed),
-        unchanged=len(by_outcome[Outcome.UNCHANGED]),
+        unchanged=len(by_outcome[RowOutcome.UNCHANGED]),
         failed=len(failed),
         unnamed=sum(not row.document_id for row in failed),
         source_bytes=sum(row.source_bytes for row in rows),

@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
 BLOCK = pa.schema([("rows", pa.list_(pa.struct(list(SCHEMA))))])
 
 
-class Outcome(StrEnum):
+class RowOutcome(StrEnum):
     INDEX = "index"  # to be embedded and written
     UNCHANGED = "unchanged"  # stored as it is
     FAILED = "failed"  # `error` says why
@@ -67,13 +67,13 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PipelineRow:
     """A row of SCHEMA in Python. input: its name. source_bytes: the part of the input that it stands for; those of one
     input add up to its size. source_documents: on an END row, how many rows it follows, so that the end of the run can
     tell that none was lost on the way. source: where a failure is, for people. replaces: another version is stored.
     embedded: how many of its passages the engine had to see."""
 
-    outcome: Outcome
+    outcome: RowOutcome
     input: str
     document_id: str = ""
     source_bytes: int = 0
@@ -91,13 +91,13 @@ class Row:
     sparse: tuple[SparseVector, ...] = ()
 
 
-def failed_row(input: str, document_id: str, error: str, source_bytes: int = 0, source: str = "") -> Row:
+def failed_row(input: str, document_id: str, error: str, source_bytes: int = 0, source: str = "") -> PipelineRow:
     """source: the input if it is not given. Names and messages may quote what is no text, such as half of a surrogate
     pair: it is spelt out."""
     source, document_id, error = (
         part.encode(errors="backslashreplace").decode() for part in (source or input, document_id, error)
     )
-    return Row(Outcome.FAILED, input, document_id, source_bytes, source=source, error=error)
+    return PipelineRow(RowOutcome.FAILED, input, document_id, source_bytes, source=source, error=error)
 
 
 def encode_document(document: Document) -> bytes:
@@ -113,7 +113,7 @@ def encode_document(document: Document) -> bytes:
     )
 
 
-def indexed_document(row: Row) -> IndexedDocument:
+def indexed_document(row: PipelineRow) -> IndexedDocument:
     """A row to INDEX which all stages have been through, so it has passages, as the store takes it."""
     document = Document(id=row.document_id, **orjson.loads(row.document))
     dense = np.frombuffer(row.dense, np.float32).reshape(len(row.passages), -1)
@@ -121,15 +121,15 @@ def indexed_document(row: Row) -> IndexedDocument:
     return IndexedDocument(document, row.fingerprint, tuple(starmap(IndexedPassage, items)))
 
 
-def to_block(rows: Iterable[Row]) -> pa.Table:
+def to_block(rows: Iterable[PipelineRow]) -> pa.Table:
     return pa.Table.from_pylist([{"rows": [_encoded(row) for row in rows]}], schema=BLOCK)
 
 
-def from_block(block: pa.Table) -> list[Row]:
+def from_block(block: pa.Table) -> list[PipelineRow]:
     return [_decoded(columns) for rows in block["rows"].to_pylist() for columns in rows]
 
 
-def _encoded(row: Row) -> dict[str, Any]:
+def _encoded(row: PipelineRow) -> dict[str, Any]:
     return {
         "outcome": row.outcome.value,
         "input": row.input,
@@ -154,12 +154,12 @@ def _encoded(row: Row) -> dict[str, Any]:
     }
 
 
-def _decoded(columns: dict[str, Any]) -> Row:
+def _decoded(columns: dict[str, Any]) -> PipelineRow:
     sizes, indices, values = (columns.pop(f"sparse_{part}") for part in ("sizes", "indices", "values"))
-    return Row(
+    return PipelineRow(
         **{
             **columns,
-            "outcome": Outcome(columns["outcome"]),
+            "outcome": RowOutcome(columns["outcome"]),
             "passages": tuple(_passage(**passage) for passage in columns["passages"]),
             "texts": tuple(columns["texts"]),
             "digests": tuple(columns["digests"]),

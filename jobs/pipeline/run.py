@@ -25,7 +25,7 @@ from ray.exceptions import RayTaskError
 from jobs.pipeline.actor_pools import ActorPools, actor_pools, cluster_now
 from jobs.pipeline.announcing import announce_all
 from jobs.pipeline.copying import CopyStage
-from jobs.pipeline.cutting import Plan
+from jobs.pipeline.cutting import IndexingPlan
 from jobs.pipeline.inputs import Input
 from jobs.pipeline.stages import EmbedStage, ReadStage, StoreStage
 from jobs.runtime.execution import run_apart
@@ -44,7 +44,7 @@ BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
 RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
 
-def run_pipeline(inputs: Sequence[Input], plan: Plan, ledger: Any, *, embedders: int | None) -> None:
+def run_pipeline(inputs: Sequence[Input], plan: IndexingPlan, ledger: Any, *, embedders: int | None) -> None:
     """Blocks until all inputs are through. ledger: handle of a Ledger actor. embedders: see actor_pools.
 
     Raises the PlatformError that ended it, ConfigurationError if no CPU is free, Unavailable for whatever Ray or Ray
@@ -75,7 +75,7 @@ def exhaust(rows: Dataset) -> None:
         pass
 
 
-def pipeline(parts: Sequence[Sequence[Input]], plan: Plan, ledger: Any, pools: ActorPools) -> Dataset:
+def pipeline(parts: Sequence[Sequence[Input]], plan: IndexingPlan, ledger: Any, pools: ActorPools) -> Dataset:
     """parts: as `reads` gives them. Lazy, but for a task that looks at the inputs."""
     rows = ray.data.from_arrow([to_block(part) for part in parts]).map_batches(
         CopyStage if plan.source else ReadStage,

@@ -16,20 +16,20 @@ import ray
 
 from jobs.pipeline.block_vectors import texts_to_embed, with_vectors
 from jobs.pipeline.claims import Claim
-from jobs.pipeline.cutting import Cutter, Plan, Share, own_fault
+from jobs.pipeline.cutting import Cutter, IndexingPlan, Share, own_fault
 from jobs.pipeline.inputs import Input, read_input
 from jobs.pipeline.ledger import DUPLICATE, LEDGER_TIMEOUT_S, Report, report_of
-from jobs.pipeline.rows import Outcome, Row, failed_row, from_block, indexed_document, to_block
+from jobs.pipeline.rows import PipelineRow, RowOutcome, failed_row, from_block, indexed_document, to_block
 from jobs.runtime.patience import patiently
 from jobs.runtime.slices import slices
 from serve_app.deployments.store import connect_store
 from serve_app.documents.readers.result import ReadFailure, ReadResult
 from serve_app.documents.reading_process import ReadingProcess
-from serve_app.documents.validation import storable, validate
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.errors import InvalidInput
 from serve_app.settings import Settings
 from serve_app.types import Document, Vector
+from serve_app.validation import storable, validate
 
 CHARS_PER_TOKEN = 4  # in English
 BLOCK_DOCUMENTS = 512  # the store is asked about, or given, so many at once
@@ -54,7 +54,7 @@ class Reading:
         self.seen.add(document.id)
         return storable(document)
 
-    def failed(self, document_id: str, error: str, source: str = "") -> Row:
+    def failed(self, document_id: str, error: str, source: str = "") -> PipelineRow:
         return failed_row(self.source.name, document_id, error, source=source)
 
     def share(self, document: Document) -> Share:
@@ -64,8 +64,10 @@ class Reading:
         self.rest_bytes -= share_bytes
         return Share(document, self.source.name, share_bytes)
 
-    def end(self) -> Row:
-        return Row(Outcome.END, self.source.name, source_bytes=self.rest_bytes, source_documents=self.documents)
+    def end(self) -> PipelineRow:
+        return PipelineRow(
+            RowOutcome.END, self.source.name, source_bytes=self.rest_bytes, source_documents=self.documents
+        )
 
 
 class ReadStage:
@@ -76,7 +78,7 @@ class ReadStage:
     Which documents are in a block follows from the inputs alone, and not from what is stored: Ray repeats the work of a
     node that died, and of a repeated task takes the blocks that it had not yet got of it, by their number."""
 
-    def __init__(self, plan: Plan, ledger: Any) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: Any) -> None:
         assert plan.block_tokens
         self._block_chars = CHARS_PER_TOKEN * plan.block_tokens
         self._block_documents = max(BLOCK_DOCUMENTS, plan.block_tokens // LEAST_TOKENS)
@@ -99,9 +101,9 @@ class ReadStage:
                     yield reading, result
             yield reading, None
 
-    def _rows(self, items: Sequence[tuple[Reading, ReadResult | None]]) -> list[Row]:
+    def _rows(self, items: Sequence[tuple[Reading, ReadResult | None]]) -> list[PipelineRow]:
         """One row per item; those that end an input come last, for they stand for what is left of its bytes."""
-        rows: list[Row] = []
+        rows: list[PipelineRow] = []
         read: list[tuple[Reading, Document]] = []
         for reading, item in items:
             if isinstance(item, ReadFailure):
@@ -147,7 +149,7 @@ class EmbedStage:
     def _embedded(self, block: pa.Table) -> pa.Table:
         return with_vectors(block, self.vectors(texts_to_embed(block)), self._engine.dim)
 
-    def _embedded_alone(self, row: Row) -> Row:
+    def _embedded_alone(self, row: PipelineRow) -> PipelineRow:
         try:
             return from_block(self._embedded(to_block([row])))[0]
         except Exception as error:
@@ -161,7 +163,7 @@ class StoreStage:
     No Datasink: its tasks come seconds apart, Ray ends idle processes sooner, and to start one costs two seconds of
     CPU."""
 
-    def __init__(self, plan: Plan, ledger: Any) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: Any) -> None:
         self._plan = plan
         self._ledger = ledger
         self._store = connect_store(plan.settings)
@@ -177,19 +179,19 @@ class StoreStage:
         """Without the ledger."""
         return self._loop.run(self._write(from_block(block)))
 
-    async def _write(self, rows: Iterable[Row]) -> Report:
+    async def _write(self, rows: Iterable[PipelineRow]) -> Report:
         report = Report()
         for some in slices(rows, BLOCK_DOCUMENTS, SLICE_PASSAGES, lambda row: len(row.passages)):
             report += report_of(await self._written(some))
         return report
 
-    async def _written(self, rows: Sequence[Row]) -> list[Row]:
+    async def _written(self, rows: Sequence[PipelineRow]) -> list[PipelineRow]:
         """The rows, those that the store refused as failed; of a dry run, as they are."""
         plan = self._plan
         if plan.dry_run:
             return [*rows]
-        good = [row for row in rows if row.outcome is Outcome.INDEX]
-        rest = [row for row in rows if row.outcome is not Outcome.INDEX]
+        good = [row for row in rows if row.outcome is RowOutcome.INDEX]
+        rest = [row for row in rows if row.outcome is not RowOutcome.INDEX]
         try:
             documents = [indexed_document(row) for row in good]
             if documents:

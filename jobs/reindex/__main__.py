@@ -1,4 +1,4 @@
-"""`python -m jobs.reindex`: a collection's index made anew, for another model, precision or chunking."""
+"""`python -m jobs.reindex`: build a new index of a collection for another model, precision or chunking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from jobs.pipeline.dead_letters import DeadLetterFile, default_path
 from jobs.pipeline.ledger import Report
-from jobs.reindex.build import Advance, Session, Wish, Work, build, plan_of, recipe_of, verify
+from jobs.reindex.build import Advance, Reindexing, ReindexOptions, Session, build, plan_of, recipe_of, verify
 from jobs.reindex.compare import compare_indexes, judged_of, require_not_worse
 from jobs.reindex.plan import index_to_return_to
 from jobs.reindex.switch import drop_others, take_over
@@ -28,7 +28,7 @@ from jobs.runtime.steps import Steps
 from serve_app.deployments.store import connect_store
 from serve_app.errors import ConfigurationError, InvalidInput, PlatformError
 from serve_app.settings import Settings, load_settings
-from serve_app.types import LOCAL_PRINCIPAL, IndexInfo, Recipe, Scope
+from serve_app.types import LOCAL_PRINCIPAL, IndexInfo, Recipe, Scope, job_principal
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -43,21 +43,21 @@ Examples:
   python -m jobs.reindex --collection handbook --drop-old
   ray job submit --working-dir . -- python -m jobs.reindex --collection handbook --max-tokens 128
 
-The new index is built beside the old one from the stored texts, is brought up to what is written meanwhile, verified,
-and takes the old one's place at once. Searches, uploads and deletes go on throughout; in the moment of the switch
-writes wait, for less than a call of the store may take. The old index stays until --drop-old: --rollback copies into
-it what was written since, and lets it answer again. Until the switch a run that is cut off has changed nothing
-that a search can see; the same command goes on from what is copied. Uploads into the collection are cut as its index
-is, by its model; in the service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
+The job builds the new index beside the old one from the stored texts, copies what is written meanwhile, verifies the
+new index and makes it active in one step. Searches, uploads and deletes go on throughout; during the switch, writes
+wait for less than the store's timeout. The old index stays until --drop-old. --rollback copies into it what was
+written since, and makes it active again. A run that is cut off before the switch has changed nothing that a search can
+see, and the same command goes on from there. Later uploads are cut and embedded as the active index was, but in the
+service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
 
-A further model is to be in AIDOCS_EMBEDDING__ALSO of the service before.
+Before you use another model, add it to AIDOCS_EMBEDDING__ALSO of the service.
 
 --evaluate asks the queries of a BEIR folder (queries.jsonl, qrels/test.tsv, with the ids of the collection's
 documents) of both indexes before the switch, as the service does: hybrid, default profile. It refuses the switch if
 the new one's nDCG@10 is worse by more than chance: the 95 % interval of the difference (paired bootstrap) is below 0,
 and p (paired randomisation test) below 0.05. At least 6 queries must have a relevant document in the collection.
 
-The last line of stdout is JSON: collection, index (that answers), former (index, null if it was so before), documents,
+The last line of stdout is JSON: collection, index (active), former (index, null if it has not changed), documents,
 copied (documents), passages and embedded (of those copied), unchanged (copied by an earlier run), deleted, rounds,
 verified (documents of the sample), evaluation (null where none was made; else queries, metric, old, new, difference,
 interval, p), dropped (indexes, or with --dry-run those that would be), dry_run, seconds. Exit code: 0 done, 1 failed,
@@ -76,43 +76,45 @@ class PrecisionName(StrEnum):
 @cli.command(epilog=EXAMPLES)
 def reindex(
     *,
-    collection: Annotated[str, typer.Option(help="Which.")],
+    collection: Annotated[str, typer.Option(help="Collection to reindex.")],
     model: Annotated[
         str | None, typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __ALSO.", show_default="its present one")
     ] = None,
     precision: Annotated[
-        PrecisionName | None, typer.Option(help="In which this job embeds all anew.", show_default="as it is")
+        PrecisionName | None, typer.Option(help="Of this job's embeddings.", show_default="as it is")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Of a passage with its title and headings.", show_default="as it is")
+        int | None,
+        typer.Option(min=1, help="Of a passage, with title and headings.", show_default="as it is"),
     ] = None,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Tokens that passages share, where a paragraph had to be cut.")
     ] = None,
-    evaluate: Annotated[Path | None, typer.Option(help="BEIR folder: refuse what ranks its queries worse.")] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Let the former index answer again.")] = False,
+    evaluate: Annotated[Path | None, typer.Option(help="BEIR folder: refuse a switch that ranks worse.")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the former index active again.")] = False,
     index: Annotated[
-        str | None, typer.Option(help="Which one --rollback takes.", show_default="the first, if it is the only other")
+        str | None,
+        typer.Option(help="The index that --rollback activates.", show_default="the first, if it is the only other"),
     ] = None,
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Then remove all indexes that do not answer.")] = False,
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Then remove all inactive indexes.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the indexes, and do nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    tenant: Annotated[str, typer.Option(help="Whose collection.")] = LOCAL_PRINCIPAL.tenant,
+    tenant: Annotated[str, typer.Option(help="Tenant that owns the collection.")] = LOCAL_PRINCIPAL.tenant,
     concurrency: Annotated[
         int | None,
         typer.Option(min=1, help="Embedding actors.", show_default="one on each GPU, else on each node"),
     ] = None,
-    block_documents: Annotated[int, typer.Option(min=1, help="So many go through the stages together.")] = 64,
+    block_documents: Annotated[int, typer.Option(min=1, help="Documents that go through the stages together.")] = 64,
     address: Annotated[
         str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
     ] = None,
 ) -> None:
-    """Build a collection's new index beside the old one, and let it answer."""
+    """Build a collection's new index beside the old one, and make it the active one."""
     started_s = time.monotonic()
-    wish = Wish(model, precision.value if precision else None, max_tokens, overlap)
+    options = ReindexOptions(model, precision.value if precision else None, max_tokens, overlap)
     try:
-        require_sensible(wish, rollback=rollback, index=index, lists=list_, drops=drop_old, evaluate=evaluate)
-        settings, scope = load_settings(), Scope(tenant, collection)
+        require_sensible(options, rollback=rollback, index=index, lists=list_, drops=drop_old, evaluate=evaluate)
+        settings, scope = load_settings(), job_principal(tenant, "jobs.reindex").scope(collection)
         letters = DeadLetterFile(default_path(settings.data_dir, f"{collection}-reindex", datetime.now(UTC)))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with letters, ray_session(address, settings), Steps(errors) as steps:
@@ -122,14 +124,14 @@ def reindex(
                     result = listed(session, scope)
                 else:
                     result = reindexed(
-                        session, scope, settings, wish, letters=letters, advance=steps.advance,
+                        session, scope, settings, options, letters=letters, advance=steps.advance,
                         embedders=concurrency, block_documents=block_documents,
                         evaluates=evaluate, rolls_back=rollback, to=index, drops=drop_old, dry_run=dry_run,
                     )  # fmt: skip
             finally:
                 session.close()
     except KeyboardInterrupt:
-        errors.print("interrupted; --list shows which index answers, and the same command goes on from here")
+        errors.print("interrupted; --list shows which index is active, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     except (PlatformError, RayError) as error:
         errors.print(Text(f"error: {error}"))
@@ -138,24 +140,24 @@ def reindex(
 
 
 def require_sensible(
-    wish: Wish, *, rollback: bool, index: str | None, lists: bool, drops: bool, evaluate: Path | None
+    options: ReindexOptions, *, rollback: bool, index: str | None, lists: bool, drops: bool, evaluate: Path | None
 ) -> None:
     """Raises InvalidInput."""
     if index is not None and not rollback:
-        raise InvalidInput("--index says to which one --rollback returns: add that, or leave it out")
-    if rollback and wish != Wish():
-        raise InvalidInput("--rollback takes the former index as it is: leave out what the new one would be")
-    if evaluate and (lists or wish == Wish()):
-        raise InvalidInput("--evaluate compares a new index with the old one: say how that is to be made, or omit it")
-    if not (rollback or lists or drops or wish != Wish()):
-        raise InvalidInput("say what is to be another one: --model, --precision, --max-tokens, --overlap; or --list")
+        raise InvalidInput("--index names the index for --rollback: add --rollback, or leave --index out")
+    if rollback and options != ReindexOptions():
+        raise InvalidInput("--rollback activates the former index as it is: leave out the options for a new one")
+    if evaluate and (lists or options == ReindexOptions()):
+        raise InvalidInput("--evaluate compares a new index with the old one: add an option for the new one")
+    if not (rollback or lists or drops or options != ReindexOptions()):
+        raise InvalidInput("say what to change: --model, --precision, --max-tokens or --overlap; or give --list")
 
 
 def reindexed(
     session: Session,
     scope: Scope,
     settings: Settings,
-    wish: Wish,
+    options: ReindexOptions,
     *,
     letters: DeadLetterFile,
     advance: Advance,
@@ -167,27 +169,27 @@ def reindexed(
     drops: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """What was done, or would be. Raises InvalidInput, ConfigurationError, NotFound, Conflict, VerificationFailed,
-    StoreUnavailable, EngineUnavailable, Unavailable."""
-    answering = session.ask(partial(session.store.answering, scope))
-    name, recipe = wanted_index(session, answering, wish, settings, rolls_back=rolls_back, to=to)
-    wanted = IndexInfo(answering.scope.at(name), recipe, answers=False)
-    judged = judged_of(session, (answering, wanted), settings, evaluates) if evaluates else None
-    total, rounds, verified, found, is_new = Report(), 0, 0, None, name != answering.scope.index
+    """Returns what was done, or would be. Raises InvalidInput, ConfigurationError, NotFound, Conflict,
+    VerificationFailed, StoreUnavailable, EngineUnavailable, Unavailable."""
+    active = session.ask(partial(session.store.active_index, scope))
+    name, recipe = wanted_index(session, active, options, settings, rolls_back=rolls_back, to=to)
+    wanted = IndexInfo(active.scope.at(name), recipe, is_active=False)
+    judged = judged_of(session, (active, wanted), settings, evaluates) if evaluates else None
+    total, rounds, verified, found, is_new = Report(), 0, 0, None, name != active.scope.index
     if is_new and not dry_run:
-        plan = plan_of(answering, recipe, name, settings)
-        work = Work(session, plan, answering.scope, letters, advance, embedders, block_documents)
+        plan = plan_of(active, recipe, name, settings)
+        work = Reindexing(session, plan, active.scope, letters, advance, embedders, block_documents)
         copied = build(work, recipe)
         verified = verify(work, list(copied), random.Random())
         if judged:
-            found = compare_indexes(work, (answering, wanted), judged, settings)
+            found = compare_indexes(work, (active, wanted), judged, settings)
             require_not_worse(found, name)
         take_over(work, copied)
         total, rounds = work.total, work.rounds
     return {
         "collection": scope.collection,
         "index": name,
-        "former": answering.scope.index if is_new else None,
+        "former": active.scope.index if is_new else None,
         "documents": session.ask(partial(session.store.count, scope)).documents,
         "copied": total.indexed,
         "passages": total.passages,
@@ -202,25 +204,31 @@ def reindexed(
     }
 
 
-def dropped(session: Session, scope: Scope, answers: str, *, dry_run: bool) -> list[str]:
-    """Names of the indexes that are gone, or would be. answers: the name of the one that does, or would."""
+def dropped(session: Session, scope: Scope, active: str, *, dry_run: bool) -> list[str]:
+    """Names of the indexes that were dropped, or would be. active: the name of the active index by then."""
     if not dry_run:
         return drop_others(session, scope)
     names = [each.scope.index for each in session.ask(partial(session.store.indexes, scope))]
-    return [name for name in names if name != answers]
+    return [name for name in names if name != active]
 
 
 def wanted_index(
-    session: Session, answering: IndexInfo, wish: Wish, settings: Settings, *, rolls_back: bool, to: str | None
+    session: Session,
+    active: IndexInfo,
+    options: ReindexOptions,
+    settings: Settings,
+    *,
+    rolls_back: bool,
+    to: str | None,
 ) -> tuple[str, Recipe]:
-    """Its name and how it is made; the one that answers where nothing is wished for, or where that is made so."""
+    """The name and recipe of the index that is asked for. The active one if the options change nothing."""
     if rolls_back:
-        former = index_to_return_to(session.ask(partial(session.store.indexes, answering.scope.at(""))), to)
+        former = index_to_return_to(session.ask(partial(session.store.indexes, active.scope.at(""))), to)
         return former.scope.index, former.recipe
-    if wish == Wish():
-        return answering.scope.index, answering.recipe
-    recipe = recipe_of(answering.recipe, wish, settings)
-    return (answering.scope.index if recipe == answering.recipe else recipe.index_name), recipe
+    if options == ReindexOptions():
+        return active.scope.index, active.recipe
+    recipe = recipe_of(active.recipe, options, settings)
+    return (active.scope.index if recipe == active.recipe else recipe.index_name), recipe
 
 
 def listed(session: Session, scope: Scope) -> dict[str, Any]:
@@ -231,7 +239,7 @@ def listed(session: Session, scope: Scope) -> dict[str, Any]:
         rows.append(
             {
                 "index": each.scope.index,
-                "answers": each.answers,
+                "active": each.is_active,
                 "documents": counted.documents,
                 "passages": counted.passages,
                 "model": recipe.space.model,

@@ -1,12 +1,12 @@
-"""A reindexing as steps, without its command line; the last ones, take over and drop, are in `switch`.
+"""The steps of a reindexing. The last two, take over and drop, are in `switch`.
 
-    build       all documents through the pipeline of jobs.index; then what was written meanwhile, again and again
-    verify      a sample of the new index against its texts, cut and embedded anew
-    take over   compare what both have, hold writes back, copy what came last, switch; writes go on, into the new index
+    build       copy all documents through the pipeline of jobs.index, then repeatedly those written meanwhile
+    verify      compare a sample of the new index with its texts, cut and embedded again
+    take over   compare both indexes, hold writes back, copy the last changes, switch; writes go on into the new index
 
-No write is done twice by those who write: what they write to the old index is found by its fingerprint and copied, so
-that uploads cost the same while an index is built, and one that is killed half-way leaves nothing to mend. It is the
-store that promises that nothing is missing after the switch: see Indexes.hold.
+Writers write to the old index only. A reindexing finds their changes by fingerprint and copies them. So uploads cost
+the same while an index is built, and a build that is killed half-way leaves nothing to repair. The store guarantees
+that no write is missing after the switch: see WriteHoldStore.hold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from jobs.pipeline.actor_pools import gpus_of_one
 from jobs.pipeline.copying import Copier, copy_inputs
-from jobs.pipeline.cutting import Plan, settings_of
+from jobs.pipeline.cutting import IndexingPlan, settings_of
 from jobs.pipeline.dead_letters import DeadLetterFile
 from jobs.pipeline.inputs import total_bytes
 from jobs.pipeline.ledger import Report
@@ -31,7 +31,6 @@ from jobs.pipeline.run import platform_error, run_pipeline
 from jobs.pipeline.tally import Tally, Watch, require_complete, start_ledger
 from jobs.reindex.plan import (
     Change,
-    VerificationFailed,
     Versions,
     as_copied,
     first_change,
@@ -43,25 +42,25 @@ from serve_app.documents.chunking import MIN_BUDGET_TOKENS, SPECIAL_TOKENS, budg
 from serve_app.documents.indexing import chunking_of
 from serve_app.embedding.models import resolve_model, settings_of_space
 from serve_app.embedding.tokenizer import load_tokenizer
-from serve_app.errors import ConfigurationError, InvalidInput, Unavailable
-from serve_app.ports import IndexedStore, Tokenizer
+from serve_app.errors import ConfigurationError, InvalidInput, Unavailable, VerificationFailed
+from serve_app.ports import Tokenizer, VectorStore
 from serve_app.settings import ChunkingSettings, EmbeddingSettings, Settings
 from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # step, done, of how many
 
-FEW_DOCUMENTS = 64  # for which to start the pipeline takes longer than they do
-COPIER_DOCUMENTS = 1_000  # in a round after the first, which the copier takes: it has started by then
-MAX_ROUNDS = 20  # before writes are held back for however much there is
+FEW_DOCUMENTS = 64  # starting the pipeline takes longer than copying so few
+COPIER_DOCUMENTS = 1_000  # most that the copier takes after the first round, when it has started
+MAX_ROUNDS = 20  # then writes are held back, however much is left to copy
 SAMPLE_DOCUMENTS = 64
 DELETED_AT_ONCE = 1_000
 COPIER_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be another one; None for as it is."""
+class ReindexOptions:
+    """What the new index changes; None keeps what the active index has."""
 
     model: str | None = None
     precision: str | None = None
@@ -70,14 +69,14 @@ class Wish:
 
 
 class Session:
-    """The store, from code that is not async."""
+    """The store for code that is not async."""
 
-    def __init__(self, store: IndexedStore) -> None:
+    def __init__(self, store: VectorStore) -> None:
         self.store = store
         self._loop = asyncio.Runner()
 
     def ask(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer of an idempotent call."""
+        """The result of an idempotent call, which is repeated while the store is away."""
         return self._loop.run(patiently(call))
 
     def ask_once(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -99,11 +98,11 @@ class Session:
 
 
 @dataclass
-class Work:
-    """What the steps share, and what they have done so far."""
+class Reindexing:
+    """One run: what its steps need, and what they have done so far."""
 
     session: Session
-    plan: Plan
+    plan: IndexingPlan
     source: Scope
     letters: DeadLetterFile
     advance: Advance
@@ -123,27 +122,27 @@ class Work:
         return ray.remote(Copier).options(num_cpus=0, num_gpus=self.copier_gpus).remote(self.plan)
 
     def free_gpus(self) -> None:
-        """The pipeline would wait for ever for the one that the copier has; who asks for that starts it anew."""
+        """Ends the copier, whose GPU the pipeline would wait for without end. `copier` starts a new one when needed."""
         if self.copier_gpus and (copier := self.__dict__.pop("copier", None)) is not None:
             ray.kill(copier)
 
 
-def recipe_of(answering: Recipe, wish: Wish, settings: Settings) -> Recipe:
-    """Raises ConfigurationError if the model is none of the settings', Conflict if the present one is not, InvalidInput
-    if passages would hold no text."""
-    if wish.model is None:
-        embedding = settings_of_space(settings.embedding, settings.data_dir, answering.space)
+def recipe_of(active: Recipe, options: ReindexOptions, settings: Settings) -> Recipe:
+    """Raises ConfigurationError if the settings do not have the new model, Conflict if they do not have the active
+    index's, InvalidInput if passages would hold no text."""
+    if options.model is None:
+        embedding = settings_of_space(settings.embedding, settings.data_dir, active.space)
     else:
-        embedding = of_model(settings.embedding, wish.model)
-    asked = Recipe(answering.space, wish.max_tokens, wish.overlap_tokens)
-    chunking = chunking_of(asked, chunking_of(answering, settings.chunking))
+        embedding = of_model(settings.embedding, options.model)
+    asked = Recipe(active.space, options.max_tokens, options.overlap_tokens)
+    chunking = chunking_of(asked, chunking_of(active, settings.chunking))
     model = resolve_model(embedding, settings.data_dir)
     require_room_for_text(load_tokenizer(model), chunking)
-    return Recipe(model.space, chunking.max_tokens, chunking.overlap_tokens, wish.precision or answering.precision)
+    return Recipe(model.space, chunking.max_tokens, chunking.overlap_tokens, options.precision or active.precision)
 
 
 def require_room_for_text(tokenizer: Tokenizer, chunking: ChunkingSettings) -> None:
-    """Before anything is made: uploads into an index whose passages hold no text would fail. Raises InvalidInput."""
+    """Raises InvalidInput, before anything is made, if uploads would fail because passages hold no text."""
     try:
         budget_tokens(tokenizer, chunking)
     except ConfigurationError:
@@ -161,23 +160,22 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
     known = ", ".join(each.model for each in settings.of_each)
     raise ConfigurationError(
         f"the service does not load {name}, only {known}: add it to AIDOCS_EMBEDDING__ALSO (a JSON list), for the "
-        "service too, and start that anew; else nobody could search the collection after the switch"
+        "service too, and restart it; else nobody could search the collection after the switch"
     )
 
 
-def plan_of(answering: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> Plan:
-    """Vectors of the same model are reused in an index that promises no precision. One that does gets none: what was
-    uploaded into the old one has the precision of the service."""
-    reuses = recipe.space == answering.recipe.space and recipe.precision is None and answering.recipe.precision is None
+def plan_of(active: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> IndexingPlan:
+    """Vectors of the same model are reused, unless one of the indexes has a precision of its own: what was uploaded
+    into the old index has the service's precision."""
+    reuses = recipe.space == active.recipe.space and recipe.precision is None and active.recipe.precision is None
     own = settings_of(recipe, settings).without_secrets()
-    scope = answering.scope.at(index)
-    return Plan(scope, recipe.space, own, source=answering.scope, reuses=reuses)
+    scope = active.scope.at(index)
+    return IndexingPlan(scope, recipe.space, own, source=active.scope, reuses=reuses)
 
 
-def build(work: Work, recipe: Recipe) -> Versions:
-    """The new index, with all that the old one has or had a moment ago: the versions that were copied. What an earlier
-    run has made is passed over. Raises VerificationFailed if a document could not be made anew, and as
-    `run_pipeline`."""
+def build(work: Reindexing, recipe: Recipe) -> Versions:
+    """Make the new index and copy everything that the old one has, except what an earlier run has copied. Returns the
+    versions that were copied. Raises VerificationFailed if a document could not be copied, and as `run_pipeline`."""
     session, new = work.session, work.plan.scope
     session.ask(partial(session.store.make_index, new, recipe))
     old = versions_of(session.stored(work.source))
@@ -191,9 +189,9 @@ def build(work: Work, recipe: Recipe) -> Versions:
     return copied
 
 
-def apply(work: Work, change: Change, old: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
-    """The versions that the new index has then. old: that the change was made of. copier_takes: documents; more go
-    through the pipeline."""
+def apply(work: Reindexing, change: Change, old: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
+    """Returns the versions that the new index has afterwards. old: the versions that the change was made from.
+    copier_takes: most documents that the copier takes; more go through the pipeline."""
     if change:
         work.rounds += 1
     for at in range(0, len(change.deleted), DELETED_AT_ONCE):
@@ -207,20 +205,20 @@ def apply(work: Work, change: Change, old: Versions, *, copier_takes: float = CO
     work.total += replace(report, dead_letters=(), moved=())
     if report.failed:
         raise VerificationFailed(
-            f"{report.failed} documents could not be made anew, and would be missing; which and why: "
-            f"{work.letters.path}. The old index goes on answering"
+            f"{report.failed} documents could not be copied and would be missing; which and why: "
+            f"{work.letters.path}. The old index stays active"
         )
     return as_copied(old, report.moved)
 
 
-def copy_few(work: Work, versions: Versions) -> Report:
+def copy_few(work: Reindexing, versions: Versions) -> Report:
     report: Report = answer_of(work.copier.copy.remote(versions))
     work.letters.append(report.dead_letters)
     return report
 
 
 def answer_of(call: Any) -> Any:
-    """Of the copier. Raises what it raised, else Unavailable."""
+    """The copier's result. Raises what the copier raised, else Unavailable."""
     try:
         return ray.get(call, timeout=COPIER_TIMEOUT_S)
     except GetTimeoutError:
@@ -233,7 +231,7 @@ def answer_of(call: Any) -> Any:
         raise ours or Unavailable(f"the process that copies single documents failed: {error}") from error
 
 
-def copy_many(work: Work, versions: Versions) -> Report:
+def copy_many(work: Reindexing, versions: Versions) -> Report:
     """By the pipeline of jobs.index."""
     work.free_gpus()
     inputs, ledger, most = copy_inputs(versions, work.block_documents), start_ledger(), len(versions)
@@ -244,8 +242,8 @@ def copy_many(work: Work, versions: Versions) -> Report:
     return tally.total
 
 
-def verify(work: Work, ids: Sequence[str], chance: random.Random) -> int:
-    """How many documents were looked at. Raises VerificationFailed."""
+def verify(work: Reindexing, ids: Sequence[str], chance: random.Random) -> int:
+    """Returns how many documents were compared. Raises VerificationFailed."""
     sample = chance.sample(ids, min(SAMPLE_DOCUMENTS, len(ids)))
     faults: list[str] = answer_of(work.copier.faults.remote(sample)) if sample else []
     if faults:

@@ -18,15 +18,14 @@ from jobs.evaluate.ir_metrics import ndcg_at_k
 from jobs.evaluate.ranking import Advance, search
 from jobs.evaluate.scores import Rankings, rounded
 from jobs.evaluate.significance import Comparison, compare
-from jobs.reindex.build import Session, Work
-from jobs.reindex.plan import VerificationFailed
+from jobs.reindex.build import Reindexing, Session
 from jobs.runtime.slices import slices
 from serve_app.cache.tiered import Tiered
 from serve_app.embedding.cross_encoder import load_rerankers
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
 from serve_app.embedding.models import settings_of_space
-from serve_app.errors import InvalidInput
+from serve_app.errors import InvalidInput, VerificationFailed
 from serve_app.search.request import SearchMode
 from serve_app.search.searcher import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
@@ -41,7 +40,7 @@ IDS_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class IndexPrincipal(Principal):
-    """Asks this index of a collection, whether it answers or not."""
+    """Asks this index of a collection, active or not."""
 
     index: str = ""
 
@@ -89,9 +88,9 @@ def require_not_worse(found: Evaluation, index: str) -> None:
         return
     told = found.figures()
     raise VerificationFailed(
-        f"index {index} ranks {told['queries']} judged queries worse than the one that answers: {METRIC} {told['new']} "
+        f"index {index} ranks {told['queries']} judged queries worse than the active one: {METRIC} {told['new']} "
         f"and not {told['old']}, difference {told['difference']}, 95 % interval {told['interval']}, p {told['p']}. "
-        "Nothing is switched. It is kept: the same command without --evaluate lets it answer all the same, --drop-old "
+        "Nothing is switched. It is kept: the same command without --evaluate makes it active all the same, --drop-old "
         "alone removes it"
     )
 
@@ -114,7 +113,7 @@ def judged_within(judged: Dataset, stored: Container[str], collection: str) -> D
 
 
 def judged_of(session: Session, indexes: Sequence[IndexInfo], settings: Settings, folder: Path) -> Dataset:
-    """What `compare_indexes` needs, before the new one is built. indexes: the one that answers first. Raises
+    """What `compare_indexes` needs, before the new one is built. indexes: the active one first. Raises
     InvalidInput, and Conflict if the service does not load a model of theirs."""
     judged = read_judged(folder)
     models_of(indexes, settings)
@@ -125,7 +124,7 @@ def judged_of(session: Session, indexes: Sequence[IndexInfo], settings: Settings
     return judged_within(judged, stored, scope.collection)
 
 
-def compare_indexes(work: Work, indexes: Sequence[IndexInfo], judged: Dataset, settings: Settings) -> Evaluation:
+def compare_indexes(work: Reindexing, indexes: Sequence[IndexInfo], judged: Dataset, settings: Settings) -> Evaluation:
     """Hybrid search with the default profile, past all caches. indexes: the old one and the new one. Raises as a
     search."""
     with searchers(work.session, indexes, settings) as both:

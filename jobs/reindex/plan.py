@@ -1,31 +1,19 @@
-"""What a reindexing decides, from what it knows. Pure."""
+"""The decisions of a reindexing. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from serve_app.errors import InvalidInput, PlatformError
+from serve_app.errors import InvalidInput, VerificationFailed
 from serve_app.types import FIRST_INDEX, IndexInfo, StoredVersion
 
 Versions = Mapping[str, str | None]  # fingerprint of each document; None of one that is being written
 
 
-class VerificationFailed(PlatformError):
-    """The new index is not what it should be; the old one goes on answering."""
-
-    code, title = "verification-failed", "Verification failed"
-
-
-class AnotherAnswers(PlatformError):
-    """Another reindexing has let its index answer, which has writes that this one's does not."""
-
-    code, title = "another-answers", "Another index answers"
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be done in the new index, so that it has what the old one had when that was looked at."""
+    """What to copy to and delete from the new index, so that it equals the old one as that was listed."""
 
     copied: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
@@ -39,24 +27,24 @@ def versions_of(documents: Iterable[StoredVersion]) -> dict[str, str | None]:
 
 
 def first_change(old: Versions, new: Iterable[str]) -> Change:
-    """All of the old index, of which the copying passes over what is there; and what an earlier run left."""
+    """Copy all of the old index (the copier skips what is there already), and delete what only an earlier run had."""
     return Change(tuple(old), tuple(id for id in new if id not in old))
 
 
 def as_copied(asked: Versions, moved: Iterable[str]) -> Versions:
-    """What is known of the new index after a round. moved: documents that were found in another version than was asked
-    for; without them one that changes and changes back would pass for copied."""
+    """The versions that the new index has after a round. moved: documents whose version had changed when they were
+    copied. Without them, a document that changes and changes back would count as copied."""
     return {**asked, **dict.fromkeys(moved)}
 
 
 def next_change(copied: Versions, now: Versions) -> Change:
-    """From what was copied to the old index as it is now. What has no version was being written, or has moved."""
+    """From what was copied to the old index as it is now. A document without a version was being written, or moved."""
     changed = (id for id, version in now.items() if version is None or copied.get(id) != version)
     return Change(tuple(changed), tuple(id for id in copied if id not in now))
 
 
 def require_counts(old: Versions, new: Sequence[StoredVersion], passages: int) -> None:
-    """old: what was copied; of that what has no version may be gone since. passages: as the store counts them in the
+    """old: what was copied; a document without a version may be gone by now. passages: how many the store counts in the
     new index. Raises VerificationFailed, which says what is wrong."""
     stored = versions_of(new)
     if missing := [id for id, version in old.items() if version is not None and id not in stored]:
@@ -70,8 +58,8 @@ def require_counts(old: Versions, new: Sequence[StoredVersion], passages: int) -
 
 
 def require_change(change: Change, copied: Versions, stored: Container[str], is_there: Callable[[str], bool]) -> None:
-    """After the last round. stored: those that are complete in the new index. is_there: whether the old one has a
-    document, asked where it had moved when it was copied. Raises VerificationFailed."""
+    """Check the last round. stored: ids of complete documents in the new index. is_there: whether the old index has a
+    document; called for those that had moved when they were copied. Raises VerificationFailed."""
     absent = [id for id in change.copied if id not in stored]
     if missing := [id for id in absent if copied[id] is not None or is_there(id)]:
         raise VerificationFailed(f"{len(missing)} documents are not in the new index, {missing[0]!r} for one")
@@ -80,16 +68,16 @@ def require_change(change: Change, copied: Versions, stored: Container[str], is_
 
 
 def index_to_return_to(indexes: Iterable[IndexInfo], name: str | None) -> IndexInfo:
-    """Of those that do not answer the one of this name; None for the first index, where that is the only one: of each
-    other it is not known whether it ever answered or was only begun. Raises InvalidInput."""
-    others = {each.scope.index: each for each in indexes if not each.answers}
+    """The inactive index of this name. name: None for the first index, if it is the only inactive one: nobody can tell
+    whether another one was ever active or is only half built. Raises InvalidInput."""
+    others = {each.scope.index: each for each in indexes if not each.is_active}
     names = ", ".join(others) or "none"
     if name is None and list(others) == [FIRST_INDEX]:
         name = FIRST_INDEX
     if name is None:
         raise InvalidInput(
-            f"say with --index NAME which one answered before; beside the one that answers there are: {names}"
+            f"say with --index NAME which one was active before; beside the active one there are: {names}"
         )
     if name not in others:
-        raise InvalidInput(f"no index {name!r} beside the one that answers; there are: {names}")
+        raise InvalidInput(f"no index {name!r} beside the active one; there are: {names}")
     return others[name]

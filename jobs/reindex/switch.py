@@ -1,4 +1,4 @@
-"""The end of a reindexing: the new index takes the old one's place, and those that do not answer are dropped."""
+"""The end of a reindexing: the new index becomes the active one, and inactive indexes are dropped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from jobs.reindex.build import COPIER_DOCUMENTS, Session, Work, apply, copy_few
+from jobs.reindex.build import COPIER_DOCUMENTS, Reindexing, Session, apply, copy_few
 from jobs.reindex.plan import (
-    AnotherAnswers,
     Change,
     Versions,
     next_change,
@@ -18,20 +17,20 @@ from jobs.reindex.plan import (
     require_counts,
     versions_of,
 )
-from serve_app.errors import Conflict, NotFound, StoreUnavailable, Unavailable
+from serve_app.errors import ActiveIndexChanged, Conflict, NotFound, StoreUnavailable, Unavailable
 from serve_app.types import Scope
 
 MAX_HOLDS = 10
-HOLD_SHARE = 0.8  # of the time that a call of the store may take: who is held back sees no error
-PAUSE_S = 1.0  # after a hold that was too short, or that another one has
+HOLD_SHARE = 0.8  # of a store call's timeout, so that a write that is held back does not fail
+PAUSE_S = 1.0  # after a hold that was too short, or while somebody else holds
 
 
-def take_over(work: Work, copied: Versions) -> None:
-    """The new index answers. copied: see `build`. Raises VerificationFailed, AnotherAnswers, and Unavailable if writes
-    cannot be held back for as long as what came last takes.
+def take_over(work: Reindexing, copied: Versions) -> None:
+    """Make the new index active. copied: see `build`. Raises VerificationFailed, ActiveIndexChanged, and Unavailable if
+    writes cannot be held back for as long as the last round takes.
 
-    While they are, the old index is listed only if it was written to since the last listing, and of the new one only
-    that is looked at which has changed: nobody else writes to it."""
+    While writes are held back, the old index is listed only if somebody has written to it since the last listing. In
+    the new index only the changed documents are checked, because nobody else writes to it."""
     session, store, new = work.session, work.session.store, work.plan.scope
     lease_s = HOLD_SHARE * work.plan.settings.store.timeout_s
     reason = ""
@@ -49,7 +48,7 @@ def take_over(work: Work, copied: Versions) -> None:
             continue
         began_s = time.monotonic()
         with released_on_failure(work, held):
-            require_source_answers(work)
+            require_source_active(work)
             if not is_still(work, version) or None in copied.values():
                 copied = last_round(work, copied)
         try:
@@ -58,21 +57,20 @@ def take_over(work: Work, copied: Versions) -> None:
         except Conflict:  # the hold was too short
             reason = too_short(time.monotonic() - began_s, lease_s, len(copied))
             time.sleep(PAUSE_S)
-    raise Unavailable(f"no switch in {MAX_HOLDS} tries, and the old index goes on answering: {reason}")
+    raise Unavailable(f"no switch in {MAX_HOLDS} tries, and the old index stays active: {reason}")
 
 
 def too_short(took_s: float, lease_s: float, documents: int) -> str:
     return (
-        f"to list {documents} documents and to copy what was written last took {took_s:.1f} s, and writes are held "
-        f"back for {lease_s:g} s at most. Give this job a greater AIDOCS_STORE__TIMEOUT_S, of which that is "
-        f"{HOLD_SHARE:.0%} (and the service, or it refuses uploads that wait for longer), or try again when the store "
-        "has less to do"
+        f"to list {documents} documents and to copy the last changes took {took_s:.1f} s, but writes are held back for "
+        f"at most {lease_s:g} s, which is {HOLD_SHARE:.0%} of AIDOCS_STORE__TIMEOUT_S. Raise it for this job and "
+        "for the service (which otherwise refuses uploads that wait longer), or try again when the store is less busy"
     )
 
 
 @contextmanager
-def released_on_failure(work: Work, held: str) -> Iterator[None]:
-    """Writes go on at once then; if the store cannot be told, when the hold ends by itself."""
+def released_on_failure(work: Reindexing, held: str) -> Iterator[None]:
+    """If the block fails, end the hold so that writes go on at once. If the store is away, the hold ends by itself."""
     try:
         yield
     except BaseException:
@@ -81,37 +79,37 @@ def released_on_failure(work: Work, held: str) -> Iterator[None]:
         raise
 
 
-def is_still(work: Work, version: bytes | None) -> bool:
-    """Whether nobody has written to the old index since; False if the store cannot tell."""
+def is_still(work: Reindexing, version: bytes | None) -> bool:
+    """Whether nobody has written to the old index since then; False if the store does not know."""
     store = work.session.store
     return version is not None and version == work.session.ask(partial(store.version, work.source.at("")))
 
 
-def require_source_answers(work: Work) -> None:
-    """Raises AnotherAnswers. While writes are held back nobody else can switch, so that it stays true."""
-    answering = work.session.ask(partial(work.session.store.answering, work.source.at("")))
-    if answering.scope != work.source:
-        raise AnotherAnswers(
-            f"index {answering.scope.index} answers since, and not {work.source.index}, which this one was made of: "
-            "another reindexing or rollback was faster. Nothing is changed; the same command makes it of that one"
+def require_source_active(work: Reindexing) -> None:
+    """Raises ActiveIndexChanged. While writes are held back nobody else can switch, so the result stays valid."""
+    active = work.session.ask(partial(work.session.store.active_index, work.source.at("")))
+    if active.scope != work.source:
+        raise ActiveIndexChanged(
+            f"index {active.scope.index} is active now, and not {work.source.index}, which this one was made of: "
+            "another reindexing or rollback was faster. Nothing has changed; run the same command again"
         )
 
 
-def catch_up(work: Work, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> tuple[Versions, Change]:
-    """The new index is brought up to the old one as that was when this began: what it has then, and what was done."""
+def catch_up(work: Reindexing, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> tuple[Versions, Change]:
+    """Bring the new index up to the old one as it is now. Returns the versions it has then, and what was done."""
     old = versions_of(work.session.stored(work.source))
     change = next_change(copied, old)
     return apply(work, change, old, copier_takes=copier_takes), change
 
 
-def require_as_old(work: Work, copied: Versions) -> None:
-    """All of the new index is looked at. Raises VerificationFailed."""
+def require_as_old(work: Reindexing, copied: Versions) -> None:
+    """Compare all of the new index with what was copied. Raises VerificationFailed."""
     counted = work.session.ask(partial(work.session.store.count, work.plan.scope))
     require_counts(copied, work.session.stored(work.plan.scope), counted.passages)
 
 
-def last_round(work: Work, copied: Versions) -> Versions:
-    """While writes wait for it. Raises VerificationFailed if what it did cannot be found."""
+def last_round(work: Reindexing, copied: Versions) -> Versions:
+    """Copy the last changes while writes wait. Raises VerificationFailed if the store does not have them afterwards."""
     copied, change = catch_up(work, copied, copier_takes=math.inf)
     if change:
         ids = [*change.copied, *change.deleted]
@@ -120,8 +118,8 @@ def last_round(work: Work, copied: Versions) -> Versions:
     return copied
 
 
-def has(work: Work, id: str) -> bool:
-    """Whether the old index has the document, be it that its last write was cut off."""
+def has(work: Reindexing, id: str) -> bool:
+    """Whether the old index has the document, even if its last write was cut off."""
     try:
         work.session.ask(partial(work.session.store.document, work.source, id))
     except NotFound:
@@ -130,18 +128,18 @@ def has(work: Work, id: str) -> bool:
 
 
 def drop_others(session: Session, scope: Scope) -> list[str]:
-    """Names of the indexes that did not answer, which are gone. Raises Conflict if writes are held back or another one
-    answers since: a reindexing is about to switch, or has."""
+    """Drop the inactive indexes and return their names. Raises Conflict if writes are held back or another index has
+    become active: a reindexing is about to switch, or has just done so."""
     indexes = session.ask(partial(session.store.indexes, scope))
-    others = [each.scope for each in indexes if not each.answers]
+    others = [each.scope for each in indexes if not each.is_active]
     for each in others:
         try:
             with suppress(NotFound):  # somebody else has dropped it, or this call whose answer was lost
                 session.ask(partial(session.store.drop, each))
         except Conflict as error:
-            answering = next(each.scope.index for each in indexes if each.answers)
+            active = next(each.scope.index for each in indexes if each.is_active)
             raise Conflict(
-                f"index {answering} answered, and {each.index} could not be dropped: {error}. When no other reindexing "
-                "runs, look with --list and try --drop-old again, alone"
+                f"index {active} was active, and {each.index} could not be dropped: {error}. When no other reindexing "
+                "runs, check with --list, then run --drop-old alone again"
             ) from error
     return [each.index for each in others]

@@ -12,8 +12,7 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
-from serve_app.api.problems import MalformedJson, UnsupportedMediaType
-from serve_app.errors import InvalidInput, PayloadTooLarge
+from serve_app.errors import InvalidInput, MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from serve_app.settings import ApiSettings
 
 

@@ -19,11 +19,13 @@ from serve_app.errors import (
     Conflict,
     DeadlineExceeded,
     InvalidInput,
+    MalformedJson,
     NotFound,
     Overloaded,
     PayloadTooLarge,
     PlatformError,
     Unavailable,
+    UnsupportedMediaType,
 )
 
 logger = logging.getLogger(__name__)
@@ -39,14 +41,6 @@ PLAINER = {  # than pydantic's words
     "model_attributes_type": "must be a JSON object",
     "model_type": "must be a JSON object",
 }
-
-
-class MalformedJson(InvalidInput):
-    code, title = "malformed-json", "Malformed JSON"
-
-
-class UnsupportedMediaType(InvalidInput):
-    code, title = "unsupported-media-type", "Unsupported media type"
 
 
 # Looked up by ancestry: a new error has its parent's status until it gets one of its own.

@@ -9,7 +9,16 @@ from serve_app.api.schemas.search import SearchBody
 from serve_app.cache.tiered import Tiered
 from serve_app.documents.indexing import Indexer
 from serve_app.flow.recent import Recent
-from serve_app.ports import Embedder, Reranker, ServedModel, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import (
+    CollectionStore,
+    DocumentStore,
+    Embedder,
+    Reranker,
+    ServedModel,
+    SparseEncoder,
+    Tokenizer,
+    VectorStore,
+)
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch.prefetcher import Prefetcher
 from serve_app.search.release import Release
@@ -31,7 +40,8 @@ class Services:
 
     embedder: Embedder
     sparse: SparseEncoder
-    store: VectorStore
+    documents: DocumentStore
+    collections: CollectionStore
     cache: Tiered
     searcher: Searcher
     prefetcher: Prefetcher
@@ -89,7 +99,8 @@ def wire(
         models=(settings.embedding.model,),
         embedder=embedder,
         sparse=sparse,
-        store=store,
+        documents=store,
+        collections=store,
         cache=cache,
         searcher=searcher,
         prefetcher=Prefetcher(searcher, settings.prefetch, meter),

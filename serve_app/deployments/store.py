@@ -18,17 +18,15 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from serve_app.errors import NotFound, PlatformError, StoreUnavailable
-from serve_app.ports import IndexedStore, VectorStore, Versions
+from serve_app.errors import NotFound, PlatformError, StoreBroken, StoreUnavailable
+from serve_app.ports import VectorStore, Versions
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import RedisSettings, Settings, StoreSettings
 from serve_app.store.edge.folders import FOLDER
-from serve_app.store.edge.shard import StoreBroken
 from serve_app.store.edge.versions import VersionReader
 from serve_app.types import (
     CollectionInfo,
     Document,
-    DocumentPage,
     IndexedDocument,
     IndexInfo,
     InventoryPage,
@@ -48,7 +46,7 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def connect_store(settings: Settings) -> IndexedStore:
+def connect_store(settings: Settings) -> VectorStore:
     """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
     if settings.store.url is None:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
@@ -97,7 +95,7 @@ class StoreActor:
 
 
 class EmbeddedStoreClient:
-    """An IndexedStore: each method is one hop to the actor."""
+    """A VectorStore: each method is one hop to the actor."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
         self._data_dir = data_dir
@@ -170,11 +168,6 @@ class EmbeddedStoreClient:
     async def document(self, scope: Scope, document_id: str) -> Document:
         return await self._call("document", scope, document_id)
 
-    async def scroll(
-        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
-    ) -> DocumentPage:
-        return await self._call("scroll", scope, filter=filter, limit=limit, cursor=cursor)
-
     async def listing(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
@@ -201,8 +194,8 @@ class EmbeddedStoreClient:
         if isinstance(answer, PlatformError) and not (repeated and isinstance(answer, NotFound)):
             raise answer
 
-    async def answering(self, scope: Scope) -> IndexInfo:
-        return await self._call("answering", scope)
+    async def active_index(self, scope: Scope) -> IndexInfo:
+        return await self._call("active_index", scope)
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
         return await self._call("indexes", scope)

@@ -37,7 +37,7 @@ def chunk(text: str, *, title: str, tokenizer: Tokenizer, settings: ChunkingSett
     prefix = Prefix(title, tokenizer, budget_tokens(tokenizer, settings))
     source = text if text.strip() else title
     index = TokenIndex(source, tokenizer)
-    runs: list[Run] = []
+    runs: list[PassageSpan] = []
     for section in _sections(parse_blocks(source)):
         runs.extend(_pack(section, index, prefix, settings.overlap_tokens))
     bodies = ((run, _body(source, run)) for run in _join_small(runs, prefix))
@@ -73,7 +73,7 @@ def shorten(text: str, limit_tokens: int, tokenizer: Tokenizer) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class HeadedSection:
     """What stands under one heading, up to the next; adjoining headings that go deeper count as one.
     heading: range of the heading lines, empty before the first heading."""
 
@@ -83,7 +83,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PassageSpan:
     """A passage to be: text[start:end]."""
 
     path: Path
@@ -92,7 +92,7 @@ class Run:
     tokens: int
     lead: str = ""
 
-    def joined(self, other: Run | Piece, path: Path) -> Run:
+    def joined(self, other: PassageSpan | Piece, path: Path) -> PassageSpan:
         return replace(self, path=path, end=other.end, tokens=self.tokens + other.tokens)
 
 
@@ -127,7 +127,7 @@ class Prefix:
         return len(self.tokenizer.token_spans(text))
 
 
-def _sections(blocks: Iterable[Block]) -> Iterator[Section]:
+def _sections(blocks: Iterable[Block]) -> Iterator[HeadedSection]:
     open_headings: list[Block] = []  # the path, as blocks
     heading: tuple[int, int] | None = None
     content: list[Block] = []
@@ -137,27 +137,27 @@ def _sections(blocks: Iterable[Block]) -> Iterator[Section]:
             continue
         deeper = heading is not None and not content and block.level > open_headings[-1].level
         if not deeper and (content or heading):
-            yield Section(_path(open_headings), tuple(content), heading)
+            yield HeadedSection(_path(open_headings), tuple(content), heading)
         heading = (heading[0] if deeper and heading else block.start), block.end
         content = []
         open_headings = [*(above for above in open_headings if above.level < block.level), block]
     if content or heading:
-        yield Section(_path(open_headings), tuple(content), heading)
+        yield HeadedSection(_path(open_headings), tuple(content), heading)
 
 
 def _path(headings: Iterable[Block]) -> Path:
     return tuple(block.heading for block in headings if block.heading)
 
 
-def _pack(section: Section, index: TokenIndex, prefix: Prefix, overlap_tokens: int) -> Iterator[Run]:
+def _pack(section: HeadedSection, index: TokenIndex, prefix: Prefix, overlap_tokens: int) -> Iterator[PassageSpan]:
     """Runs of one section, each as full as whole blocks make it. The heading stays with what follows it."""
     room = prefix.room(section.path)
-    run: Run | None = None
+    run: PassageSpan | None = None
     blocks = section.blocks
     if section.heading:
         tokens = index.count(*section.heading)
         if tokens <= room // 2:
-            run = Run(section.path, *section.heading, tokens)
+            run = PassageSpan(section.path, *section.heading, tokens)
         else:
             blocks = (Block(BlockKind.PROSE, *section.heading), *blocks)
     reserved = run.tokens if run else 0
@@ -168,15 +168,15 @@ def _pack(section: Section, index: TokenIndex, prefix: Prefix, overlap_tokens: i
             else:
                 if run:
                     yield run
-                run = Run(section.path, piece.start, piece.end, piece.tokens, piece.lead)
+                run = PassageSpan(section.path, piece.start, piece.end, piece.tokens, piece.lead)
     if run:
         yield run
 
 
-def _join_small(runs: Iterable[Run], prefix: Prefix) -> list[Run]:
+def _join_small(runs: Iterable[PassageSpan], prefix: Prefix) -> list[PassageSpan]:
     """Adjoining runs become one where either is small and both fit: one-line passages rank badly."""
     small = prefix.total_tokens // SMALL_SHARE
-    result: list[Run] = []
+    result: list[PassageSpan] = []
     for run in runs:
         if result and not run.lead and min(result[-1].tokens, run.tokens) < small:
             shared = _shared(result[-1].path, run.path)
@@ -194,7 +194,7 @@ def _shared(one: Path, other: Path) -> Path:
     return one[:shared]
 
 
-def _body(source: str, run: Run) -> str:
+def _body(source: str, run: PassageSpan) -> str:
     """The slice without blank lines around it; the first line keeps its indentation."""
     text = source[run.start : run.end].rstrip()
     indented = len(text) - len(text.lstrip())

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from serve_app.documents.chunking import CHUNKER_VERSION, chunk, embedding_title
 from serve_app.documents.reuse import digest, known_vectors
-from serve_app.documents.validation import storable, validate
 from serve_app.errors import Conflict, InvalidInput, NotFound, Overloaded, UnreadableDocument
-from serve_app.ports import Embedder, ServedModel, SparseEncoder, Tokenizer, VectorStore
+from serve_app.ports import Embedder, IndexingStore, ServedModel, SparseEncoder, Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import (
     Document,
@@ -29,6 +28,7 @@ from serve_app.types import (
     VectorSpace,
     not_served,
 )
+from serve_app.validation import storable, validate
 
 SLICE_PASSAGES = 256  # embedded and written together: a big upload does not keep searches waiting
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # while the embedder is overloaded; each is twice the one before
@@ -104,7 +104,7 @@ class Indexer:
         chunking: ChunkingSettings,
         embedder: Embedder,
         sparse: SparseEncoder,
-        store: VectorStore,
+        store: IndexingStore,
         also: Sequence[ServedModel] = (),
     ) -> None:
         """also: models of collections that are not of the embedder's space."""
@@ -141,14 +141,14 @@ class Indexer:
     async def _way(self, scope: Scope) -> Way:
         """Raises Conflict if the collection's model is not loaded here."""
         try:
-            answering = await self._store.answering(scope)
+            active = await self._store.active_index(scope)
         except NotFound:
             return self._new
-        recipe = answering.recipe
+        recipe = active.recipe
         if recipe.space not in self._models:
             raise not_served(recipe.space)
         embedder, tokenizer = self._models[recipe.space]
-        return Way(answering.scope.index, embedder, tokenizer, chunking_of(recipe, self._new.chunking))
+        return Way(active.scope.index, embedder, tokenizer, chunking_of(recipe, self._new.chunking))
 
     async def _index(
         self, scope: Scope, way: Way, wanted: Mapping[str, Document], passages: dict[str, int]

@@ -15,8 +15,8 @@ from serve_app.documents.readers.result import Reader, ReadFailure, ReadResult, 
 from serve_app.documents.readers.rst import read_rst
 from serve_app.documents.readers.tables import read_csv, read_parquet
 from serve_app.documents.readers.text import read_markdown, read_text
-from serve_app.documents.validation import mend
 from serve_app.errors import InvalidInput
+from serve_app.validation import mend
 
 READERS: dict[str, Reader] = {
     ".md": read_markdown,

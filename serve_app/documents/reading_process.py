@@ -19,8 +19,8 @@ from serve_app.documents.readers.pdf import read_pdf
 from serve_app.documents.readers.result import Reader, ReadFailure, ReadResult
 from serve_app.documents.readers.tables import read_parquet
 from serve_app.documents.reading import document_id, read_file, reader_of
-from serve_app.documents.validation import mend
 from serve_app.errors import Unavailable
+from serve_app.validation import mend
 
 # Parsers in C, or of files whose structure may cost any time and memory.
 SEPARATE: frozenset[Reader] = frozenset({read_pdf, read_html, read_parquet})

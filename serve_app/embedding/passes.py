@@ -30,7 +30,7 @@ BULK_PASS_IN = 8  # one pass in so many is for bulk while both lanes wait: it sl
 
 
 @dataclass(eq=False, slots=True)
-class Call:
+class EngineCall:
     """One `infer`: its rows of the answer are filled pass by pass. missing: rows that no pass has ended for yet. error:
     of the first pass that failed."""
 
@@ -42,10 +42,10 @@ class Call:
 
 
 @dataclass(eq=False, slots=True)
-class Row:
+class WaitingText:
     """A text that waits."""
 
-    call: Call
+    call: EngineCall
     number: int
     encoding: Encoding
     since_s: float  # by time.perf_counter
@@ -55,7 +55,7 @@ class Row:
 class Lanes:
     """What waits, by lane. Not thread-safe."""
 
-    rows: dict[Lane, deque[Row]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
+    rows: dict[Lane, deque[WaitingText]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
     passes: int = 0
 
     def next_lane(self) -> Lane | None:
@@ -69,7 +69,7 @@ class Lanes:
         self.passes += 1
         return waits[-1] if self.passes % BULK_PASS_IN == 0 else waits[0]
 
-    def take(self, engine: Engine, workers: int) -> list[Row]:
+    def take(self, engine: Engine, workers: int) -> list[WaitingText]:
         """The rows of the next pass, the oldest row of its lane among them, where so many workers are free; none if
         none wait."""
         while (lane := self.next_lane()) is not None:
@@ -83,7 +83,7 @@ class Lanes:
                     return [head[place] for place in batch]
         return []
 
-    def clear(self) -> list[Call]:
+    def clear(self) -> list[EngineCall]:
         calls = {row.call for waiting in self.rows.values() for row in waiting}
         for waiting in self.rows.values():
             waiting.clear()
@@ -113,9 +113,9 @@ class Passes:
         if not encodings:
             future.set_result(answer)
             return future
-        call = Call(future, answer, len(encodings), lane)
+        call = EngineCall(future, answer, len(encodings), lane)
         now_s = time.perf_counter()
-        self._put([Row(call, number, each, now_s) for number, each in enumerate(encodings)], lane, urgent)
+        self._put([WaitingText(call, number, each, now_s) for number, each in enumerate(encodings)], lane, urgent)
         return future
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Passes:
             settle(call, EngineUnavailable(f"{self._engine.model.name} is closed"))
         self._threads.shutdown(wait=True)
 
-    def _put(self, rows: Sequence[Row], lane: Lane, urgent: bool) -> None:
+    def _put(self, rows: Sequence[WaitingText], lane: Lane, urgent: bool) -> None:
         with self._lock:
             if self._closed:
                 raise EngineUnavailable(f"{self._engine.model.name} is closed")
@@ -156,7 +156,7 @@ class Passes:
             for call in self._end_pass(rows, error):
                 settle(call, call.error)
 
-    def _infer(self, rows: Sequence[Row]) -> Vector:
+    def _infer(self, rows: Sequence[WaitingText]) -> Vector:
         """One pass, whose rows are of one lane."""
         lane, now_s = rows[0].call.lane, time.perf_counter()
         for row in rows:
@@ -167,7 +167,7 @@ class Passes:
         with self._meter.time(STAGE_SECONDS, stage="infer", lane=lane):
             return self._engine.infer(encodings)
 
-    def _next_pass(self) -> list[Row]:
+    def _next_pass(self) -> list[WaitingText]:
         with self._lock:
             rows = self._lanes.take(self._engine, self._engine.passes_at_once - self._passes)
             if rows:
@@ -176,7 +176,7 @@ class Passes:
                 self._computing -= 1
             return rows
 
-    def _end_pass(self, rows: Sequence[Row], error: Exception | None) -> set[Call]:
+    def _end_pass(self, rows: Sequence[WaitingText], error: Exception | None) -> set[EngineCall]:
         """The calls that nothing is missing of any more, or that have failed."""
         with self._lock:
             self._passes -= 1
@@ -186,7 +186,7 @@ class Passes:
             return {row.call for row in rows if row.call.error or not row.call.missing}
 
 
-def settle(call: Call, error: Exception | None) -> None:
+def settle(call: EngineCall, error: Exception | None) -> None:
     """From any thread. A caller that has gone has cancelled its future, which must stay as it is."""
 
     def set_it() -> None:

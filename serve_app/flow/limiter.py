@@ -75,7 +75,7 @@ class Estimate:
 
 
 @dataclass(slots=True)
-class Window:
+class LimitWindow:
     """Measurements since `began_at_s`."""
 
     began_at_s: float
@@ -95,7 +95,7 @@ class Limiter:
         self._kind = kind
         self._clock = clock
         self._estimate = Estimate.start(floor, ceiling)
-        self._window = Window(clock())
+        self._window = LimitWindow(clock())
         self._in_flight = 0
 
     @property
@@ -155,4 +155,4 @@ class Limiter:
         if window.is_complete(now_s):
             latency_s = max(window.latency_sum_s / window.samples, 1e-6)
             self._estimate = self._estimate.update(latency_s, window.most_in_flight, window.dropped)
-            self._window = Window(now_s)
+            self._window = LimitWindow(now_s)

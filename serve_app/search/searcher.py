@@ -16,7 +16,7 @@ from serve_app.cache.keys import result_key
 from serve_app.cache.tiered import MISS, CachedPayload, Tiered
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, PlatformError
 from serve_app.flow.batcher import BatchLimits, MicroBatcher
-from serve_app.ports import Embedder, Reranker, SparseEncoder, VectorStore
+from serve_app.ports import Embedder, Reranker, SearchStore, SparseEncoder
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.search.content import decode_result, encode_result
 from serve_app.search.release import release_at
@@ -49,7 +49,7 @@ class Searcher:
         *,
         embedder: Embedder,
         sparse: SparseEncoder,
-        store: VectorStore,
+        store: SearchStore,
         search: SearchSettings,
         batching: BatchingSettings,
         release: str,
@@ -143,7 +143,7 @@ class Searcher:
 
     async def _look_up(self, scope: Scope) -> QueryModel:
         """Raises Conflict if the collection's model is not loaded here."""
-        space = (await self._store.answering(scope)).recipe.space
+        space = (await self._store.active_index(scope)).recipe.space
         if (model := self._models.get(space)) is None:
             raise not_served(space)
         if len(self._known) >= MAX_KNOWN:

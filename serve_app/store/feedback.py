@@ -24,7 +24,7 @@ def wants_feedback(query: StoreQuery) -> bool:
 
 
 def smoothing_of(query: StoreQuery) -> Smoothing | None:
-    """None where diversity orders the hits anew anyway."""
+    """None if diversity reorders the hits anyway."""
     return query.smoothing if query.dense is not None and query.diversity is None else None
 
 

@@ -1,4 +1,4 @@
-"""What both stores say of a collection's indexes. Pure."""
+"""Rules and errors about a collection's indexes that both stores share. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from serve_app.types import FIRST_INDEX, Recipe, Scope
 
 
 def from_index(name: str, answers: list[StoreResult | PlatformError]) -> list[StoreResult | PlatformError]:
-    """The answers, which say that they are from this index."""
-    if name == FIRST_INDEX:  # as they say without
+    """The same results, each marked with the index that it came from."""
+    if name == FIRST_INDEX:  # the default of StoreResult.index
         return answers
     return [replace(one, index=name) if isinstance(one, StoreResult) else one for one in answers]
 
@@ -21,10 +21,10 @@ def unknown(scope: Scope) -> NotFound:
     return NotFound(f"there is no collection {scope.collection!r}{index}")
 
 
-def require_made_for(made_for: str | None, answering: Scope) -> None:
-    """Raises Conflict if documents were made for another index than the one that answers."""
-    if made_for not in (None, answering.index):
-        raise Conflict(f"the documents were made for index {made_for}, but {answering.index} answers by now: try again")
+def require_made_for(made_for: str | None, active: Scope) -> None:
+    """Raises Conflict if the documents were made for an index that is not the active one."""
+    if made_for not in (None, active.index):
+        raise Conflict(f"the documents were made for index {made_for}, but {active.index} is active now: try again")
 
 
 def require_same_recipe(scope: Scope, made: Recipe, asked: Recipe) -> None:
@@ -32,12 +32,12 @@ def require_same_recipe(scope: Scope, made: Recipe, asked: Recipe) -> None:
         raise Conflict(f"index {scope.index} was made with {made}, not with {asked}: drop it first")
 
 
-def answers_already(index: str) -> Conflict:
-    return Conflict(f"index {index} answers by now: write to the collection, without an index's name")
+def already_active(index: str) -> Conflict:
+    return Conflict(f"index {index} is active now: write to the collection, without an index's name")
 
 
-def is_answering(index: str) -> Conflict:
-    return Conflict(f"index {index} answers: let another one answer first, or drop the collection")
+def index_is_active(index: str) -> Conflict:
+    return Conflict(f"index {index} is active: make another index active first, or drop the collection")
 
 
 def already_held() -> Conflict:

@@ -17,7 +17,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from serve_app.types import (
     SparseVector,
     StoredVersion,
 )
+from serve_app.validation import metadata_fault, text_fault
 
 Payload = dict[str, Any]
 
@@ -48,7 +48,6 @@ RECORD_FIELDS = (*DOCUMENT_FIELDS, "fingerprint", "passages")  # what an Indexed
 VERSION_FIELDS = ("document_id", "fingerprint", "passages")  # what a StoredVersion is made of
 DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
 LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
-MAX_METADATA_DEPTH = 32  # Edge writes 128 levels to its log but then cannot read it again
 MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
 
 
@@ -189,33 +188,17 @@ def facet_counts(path: str, found: Iterable[tuple[str, int]]) -> FacetCounts:
 
 def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
     """Called before anything is written, so that nothing is half-written. Raises InvalidInput, which names the
-    document, for a vector that `vector_fault` finds wrong, a passage whose number is not its place, and text or
-    metadata that is not JSON (NaN, a lone surrogate), too deep or with too large a number."""
+    document, for text or metadata that `validation` refuses, for a passage whose number is not its place, and for
+    vectors with a fault."""
     for indexed in documents:
         document = indexed.document
-        try:
-            json.dumps(asdict(document), allow_nan=False, ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidInput(f"document {document.id[:80]!r} cannot be stored as JSON: {error}") from error
-        if reason := metadata_fault(dict(document.metadata)):
+        if reason := text_fault(document) or metadata_fault(document.metadata):
             raise InvalidInput(f"document {document.id[:80]!r}: {reason}")
         for place, item in enumerate(indexed.passages):
             if item.passage.number != place:
                 raise InvalidInput(f"document {document.id[:80]!r}: passage {place} has number {item.passage.number}")
             if reason := vector_fault(item.dense, item.sparse, dim):
                 raise InvalidInput(f"document {document.id[:80]!r}, passage {place}: {reason}")
-
-
-def metadata_fault(value: JsonValue, levels: int = MAX_METADATA_DEPTH) -> str:
-    """Why this JSON value cannot be stored; empty if it can."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return f"the number {value:.3e} does not fit in 64 bits; write it as text"
-    if not isinstance(value, list | dict):
-        return ""
-    if levels == 0:
-        return f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels"
-    inner = value.values() if isinstance(value, dict) else value
-    return next(filter(None, (metadata_fault(item, levels - 1) for item in inner)), "")
 
 
 def query_fault(query: StoreQuery) -> str | None:

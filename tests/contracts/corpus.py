@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import PlatformError
-from serve_app.ports import VectorStore
+from serve_app.ports import DocumentStore, SearchStore
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import (
@@ -61,25 +61,25 @@ def where(key: str, value: JsonValue) -> JsonObject:
     return {"must": [{"key": key, "match": {"value": value}}]}
 
 
-async def ask(store: VectorStore, query: StoreQuery) -> StoreResult:
+async def ask(store: SearchStore, query: StoreQuery) -> StoreResult:
     [answer] = await store.query_batch([query])
     if isinstance(answer, PlatformError):
         raise answer
     return answer
 
 
-async def found(store: VectorStore, query: StoreQuery) -> list[str]:
+async def found(store: SearchStore, query: StoreQuery) -> list[str]:
     """The document of each hit, best first."""
     return [hit.document_id for hit in (await ask(store, query)).hits]
 
 
-async def scrolled(
-    store: VectorStore, scope: Scope = SCOPE, *, limit: int = 100, filter: JsonObject | None = None
+async def listed_ids(
+    store: DocumentStore, scope: Scope = SCOPE, *, limit: int = 100, filter: JsonObject | None = None
 ) -> list[str]:
     """The id of every document, page by page."""
-    page = await store.scroll(scope, filter=filter, limit=limit)
+    page = await store.listing(scope, filter=filter, limit=limit)
     ids = [found.id for found in page.documents]
     while page.cursor is not None:
-        page = await store.scroll(scope, filter=filter, limit=limit, cursor=page.cursor)
+        page = await store.listing(scope, filter=filter, limit=limit, cursor=page.cursor)
         ids += [found.id for found in page.documents]
     return ids

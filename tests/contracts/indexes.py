@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
-from serve_app.ports import IndexedStore
+from serve_app.ports import VectorStore
 from serve_app.query_types import StoreQuery
 from serve_app.types import FIRST_INDEX, IndexedDocument, Principal, Recipe, Scope, StoredVersion, VectorSpace
-from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, listed_ids, query
 
 FINE = Recipe(SPACE, max_tokens=64, overlap_tokens=0)
 OTHER = Recipe(VectorSpace("bag-of-letters", "1", 3), max_tokens=64, overlap_tokens=0, precision="fp32")
@@ -28,22 +28,22 @@ def other_query(text: str) -> StoreQuery:
     return replace(query(text), space=OTHER.space, dense=np.array([1, 0, 0], np.float32))
 
 
-async def switch(store: IndexedStore, scope: Scope) -> None:
+async def switch(store: VectorStore, scope: Scope) -> None:
     await store.switch(scope, await store.hold(scope, LEASE_S))
 
 
 class IndexesContract:
-    async def test_a_collection_begins_with_one_index(self, store: IndexedStore) -> None:
-        for call in (store.answering(SCOPE), store.indexes(SCOPE), store.make_index(SCOPE.at("x"), FINE)):
+    async def test_a_collection_begins_with_one_index(self, store: VectorStore) -> None:
+        for call in (store.active_index(SCOPE), store.indexes(SCOPE), store.make_index(SCOPE.at("x"), FINE)):
             with pytest.raises(NotFound, match=r"^there is no collection 'handbook'$"):
                 await call
         await store.write(SCOPE, SPACE, [document("d", "text")])
         [only] = await store.indexes(SCOPE)
-        assert only == await store.answering(SCOPE)
-        assert (only.scope, only.recipe, only.answers) == (SCOPE.at(FIRST_INDEX), Recipe(SPACE), True)
+        assert only == await store.active_index(SCOPE)
+        assert (only.scope, only.recipe, only.is_active) == (SCOPE.at(FIRST_INDEX), Recipe(SPACE), True)
         assert (await ask(store, query("text"))).index == FIRST_INDEX
 
-    async def test_an_index_is_built_beside_the_one_that_answers(self, store: IndexedStore) -> None:
+    async def test_an_index_is_built_beside_the_active_one(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "old text")])
         built = SCOPE.at(OTHER.index_name)
         for _ in range(2):  # again changes nothing
@@ -53,22 +53,22 @@ class IndexesContract:
         before = await store.version(SCOPE)
         new = [in_other_space(document("d", "new text")), in_other_space(document("e", "more new"))]
         await store.write(built, OTHER.space, new)
-        assert await store.version(SCOPE) == before, "what answers is as before"
+        assert await store.version(SCOPE) == before, "the active index has not changed"
         assert [hit.text for hit in (await ask(store, query("text"))).hits] == ["old text"]
-        assert await scrolled(store) == ["d"] and await store.fingerprints(SCOPE, ["e"]) == {}
-        assert sorted(await scrolled(store, built)) == ["d", "e"]
+        assert await listed_ids(store) == ["d"] and await store.fingerprints(SCOPE, ["e"]) == {}
+        assert sorted(await listed_ids(store, built)) == ["d", "e"]
         assert (await store.document(built, "d")).text == "new text"
         assert (await store.count(built)).passages == 2
         assert set(await store.indexed_documents(built, ["d", "e"])) == {"d", "e"}
         assert await store.delete_documents(built, ["e"]) == 1
         [listed] = await store.collections(SCOPE.tenant)
         assert (listed.name, listed.documents, listed.passages, listed.space) == ("handbook", 1, 1, SPACE)
-        assert [(one.scope, one.recipe, one.answers) for one in await store.indexes(SCOPE)] == [
+        assert [(one.scope, one.recipe, one.is_active) for one in await store.indexes(SCOPE)] == [
             (SCOPE.at(FIRST_INDEX), Recipe(SPACE), True),
             (built, OTHER, False),
         ]
 
-    async def test_a_switch_lets_it_answer(self, store: IndexedStore) -> None:
+    async def test_a_switch_activates_it(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "old text")])
         built = SCOPE.at(OTHER.index_name)
         await store.make_index(built, OTHER)
@@ -82,7 +82,7 @@ class IndexesContract:
         with pytest.raises(Conflict):
             await ask(store, query("text"))  # of the former space
         assert (await store.document(SCOPE, "d")).text == "new text"
-        assert (await store.answering(SCOPE)).recipe == OTHER
+        assert (await store.active_index(SCOPE)).recipe == OTHER
         [listed] = await store.collections(SCOPE.tenant)
         assert (listed.name, listed.space) == ("handbook", OTHER.space)
 
@@ -92,20 +92,20 @@ class IndexesContract:
         assert await found(store, replace(other_query("late"), dense=None)) == ["e"]
         old = SCOPE.at(FIRST_INDEX)
         assert (await store.document(old, "d")).text == "old text"
-        assert await scrolled(store, old) == ["d"]
+        assert await listed_ids(store, old) == ["d"]
         assert await store.delete_documents(SCOPE, ["d"]) == 1
-        assert await scrolled(store, old) == ["d"]
+        assert await listed_ids(store, old) == ["d"]
 
-    async def test_and_back(self, store: IndexedStore) -> None:
+    async def test_and_back(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "old text")])
         await store.make_index(SCOPE.at("fine"), FINE)
         await switch(store, SCOPE.at("fine"))
-        assert await scrolled(store) == []
+        assert await listed_ids(store) == []
         await switch(store, SCOPE.at(FIRST_INDEX))
         assert await found(store, query("text")) == ["d"]
         assert [one.scope.index for one in await store.indexes(SCOPE)] == [FIRST_INDEX, "fine"]
 
-    async def test_who_writes_to_the_index_by_name_is_refused_once_it_answers(self, store: IndexedStore) -> None:
+    async def test_writes_to_an_index_by_name_are_refused_once_it_is_active(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text")])
         for scope in (SCOPE.at(FIRST_INDEX), SCOPE.at("none")):
             for change in (store.write(scope, SPACE, [document("e", "x")]), store.delete_documents(scope, ["d"])):
@@ -118,18 +118,20 @@ class IndexesContract:
             await store.write(SCOPE.at("fine"), SPACE, [document("d", "stale")])
         assert (await store.document(SCOPE, "d")).text == "text"
 
-    async def test_documents_that_were_made_for_another_index_are_refused(self, store: IndexedStore) -> None:
+    async def test_documents_that_were_made_for_another_index_are_refused(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text")], made_for=None)
         await store.write(SCOPE, SPACE, [document("e", "text")], made_for=FIRST_INDEX)
         await store.make_index(SCOPE.at("fine"), FINE)
         await switch(store, SCOPE.at("fine"))
-        with pytest.raises(Conflict, match="fine answers"):
+        with pytest.raises(Conflict, match="fine is active"):
             await store.write(SCOPE, SPACE, [document("f", "text")], made_for=FIRST_INDEX)
-        assert await scrolled(store) == []
+        assert await listed_ids(store) == []
         await store.write(SCOPE, SPACE, [document("f", "text")], made_for="fine")
-        assert await scrolled(store) == ["f"]
+        assert await listed_ids(store) == ["f"]
 
-    async def test_writes_wait_while_they_are_held_back_and_then_go_to_what_answers(self, store: IndexedStore) -> None:
+    async def test_writes_wait_while_they_are_held_back_and_then_go_to_the_active_index(
+        self, store: VectorStore
+    ) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text"), document("old", "text")])
         await store.make_index(SCOPE.at("fine"), FINE)
         await store.write(SCOPE.at("fine"), SPACE, [document("d", "text"), document("old", "text")])
@@ -145,10 +147,10 @@ class IndexesContract:
         async with asyncio.timeout(20):
             await writing
             assert await deleting == 1
-        assert sorted(await scrolled(store)) == ["e", "old"]
+        assert sorted(await listed_ids(store)) == ["e", "old"]
 
     async def test_a_hold_that_is_released_or_over_holds_nothing_back_and_nothing_can_be_switched(
-        self, store: IndexedStore
+        self, store: VectorStore
     ) -> None:
         await store.write(SCOPE, SPACE, [])
         await store.make_index(SCOPE.at("fine"), FINE)
@@ -162,10 +164,10 @@ class IndexesContract:
         with pytest.raises(Conflict, match="again"):
             await store.switch(SCOPE.at("fine"), held)
         await store.release(SCOPE, held)
-        assert sorted(await scrolled(store)) == ["d", "e"]
-        assert (await store.answering(SCOPE)).scope.index == FIRST_INDEX
+        assert sorted(await listed_ids(store)) == ["d", "e"]
+        assert (await store.active_index(SCOPE)).scope.index == FIRST_INDEX
 
-    async def test_what_is_acknowledged_before_a_hold_is_read_in_it(self, store: IndexedStore) -> None:
+    async def test_what_is_acknowledged_before_a_hold_is_read_in_it(self, store: VectorStore) -> None:
         """However many write at that moment."""
         await store.write(SCOPE, SPACE, [])
         acknowledged: list[str] = []
@@ -182,9 +184,9 @@ class IndexesContract:
         assert before <= stored and set(acknowledged) <= stored
         await store.release(SCOPE, held)
         await asyncio.gather(*writers)
-        assert len(await scrolled(store)) == 12
+        assert len(await listed_ids(store)) == 12
 
-    async def test_an_inventory_has_every_document_s_version(self, store: IndexedStore) -> None:
+    async def test_an_inventory_has_every_document_s_version(self, store: VectorStore) -> None:
         many = [document(f"d{number}", *["part"] * (number % 3), fingerprint=f"f{number}") for number in range(10)]
         await store.write(SCOPE, SPACE, many)
         seen: list[StoredVersion] = []
@@ -194,15 +196,15 @@ class IndexesContract:
             seen += page.documents
             if (cursor := page.cursor) is None:
                 break
-        assert [one.document_id for one in seen] == await scrolled(store)
+        assert [one.document_id for one in seen] == await listed_ids(store)
         assert {(one.document_id, one.fingerprint, one.passages) for one in seen} == {
             (f"d{number}", f"f{number}", number % 3) for number in range(10)
         }
 
-    async def test_an_index_that_answers_no_more_can_be_dropped_alone(self, store: IndexedStore) -> None:
+    async def test_an_index_that_is_no_longer_active_can_be_dropped_alone(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text")])
         await store.make_index(SCOPE.at("fine"), FINE)
-        with pytest.raises(Conflict, match="answers"):
+        with pytest.raises(Conflict, match="is active"):
             await store.drop(SCOPE.at(FIRST_INDEX))
         with pytest.raises(NotFound):
             await store.drop(SCOPE.at("none"))
@@ -214,7 +216,7 @@ class IndexesContract:
         assert [info.name for info in await store.collections(SCOPE.tenant)] == ["handbook"]
 
     @pytest.mark.parametrize("first_is_there", [True, False])
-    async def test_a_collection_goes_with_all_of_its_indexes(self, store: IndexedStore, first_is_there: bool) -> None:
+    async def test_a_collection_goes_with_all_of_its_indexes(self, store: VectorStore, first_is_there: bool) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text")])
         for name in ("fine", "left-over"):
             await store.make_index(SCOPE.at(name), FINE)
@@ -230,9 +232,9 @@ class IndexesContract:
         await store.write(SCOPE, OTHER.space, [in_other_space(document("anew", "text"))])
         [only] = await store.indexes(SCOPE)
         assert (only.scope.index, only.recipe) == (FIRST_INDEX, Recipe(OTHER.space))
-        assert await scrolled(store) == ["anew"]
+        assert await listed_ids(store) == ["anew"]
 
-    async def test_no_user_can_name_an_index(self, store: IndexedStore) -> None:
+    async def test_no_user_can_name_an_index(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document("d", "text")])
         await store.make_index(SCOPE.at("fine"), FINE)
         for name in ("handbook~fine", "handbook~", "handbook/fine"):

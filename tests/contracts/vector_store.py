@@ -11,7 +11,7 @@ import pytest
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
 from serve_app.types import Document, JsonValue, ListedDocument, Scope, SparseVector, VectorSpace
-from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, passage, query, scrolled, where
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, listed_ids, passage, query, where
 from tests.contracts.indexes import IndexesContract
 from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
 
@@ -40,7 +40,8 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         indexed = document("id", "text")
         await store.write(SCOPE, SPACE, [dataclasses.replace(indexed, document=whole)])
         assert await store.document(SCOPE, "id") == whole
-        assert (await store.scroll(SCOPE)).documents == (whole,)
+        listed = ListedDocument("id", "title", "https://x.org", metadata, "someone")
+        assert (await store.listing(SCOPE)).documents == (listed,)
 
     async def test_fingerprints_are_of_stored_documents_only(self, store: VectorStore) -> None:
         assert await store.fingerprints(SCOPE, ["cats"]) == {}
@@ -122,7 +123,7 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         ids = [item.document.id for item in many]
         assert len(await store.fingerprints(SCOPE, ids)) == 700
         assert await store.delete_documents(SCOPE, ids[:650]) == 650
-        assert sorted(await scrolled(store)) == sorted(ids[650:])
+        assert sorted(await listed_ids(store)) == sorted(ids[650:])
 
     async def test_deleted_documents_are_gone(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
@@ -142,38 +143,19 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         assert await found(store, query("cats", "sparse")) == ["cats"]
 
     @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-    async def test_scroll_gives_every_document_once(self, store: VectorStore, limit: int) -> None:
+    async def test_a_listing_has_every_document_once(self, store: VectorStore, limit: int) -> None:
         ids = {f"doc{i}" for i in range(20)}
         await store.write(SCOPE, SPACE, [document(id, "a", "b", metadata={"even": int(id[3:]) % 2 == 0}) for id in ids])
-        seen = await scrolled(store, limit=limit)
+        seen = await listed_ids(store, limit=limit)
         assert len(seen) == 20
         assert set(seen) == ids
-        assert await scrolled(store, limit=limit) == seen
-        even = await scrolled(store, limit=limit, filter=where("metadata.even", True))
+        assert await listed_ids(store, limit=limit) == seen
+        even = await listed_ids(store, limit=limit, filter=where("metadata.even", True))
         assert even == [id for id in seen if int(id[3:]) % 2 == 0]
-
-    async def test_a_listing_is_a_scroll_without_texts(self, store: VectorStore) -> None:
-        ids = [f"doc{i}" for i in range(7)]
-        await store.write(
-            SCOPE, SPACE, [document(id, "a", metadata={"even": i % 2 == 0}, subject="s") for i, id in enumerate(ids)]
-        )
-        for filter in (None, where("metadata.even", True)):
-            cursor: str | None = None
-            while True:
-                listed = await store.listing(SCOPE, filter=filter, limit=3, cursor=cursor)
-                whole = await store.scroll(SCOPE, filter=filter, limit=3, cursor=cursor)
-                assert listed.cursor == whole.cursor
-                assert listed.documents == tuple(
-                    ListedDocument(one.id, one.title, one.url, one.metadata, one.subject) for one in whole.documents
-                )
-                if (cursor := listed.cursor) is None:
-                    break
 
     async def test_a_cursor_of_nowhere_is_refused(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, LIBRARY)
         for cursor in ("nonsense", ""):
-            with pytest.raises(InvalidInput, match="cursor"):
-                await store.scroll(SCOPE, cursor=cursor)
             with pytest.raises(InvalidInput, match="cursor"):
                 await store.listing(SCOPE, cursor=cursor)
 
@@ -193,7 +175,7 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         await store.delete_documents(rival, ["d"])
         assert (await store.document(SCOPE, "d")).text == "secret of acme"
         await store.drop(rival)
-        assert await scrolled(store) == ["d"]
+        assert await listed_ids(store) == ["d"]
         assert [info.name for info in await store.collections("acme")] == ["handbook"]
         assert await store.collections("rival") == []
 
@@ -202,7 +184,7 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         for number, scope in enumerate(scopes):
             await store.write(scope, SPACE, [document(f"d{number}", "text")])
         for number, scope in enumerate(scopes):
-            assert await scrolled(store, scope) == [f"d{number}"]
+            assert await listed_ids(store, scope) == [f"d{number}"]
         assert [info.name for info in await store.collections("a")] == ["b-c", "b.c"]
 
     async def test_collections_by_name(self, store: VectorStore) -> None:
@@ -221,13 +203,12 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         other = VectorSpace("another-model", "2", 8)
         await store.write(SCOPE, other, [document("new", "text")])
         assert (await store.count(SCOPE)).space == other
-        assert await scrolled(store) == ["new"]
+        assert await listed_ids(store) == ["new"]
 
     async def test_unknown_collection_is_not_found(self, store: VectorStore) -> None:
         for call in (
             store.document(SCOPE, "d"),
             store.delete_documents(SCOPE, ["d"]),
-            store.scroll(SCOPE),
             store.listing(SCOPE),
             store.count(SCOPE),
             store.drop(SCOPE),
@@ -242,11 +223,11 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         for other in (VectorSpace("bag-of-words", "2", 8), VectorSpace("bag-of-words", "1", 9)):
             with pytest.raises(Conflict, match="handbook"):
                 await store.write(SCOPE, other, [document("new", "text")])
-        assert sorted(await scrolled(store)) == sorted(item.document.id for item in LIBRARY)
+        assert sorted(await listed_ids(store)) == sorted(item.document.id for item in LIBRARY)
 
     async def test_odd_ids(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document(id, f"text number{i}") for i, id in enumerate(ODD_IDS)])
-        assert sorted(await scrolled(store)) == sorted(ODD_IDS)
+        assert sorted(await listed_ids(store)) == sorted(ODD_IDS)
         for number, id in enumerate(ODD_IDS):
             assert await found(store, query(f"number{number}", "sparse", filter=where("document_id", id))) == [id]
             assert (await store.document(SCOPE, id)).id == id
@@ -280,7 +261,7 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
         """To a collection that none has made yet, to different documents and to one and the same."""
         versions = [[document(f"own{w}", "x y"), document("shared", *[f"v{w}"] * (w + 1))] for w in range(8)]
         await asyncio.gather(*(store.write(SCOPE, SPACE, batch) for batch in versions))
-        assert sorted(await scrolled(store)) == sorted(["shared", *[f"own{w}" for w in range(8)]])
+        assert sorted(await listed_ids(store)) == sorted(["shared", *[f"own{w}" for w in range(8)]])
         answer = await ask(store, query("v", "dense", filter=where("document_id", "shared"), limit=100))
         [text] = {hit.text for hit in answer.hits}  # one version won, whole
         assert len(answer.hits) == int(text[1:]) + 1

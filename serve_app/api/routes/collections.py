@@ -20,24 +20,24 @@ router = APIRouter(route_class=LookupRoute, tags=["collections"])
 @router.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(*READ))
 async def list_collections(call: Called) -> Response:
     """All collections, by name."""
-    found = await call.services.store.collections(call.principal.tenant)
+    found = await call.services.collections.collections(call.principal.tenant)
     return json_response({"collections": [describe(info) for info in found]})
 
 
 @router.get("/v1/collections/{collection}", response_model=CollectionAnswer, responses=problems(*READ))
 async def get_collection(call: InCollection) -> Response:
     """What is in a collection."""
-    return json_response(describe(await call.services.store.count(call.scope)))
+    return json_response(describe(await call.services.collections.count(call.scope)))
 
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_collection(call: InCollection) -> Response:
     """Remove a collection with all that is in it. One that cannot be read can be removed, too; `deleted` is then 0."""
     try:
-        documents = (await call.services.store.count(call.scope)).documents
+        documents = (await call.services.collections.count(call.scope)).documents
     except StoreUnavailable:  # if of the whole store, `drop` raises it as well
         documents = 0
-    await call.services.store.drop(call.scope)
+    await call.services.collections.drop(call.scope)
     return json_response({"deleted": documents})
 
 

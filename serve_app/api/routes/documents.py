@@ -11,7 +11,6 @@ from serve_app.api.openapi import READ, WRITE, problems
 from serve_app.api.responses import json_response
 from serve_app.api.route import LookupRoute, UploadRoute
 from serve_app.api.schemas.documents import (
-    ID_PATTERN,
     DeletedAnswer,
     DocumentAnswer,
     DocumentBody,
@@ -19,10 +18,10 @@ from serve_app.api.schemas.documents import (
     UploadAnswer,
     UploadRequest,
 )
-from serve_app.documents.validation import MAX_ID_CHARS
 from serve_app.errors import InvalidInput, NotFound, UnreadableDocument
 from serve_app.settings import ApiSettings
 from serve_app.types import Document
+from serve_app.validation import ID_PATTERN, MAX_ID_CHARS
 
 DOCUMENTS = "/v1/collections/{collection}/documents"
 
@@ -68,19 +67,19 @@ async def list_documents(
     """Documents in a stable order, page by page, without their texts: those can have megabytes each."""
     if limit > call.services.settings.max_limit:
         raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit}")
-    return json_response(await call.services.store.listing(call.scope, limit=limit, cursor=cursor))
+    return json_response(await call.services.documents.listing(call.scope, limit=limit, cursor=cursor))
 
 
 @router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
 async def get_document(call: InCollection, id: DocumentId) -> Response:
     """A document as it was put in."""
-    return json_response(await call.services.store.document(call.scope, id))
+    return json_response(await call.services.documents.document(call.scope, id))
 
 
 @router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_document(call: InCollection, id: DocumentId) -> Response:
     """Remove a document with all its passages."""
-    deleted = await call.services.store.delete_documents(call.scope, [id])
+    deleted = await call.services.documents.delete_documents(call.scope, [id])
     if not deleted:
         raise NotFound(f"there is no document {id!r} in {call.scope.collection}")
     return json_response({"deleted": deleted})

@@ -7,10 +7,8 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from serve_app.api.schemas.body import Answer, Body
-from serve_app.documents.validation import MAX_ID_CHARS
 from serve_app.types import Document
-
-ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
+from serve_app.validation import ID_PATTERN, MAX_ID_CHARS, MAX_SUBJECT_CHARS, MAX_TITLE_CHARS, MAX_URL_CHARS
 
 
 class DocumentBody(Body):
@@ -23,10 +21,10 @@ class DocumentBody(Body):
         description="Unique in its collection; no control characters",
     )
     text: str
-    title: str = Field("", max_length=4_096)
-    url: str = Field("", max_length=8_192)
+    title: str = Field("", max_length=MAX_TITLE_CHARS)
+    url: str = Field("", max_length=MAX_URL_CHARS)
     metadata: dict[str, Any] = Field({}, description="Any JSON; found by filters, counted by facets")
-    subject: str = Field("", max_length=MAX_ID_CHARS)
+    subject: str = Field("", max_length=MAX_SUBJECT_CHARS)
 
     def to_document(self) -> Document:
         return Document(self.id, self.text, self.title, self.url, self.metadata, self.subject)
@@ -70,7 +68,7 @@ class UploadAnswer(Answer):
     failed: list[FailedDocumentAnswer]
 
 
-class ListedDocument(Answer):
+class ListedDocumentAnswer(Answer):
     id: str
     title: str
     url: str
@@ -78,14 +76,14 @@ class ListedDocument(Answer):
     subject: str
 
 
-class DocumentAnswer(ListedDocument):
+class DocumentAnswer(ListedDocumentAnswer):
     text: str
 
 
 class DocumentPageAnswer(Answer):
     """Pass `cursor` to go on; null after the last page."""
 
-    documents: list[ListedDocument]
+    documents: list[ListedDocumentAnswer]
     cursor: str | None
 
 

@@ -58,7 +58,7 @@ class EmbeddingItem(Answer):
     sparse: SparseWeights | None = None
 
 
-class Usage(Answer):
+class TokenUsage(Answer):
     prompt_tokens: int
     total_tokens: int
 
@@ -67,7 +67,7 @@ class EmbeddingsAnswer(Answer):
     object: Literal["list"]
     data: list[EmbeddingItem]
     model: str
-    usage: Usage
+    usage: TokenUsage
 
 
 class ModelAnswer(Answer):

@@ -11,8 +11,8 @@ from decimal import Decimal
 from itertools import chain, count
 
 from serve_app.documents.encoding import NOT_TEXT, clean
-from serve_app.documents.validation import INT64
 from serve_app.types import Document, JsonScalar, JsonValue
+from serve_app.validation import INT64
 
 Record = Mapping[str, object]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.documents.validation import id_fault, validate
 from serve_app.errors import InvalidInput, UnreadableDocument
 from serve_app.types import Document
+from serve_app.validation import id_fault, validate
 
 MAX_FILE_BYTES = 64 * 1024 * 1024  # of a format that is read as a whole
 

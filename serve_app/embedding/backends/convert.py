@@ -132,7 +132,7 @@ def worst_cosine(ours: Vector, theirs: Vector) -> float:
 def _graph(pipeline: Pipeline) -> torch.nn.Module:
     """The pipeline as a function of named tensors, as the tracer wants it."""
 
-    class Graph(torch.nn.Module):
+    class TracedPipeline(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.pipeline = pipeline
@@ -145,7 +145,7 @@ def _graph(pipeline: Pipeline) -> torch.nn.Module:
                 inputs["token_type_ids"] = token_type_ids
             return answer(self.pipeline, inputs)
 
-    return Graph().eval()
+    return TracedPipeline().eval()
 
 
 def _keep_tokenizer(model: Model, pipeline: Pipeline, texts: list[str], target: Path) -> None:

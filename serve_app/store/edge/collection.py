@@ -17,7 +17,7 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import NotFound, PlatformError, StoreBroken, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import folders
 from serve_app.store.edge.fields import FieldIndexes
@@ -27,7 +27,6 @@ from serve_app.store.edge.generation import Generation, Generations
 from serve_app.store.edge.shard import (
     FLUSH_AFTER_POINTS,
     MAX_STEP_POINTS,
-    StoreBroken,
     apply,
     copy_points,
     create_index,
@@ -54,12 +53,12 @@ class Collection:
         settings: StoreSettings,
         changed: Callable[[Scope], None],
         *,
-        answers: bool,
+        is_active: bool,
     ) -> None:
         """scope: with the index's name. changed: called after each change that a search can see, before the write that
         made it is acknowledged."""
         self.scope, self.recipe = scope, recipe
-        self.gate = Gate(scope.index, answers=answers)
+        self.gate = Gate(scope.index, is_active=is_active)
         self._tell_changed = changed
         self._folder, self._settings = generation.folder.parent, settings
         self._generations = Generations(generation)
@@ -73,7 +72,7 @@ class Collection:
 
     @classmethod
     def open(
-        cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None], *, answers: bool
+        cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None], *, is_active: bool
     ) -> Collection:
         """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
         recipe = folders.read_recipe(folder)
@@ -82,7 +81,7 @@ class Collection:
         require_room(folder, OPENING_BYTES)
         current = folders.current_generation(folder)
         generation = Generation.open(current, settings, recipe.space.dim)
-        return cls(scope, recipe, generation, settings, changed, answers=answers)
+        return cls(scope, recipe, generation, settings, changed, is_active=is_active)
 
     @classmethod
     def create(
@@ -93,16 +92,16 @@ class Collection:
         settings: StoreSettings,
         changed: Callable[[Scope], None],
         *,
-        answers: bool,
+        is_active: bool,
     ) -> Collection:
-        """Raises NoRoom if the disk has no room for it."""
+        """Raises StoreFull if the disk has no room for it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         require_room(folder.parent, settings.min_free_bytes)
         folders.begin_index(folder, recipe)
         path = folders.new_generation(folder)
         generation = Generation(path, create_shard(path, settings, recipe.space.dim), 0)
         folders.switch_to(path)
-        return cls(scope, recipe, generation, settings, changed, answers=answers)
+        return cls(scope, recipe, generation, settings, changed, is_active=is_active)
 
     @property
     def space(self) -> VectorSpace:
@@ -186,7 +185,7 @@ class Collection:
                     with self._touching:
                         if self._touched is not None:
                             self._touched.update(step.ids)
-                    if self.gate.answers:
+                    if self.gate.is_active:
                         self._tell_changed(self.scope)
                 self._unflushed_points += len(step.ids)
                 if self._unflushed_points >= FLUSH_AFTER_POINTS:
@@ -220,7 +219,7 @@ class Collection:
         return touched
 
     def replace_by(self, generation: Generation) -> Generation:
-        """Brings the new generation up to date and lets it count. Returns the old one, to be retired."""
+        """Bring the new generation up to date and make it the current one. Returns the old one, to be retired."""
         with self.shard() as shard:
             for ids in parts(sorted(self.take_touched()), MAX_STEP_POINTS):
                 copy_points(shard, generation.shard, ids)

@@ -1,5 +1,5 @@
-"""The collections in the embedded store's folder: those that are open, which of their indexes answer, what is being
-dropped. They are opened, made and dropped in one thread, so that nothing is opened or made twice."""
+"""The collections in the embedded store's folder: which are open, which of their indexes are active, which are being
+dropped. One thread opens, makes and drops them, so that nothing is opened or made twice."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from serve_app.errors import Conflict, NotFound, StoreUnavailable
+from serve_app.errors import Conflict, NotFound, StoreBroken, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import folders
 from serve_app.store.edge.collection import Collection
-from serve_app.store.edge.shard import StoreBroken
-from serve_app.store.indexes import is_answering, unknown
+from serve_app.store.indexes import index_is_active, unknown
 from serve_app.store.payload import require_storable
 from serve_app.types import FIRST_INDEX, IndexedDocument, Recipe, Scope, VectorSpace
 
-ENDINGS_AT_ONCE = 2  # dropped collections that are waited for
+ENDINGS_AT_ONCE = 2  # dropped collections whose last users are waited for
 T = TypeVar("T")
 
 
 class EdgeCollections:
-    """tell_opened: called with each that was opened, and not made. tell_changed: with each whose answers are others
-    from now on."""
+    """tell_opened: called with each collection that was opened, but not with one that was just made. tell_changed:
+    called with each scope whose search results change."""
 
     def __init__(
         self,
@@ -37,17 +36,17 @@ class EdgeCollections:
     ) -> None:
         self._folder, self._settings = folder, settings
         self._tell_opened, self._tell_changed = tell_opened, tell_changed
-        # By the scope with the index's name, and those that answer by the scope without; changed in the opener's one
-        # thread only.
+        # Keyed by the scope with the index's name; an active index is under the scope without a name as well. Only the
+        # opener's thread changes it.
         self.opened: dict[Scope, Collection] = {}
-        self._ending: dict[Scope, Future[None]] = {}  # indexes that were dropped, while somebody still uses them
+        self._ending: dict[Scope, Future[None]] = {}  # dropped indexes that are still in use
         self._opener = ThreadPoolExecutor(1, "store-opener")
         self._enders = ThreadPoolExecutor(ENDINGS_AT_ONCE, "store-ender")
         self.closed = False
 
     async def get(self, scope: Scope) -> Collection:
-        """That index, or the one that answers. Opened when first asked for; one that is open waits for nothing.
-        Raises NotFound."""
+        """The index that the scope names, or the active one. It is opened on first use; after that, the call does not
+        wait. Raises NotFound."""
         if (collection := self.opened.get(scope)) is not None:
             return collection
         return await self._run(lambda: self._open(scope))
@@ -69,21 +68,21 @@ class EdgeCollections:
         return collection
 
     async def make_index(self, scope: Scope, recipe: Recipe) -> Collection:
-        """Or the one that is there."""
+        """The new index, or the one that exists already."""
         return await self._run(lambda: self._make_index(scope, recipe))
 
-    async def let_answer(self, scope: Scope, held: str) -> None:
-        """A kill leaves the old one answering or the new one."""
+    async def activate(self, scope: Scope, held: str) -> None:
+        """If the process is killed meanwhile, either the old or the new index is active."""
         await self._run(lambda: self._hand_over(scope, held))
 
     async def drop(self, scope: Scope) -> None:
-        """It does not exist from the first step on, and nobody but who drops it, or writes to it anew, waits for what
-        still uses it."""
+        """The collection or index does not exist from the first step on. Only this call, and writes that make it again,
+        wait for the calls that still use it."""
         ended = await self._run(lambda: self._end(scope))
         await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, ended)))
 
     def endings(self, scope: Scope) -> list[Future[None]]:
-        """Of this index, or of any of the collection's, that was dropped and is still used."""
+        """A future for each dropped index of this scope that is still in use."""
         return [ending for each, ending in list(self._ending.items()) if scope in (each, each.at(""))]
 
     def refuse(self) -> None:
@@ -112,35 +111,35 @@ class EdgeCollections:
     # In the opener's thread.
 
     def _open(self, scope: Scope, asked: Scope | None = None) -> Collection:
-        """asked: what somebody asked for, who need not know of indexes."""
+        """asked: the scope for the error's text, because a user knows nothing of indexes."""
         if scope not in self.opened:
-            answering = self._answering(scope)
+            active = self._active_index(scope)
             if not scope.index:
-                self.opened[scope] = self._open(answering, asked=scope)
+                self.opened[scope] = self._open(active, asked=scope)
                 return self.opened[scope]
             folder = folders.index_folder(self._folder, scope)
             if self.endings(scope) or not folders.exists(folder):
                 raise unknown(asked or scope)
             self.opened[scope] = Collection.open(
-                folder, scope, self._settings, self._tell_changed, answers=scope == answering
+                folder, scope, self._settings, self._tell_changed, is_active=scope == active
             )
             self._tell_opened(self.opened[scope])
         return self.opened[scope]
 
     def _make(self, scope: Scope, space: VectorSpace) -> Collection:
-        """With its first index; or the one that was made in between."""
-        if self.endings(scope) or folders.exists(folders.index_folder(self._folder, self._answering(scope))):
+        """The new collection with its first index, or the one that was made in the meantime."""
+        if self.endings(scope) or folders.exists(folders.index_folder(self._folder, self._active_index(scope))):
             return self._open(scope)
-        folders.forget_answering(self._folder, scope)
-        self.opened[scope] = self._make_index(scope.at(FIRST_INDEX), Recipe(space), answers=True)
+        folders.forget_active_index(self._folder, scope)
+        self.opened[scope] = self._make_index(scope.at(FIRST_INDEX), Recipe(space), is_active=True)
         return self.opened[scope]
 
-    def _make_index(self, scope: Scope, recipe: Recipe, *, answers: bool = False) -> Collection:
+    def _make_index(self, scope: Scope, recipe: Recipe, *, is_active: bool = False) -> Collection:
         folder = folders.index_folder(self._folder, scope)
         if self.endings(scope) or folders.exists(folder):
             return self._open(scope)
         self.opened[scope] = Collection.create(
-            folder, scope, recipe, self._settings, self._tell_changed, answers=answers
+            folder, scope, recipe, self._settings, self._tell_changed, is_active=is_active
         )
         return self.opened[scope]
 
@@ -151,37 +150,37 @@ class EdgeCollections:
             return
         old.gate.hand_over(held)
         try:
-            folders.let_answer(self._folder, scope)
+            folders.activate(self._folder, scope)
         except OSError as error:
-            if not self._came_to_answer(scope):
+            if not self._was_activated(scope):
                 old.gate.open()
-                raise StoreUnavailable(f"{scope.index} cannot be made to answer: {error}") from error
+                raise StoreUnavailable(f"{scope.index} cannot become the active index: {error}") from error
         self.opened[scope.at("")] = new
         new.gate.open()
-        self._tell_changed(scope)  # after it, so that no answer of the old one is kept for the new one's
+        self._tell_changed(scope)  # afterwards, so that no result of the old index is cached as one of the new index
 
-    def _came_to_answer(self, scope: Scope) -> bool:
-        """In spite of an error, which may have come after the switch."""
+    def _was_activated(self, scope: Scope) -> bool:
+        """Whether the index is active in spite of an error, which may have come after the switch."""
         try:
-            return self._answering(scope) == scope
+            return self._active_index(scope) == scope
         except OSError as error:
-            raise StoreBroken(f"which index of {scope.collection} answers cannot be read: {error}") from error
+            raise StoreBroken(f"which index of {scope.collection} is active cannot be read: {error}") from error
 
     def _end(self, scope: Scope) -> list[Future[None]]:
         """The index, or the collection with all of its indexes, does not exist any more; a future is done when its
-        folder is gone, too. The index that answers goes last: a kill before that leaves the collection."""
-        answering = self._answering(scope)
-        if scope.index and scope == answering:
-            raise is_answering(scope.index)
-        last = scope if scope.index else answering
+        folder is gone, too. The active index goes last: a kill before that leaves the collection."""
+        active = self._active_index(scope)
+        if scope.index and scope == active:
+            raise index_is_active(scope.index)
+        last = scope if scope.index else active
         if self.endings(scope) or not folders.exists(folders.index_folder(self._folder, last)):
             raise unknown(scope)
-        others = [] if scope.index else [each for each in folders.indexes_of(self._folder, scope) if each != answering]
+        others = [] if scope.index else [each for each in folders.indexes_of(self._folder, scope) if each != active]
         if not scope.index:
-            self.opened.pop(scope, None)  # first: who comes now waits for this thread
+            self.opened.pop(scope, None)  # first, so that new calls wait for this thread
         ended = [self._end_index(each) for each in (*others, last)]
         if not scope.index:
-            folders.forget_answering(self._folder, scope)
+            folders.forget_active_index(self._folder, scope)
             self._tell_changed(scope)
         return ended
 
@@ -194,5 +193,5 @@ class EdgeCollections:
         ending.add_done_callback(lambda _: self._ending.pop(scope))
         return ending
 
-    def _answering(self, scope: Scope) -> Scope:
-        return folders.answering(self._folder, scope)
+    def _active_index(self, scope: Scope) -> Scope:
+        return folders.active_index(self._folder, scope)

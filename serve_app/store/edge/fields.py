@@ -88,7 +88,7 @@ class FieldIndexes:
 
     def make(self, wanted: Mapping[str, edge.PayloadSchemaType], most: int) -> None:
         """Of fields that any passage has, until the collection has `most`; filters are right without, too. Raises
-        NoRoom if the disk has no room for one."""
+        StoreFull if the disk has no room for one."""
         with self._shard() as shard:
             for path, schema in wanted.items():
                 existing = shard.info().payload_schema

@@ -6,10 +6,10 @@
                                 CURRENT          the name of the generation that counts, replaced atomically
                                 <generation>/    a Qdrant Edge shard, and optimized.json once it was optimised
                    <collection>~<index>/         as <collection>/, which is the first index; `~` is in no name
-                   <collection>~.answers         the name of the index that answers; the first where there is none
+                   <collection>~.active          the name of the active index; without it, the first index is active
 
 An index exists from the moment its CURRENT does, until it is unlinked; whatever CURRENT does not name is what a
-crash left, and is removed when the index is opened. A collection exists while the index that answers does.
+crash left, and is removed when the index is opened. A collection exists while its active index does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from serve_app.types import FIRST_INDEX, NAME, Recipe, Scope, VectorSpace
 
 FOLDER = "store"
 CURRENT, COLLECTION, OPTIMIZED, LOCK = "CURRENT", "collection.json", "optimized.json", "LOCK"
-ANSWERS = ".answers"  # no index has that name
+ACTIVE_INDEX = ".active"  # no index has that name
 SCHEMA = 1
 COPY_BYTES = 1 << 20  # at a time
 
@@ -53,7 +53,7 @@ def lock(folder: Path) -> BinaryIO:
             f"{folder} is in use by {f'process {owner}' if owner.isdecimal() else 'another process'}; "
             "stop it, or set AIDOCS_DATA_DIR to another folder"
         ) from error
-    with suppress(OSError):  # a full disk: then nobody is told which process it is
+    with suppress(OSError):  # a full disk: then the error does not name the process
         file.truncate(0)
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file
@@ -65,16 +65,16 @@ def index_folder(root: Path, scope: Scope) -> Path:
     return root / scope.tenant / (scope.collection + (f"~{scope.index}" if scope.index != FIRST_INDEX else ""))
 
 
-def answering(root: Path, scope: Scope) -> Scope:
-    """The one place where a collection's name becomes that of the index that answers, which may not exist."""
+def active_index(root: Path, scope: Scope) -> Scope:
+    """The scope of the collection's active index, which may not exist. No other code reads the file."""
     try:
         return scope.at(_pointer(root, scope).read_text().strip())
     except FileNotFoundError:
         return scope.at(FIRST_INDEX)
 
 
-def let_answer(root: Path, scope: Scope) -> None:
-    """From now on this index answers. Atomic and durable."""
+def activate(root: Path, scope: Scope) -> None:
+    """Make this index the active one. Atomic and durable."""
     write_durably(_pointer(root, scope), f"{scope.index}\n")
 
 
@@ -92,11 +92,11 @@ def collections_of(root: Path, tenant: str) -> list[str]:
     """Names of the tenant's collections, sorted."""
     names = {path.parent.name.partition("~")[0] for path in (root / tenant).glob(f"*/{CURRENT}")}
     scopes = [Scope(tenant, name) for name in sorted(names) if NAME.fullmatch(name)]
-    return [scope.collection for scope in scopes if exists(index_folder(root, answering(root, scope)))]
+    return [scope.collection for scope in scopes if exists(index_folder(root, active_index(root, scope)))]
 
 
 def _pointer(root: Path, scope: Scope) -> Path:
-    return root / scope.tenant / f"{scope.collection}~{ANSWERS}"
+    return root / scope.tenant / f"{scope.collection}~{ACTIVE_INDEX}"
 
 
 def exists(folder: Path) -> bool:
@@ -136,8 +136,8 @@ def end_index(folder: Path) -> None:
     sync_folder(folder)
 
 
-def forget_answering(root: Path, scope: Scope) -> None:
-    """Of a collection that has ended: one that is made anew begins with its first index."""
+def forget_active_index(root: Path, scope: Scope) -> None:
+    """Call when a collection has ended, so that a new one of that name starts with its first index."""
     if (pointer := _pointer(root, scope)).exists():
         pointer.unlink()
         sync_folder(pointer.parent)
@@ -145,10 +145,10 @@ def forget_answering(root: Path, scope: Scope) -> None:
 
 def remove_ended(root: Path) -> None:
     """What a crash left half-made or half-dropped."""
-    for pointer in root.glob(f"*/*~{ANSWERS}"):
+    for pointer in root.glob(f"*/*~{ACTIVE_INDEX}"):
         scope = Scope(pointer.parent.name, pointer.name.partition("~")[0])
-        if not exists(index_folder(root, answering(root, scope))):
-            forget_answering(root, scope)
+        if not exists(index_folder(root, active_index(root, scope))):
+            forget_active_index(root, scope)
     for folder in root.glob("*/*/"):
         if not exists(folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from serve_app.errors import StoreUnavailable
+from serve_app.errors import StoreFull
 from serve_app.types import IndexedDocument
 
 MIB = 1024 * 1024
@@ -18,15 +18,11 @@ OPENING_BYTES = 32 * MIB  # opening a collection writes some small files, and wh
 COPIES = 2  # of what is written: in the log, and in a segment
 
 
-class NoRoom(StoreUnavailable):
-    """What was asked for was not done, or not wholly: to repeat it does it. Collections that are open are read on."""
-
-
 def require_room(folder: Path, free_bytes: int, more_bytes: int = 0) -> None:
-    """Raises NoRoom unless `more_bytes` can be written to the folder's disk and leave `free_bytes` free."""
+    """Raises StoreFull unless `more_bytes` can be written to the folder's disk and leave `free_bytes` free."""
     free, needed = shutil.disk_usage(folder).free, free_bytes + more_bytes
     if free < needed:
-        raise NoRoom(
+        raise StoreFull(
             f"the disk of {folder} is full: {free / MIB:,.0f} MiB are free, {needed / MIB:,.0f} are needed. Make room "
             "and repeat what was refused; collections that are open can be searched"
         )

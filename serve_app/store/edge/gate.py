@@ -6,39 +6,39 @@ import threading
 import time
 import uuid
 
-from serve_app.store.indexes import already_held, answers_already, hold_is_over
+from serve_app.store.indexes import already_active, already_held, hold_is_over
 
 
 class NotNow(Exception):
-    """Writes are held back, or another index answers by now: find out which, and try again."""
+    """Writes are held back, or another index has become active: look the active index up and try again."""
 
 
 class Gate:
     """Asked at the begin of each write, in the index's one writer thread. A hold begins in that thread as well, so that
     a write which has begun ends before it. Thread-safe."""
 
-    def __init__(self, name: str, *, answers: bool) -> None:
+    def __init__(self, name: str, *, is_active: bool) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._answers = answers
+        self._is_active = is_active
         self._holder, self._held_until_s = "", 0.0
 
     @property
-    def answers(self) -> bool:
-        return self._answers
+    def is_active(self) -> bool:
+        return self._is_active
 
     def require_open(self, *, by_name: bool) -> None:
-        """by_name: the write names this index. Raises NotNow, or Conflict if it names one that answers."""
+        """by_name: the write names this index. Raises NotNow, or Conflict if the index that it names is active."""
         with self._lock:
-            if by_name and self._answers:
-                raise answers_already(self._name)
-            if not by_name and (not self._answers or self._is_held()):
+            if by_name and self._is_active:
+                raise already_active(self._name)
+            if not by_name and (not self._is_active or self._is_held()):
                 raise NotNow
 
     def hold(self, lease_s: float) -> str:
         """For the holder that it returns. Raises Conflict while another one has it."""
         with self._lock:
-            if not self._answers or self._is_held():
+            if not self._is_active or self._is_held():
                 raise already_held()
             self._holder, self._held_until_s = uuid.uuid4().hex, time.monotonic() + lease_s
             return self._holder
@@ -49,16 +49,16 @@ class Gate:
                 self._held_until_s = 0.0
 
     def hand_over(self, holder: str) -> None:
-        """It answers no more. Raises Conflict unless this holder's hold goes on."""
+        """The index stops being active. Raises Conflict unless this holder still holds it."""
         with self._lock:
             if holder != self._holder or not self._is_held():
                 raise hold_is_over()
-            self._answers, self._held_until_s = False, 0.0
+            self._is_active, self._held_until_s = False, 0.0
 
     def open(self) -> None:
-        """It answers."""
+        """The index becomes active, and its writes are not held back."""
         with self._lock:
-            self._answers, self._held_until_s = True, 0.0
+            self._is_active, self._held_until_s = True, 0.0
 
     def _is_held(self) -> bool:
         return time.monotonic() < self._held_until_s

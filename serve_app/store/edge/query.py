@@ -10,11 +10,11 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
-from serve_app.errors import Conflict, InvalidInput, PlatformError
+from serve_app.errors import Conflict, InvalidInput, PlatformError, StoreBroken
 from serve_app.query_types import FacetCounts, FusionMethod, Hit, StoreQuery, StoreResult
 from serve_app.store.edge.fields import has_field
 from serve_app.store.edge.payload_indexes import MAX_INDEXES, edge_filter
-from serve_app.store.edge.shard import StoreBroken, dense_vector, edge_errors, sparse_vector
+from serve_app.store.edge.shard import dense_vector, edge_errors, sparse_vector
 from serve_app.store.feedback import depth, is_plain, smoothed, smoothing_of, wants_feedback, with_feedback
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.payload import (
@@ -205,7 +205,7 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 
 
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
-    """Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
+    """Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
     candidates = max(query.prefetch, offset + limit)
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields] or False}
     retrievers = _retrievers(query)

@@ -16,7 +16,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from serve_app.control_groups import usable_cpus
-from serve_app.errors import InvalidInput, PlatformError, StoreUnavailable
+from serve_app.errors import InvalidInput, PlatformError, StoreBroken, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
 from serve_app.store.points import StoredPoint, stored_point
@@ -57,10 +57,6 @@ def edge_errors() -> Iterator[None]:
             raise StoreBroken(f"the embedded store panicked and must be restarted: {error}") from error
         kind = InvalidInput if str(error).startswith(CALLERS_FAULTS) else StoreUnavailable
         raise kind(f"the embedded store failed: {error}") from error
-
-
-class StoreBroken(StoreUnavailable):
-    """The process that owns the store must end; what was acknowledged is on disk."""
 
 
 def create_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShard:

@@ -11,26 +11,23 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from serve_app.errors import NotFound, PlatformError, StoreUnavailable
+from serve_app.errors import NotFound, PlatformError, StoreBroken, StoreFull, StoreUnavailable
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import folders
 from serve_app.store.edge.collection import Collection
 from serve_app.store.edge.collections import EdgeCollections
-from serve_app.store.edge.free_space import NoRoom
 from serve_app.store.edge.gate import NotNow
 from serve_app.store.edge.optimize import Optimizer
 from serve_app.store.edge.payload_indexes import MAX_INDEXES, facet_indexes, filter_indexes
 from serve_app.store.edge.query import answer
 from serve_app.store.edge.reads import counted, fingerprints, indexed_documents, inventory, retrieve, scrolled
-from serve_app.store.edge.shard import StoreBroken
-from serve_app.store.edge.versions import Versions
+from serve_app.store.edge.versions import VersionCounters
 from serve_app.store.indexes import from_index, require_made_for, require_same_recipe, unknown
 from serve_app.store.payload import DOCUMENT_FIELDS, LISTED_FIELDS, to_document, to_listed
 from serve_app.types import (
     CollectionInfo,
     Document,
-    DocumentPage,
     IndexedDocument,
     IndexInfo,
     InventoryPage,
@@ -42,13 +39,15 @@ from serve_app.types import (
 )
 
 LOG = logging.getLogger(__name__)
-READERS = 4  # a call into a shard holds the GIL, so more search no faster; but none waits for one slow read
-HELD_POLL_S = 0.02  # by a write that is held back
+READERS = (
+    4  # a call into a shard holds the GIL, so more threads are no faster; several keep one slow read from blocking
+)
+HELD_POLL_S = 0.02  # how often a write that is held back tries again
 T = TypeVar("T")
 
 
 class EdgeStore:
-    """VectorStore over Qdrant Edge; the only process that may open its folder.
+    """ports.VectorStore over Qdrant Edge; the only process that may open its folder.
 
     A write is on disk, as far as the operating system is concerned, when it returns: it survives the death of this
     process at any instant. It survives the loss of power once Edge has flushed it (every few thousand points, when
@@ -58,7 +57,7 @@ class EdgeStore:
 
     def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
         self._folder, self._lock_file = folder, lock
-        self._versions = Versions(folder)
+        self._versions = VersionCounters(folder)
         self._optimizer = Optimizer(settings)
         self._collections = EdgeCollections(
             folder, settings, self._optimizer.consider, lambda scope: self._versions.advance(scope.at(""))
@@ -106,7 +105,7 @@ class EdgeStore:
                     open_for_them, lambda it: it.write(documents, by_name=bool(scope.index))
                 )
                 break
-            except NotFound:  # it is being dropped, so it is made anew after that
+            except NotFound:  # it is being dropped; make it again afterwards
                 if ending := self._collections.endings(scope):
                     await asyncio.wait([asyncio.wrap_future(each) for each in ending])
                 elif scope.index:
@@ -122,8 +121,8 @@ class EdgeStore:
     async def _change(
         self, find: Callable[[], Awaitable[Collection]], job: Callable[[Collection], T]
     ) -> tuple[Collection, T]:
-        """Runs the job in the writer thread of the collection that `find` finds. While writes are held back it waits,
-        and finds anew, for another index may answer then."""
+        """Runs the job in the writer thread of the collection that `find` finds. While writes are held back it
+        waits, then calls `find` again, because another index may be active by then."""
         while True:
             collection = await find()
             try:
@@ -166,12 +165,12 @@ class EdgeStore:
         indexes = collection.indexes
         indexes.make_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
         missing = indexes.missing(chain.from_iterable(facet_indexes(query.facets) for query in queries))
-        refused: NoRoom | None = None  # only facets need them
+        refused: StoreFull | None = None  # only facets need them
         if missing:
             making = collection.submit(lambda: indexes.make(missing, MAX_INDEXES))
             try:
                 await asyncio.wrap_future(making)
-            except NoRoom as error:
+            except StoreFull as error:
                 refused = error
 
         def read() -> list[StoreResult | PlatformError]:
@@ -187,15 +186,6 @@ class EdgeStore:
             if not found:
                 raise NotFound(f"there is no document {document_id[:80]!r} in collection {scope.collection!r}")
             return to_document(found[0])
-
-        return await self._read_of(scope, read)
-
-    async def scroll(
-        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
-    ) -> DocumentPage:
-        def read(collection: Collection) -> DocumentPage:
-            records, following = scrolled(collection, DOCUMENT_FIELDS, filter, limit, cursor)
-            return DocumentPage(tuple(map(to_document, records)), following)
 
         return await self._read_of(scope, read)
 
@@ -233,16 +223,16 @@ class EdgeStore:
     async def drop(self, scope: Scope) -> None:
         await self._collections.drop(scope)
 
-    async def answering(self, scope: Scope) -> IndexInfo:
+    async def active_index(self, scope: Scope) -> IndexInfo:
         collection = await self._collections.get(scope)
-        return IndexInfo(collection.scope, collection.recipe, collection.gate.answers)
+        return IndexInfo(collection.scope, collection.recipe, collection.gate.is_active)
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
         scopes = await self._read(lambda: folders.indexes_of(self._folder, scope.at("")))
-        found = [await self.answering(each) for each in scopes]
-        if not any(each.answers for each in found):
+        found = [await self.active_index(each) for each in scopes]
+        if not any(each.is_active for each in found):
             raise unknown(scope)
-        return sorted(found, key=lambda each: not each.answers)
+        return sorted(found, key=lambda each: not each.is_active)
 
     async def make_index(self, scope: Scope, recipe: Recipe) -> None:
         await self._collections.get(scope.at(""))
@@ -257,7 +247,7 @@ class EdgeStore:
         return await asyncio.wrap_future(collection.submit(lambda: collection.gate.hold(lease_s)))
 
     async def switch(self, scope: Scope, held: str) -> None:
-        await self._collections.let_answer(scope, held)
+        await self._collections.activate(scope, held)
 
     async def release(self, scope: Scope, held: str) -> None:
         (await self._collections.get(scope.at(""))).gate.release(held)
@@ -291,7 +281,7 @@ class EdgeStore:
         return await self._collections.run_in(self._readers, job)
 
     async def _read_of(self, scope: Scope, read: Callable[[Collection], T]) -> T:
-        """Of the index that answers, or of the one that has taken its place where it is gone since."""
+        """Read the active index. If it was dropped meanwhile, read the one that took its place."""
         collection = await self._collections.get(scope)
         try:
             return await self._read(partial(read, collection))

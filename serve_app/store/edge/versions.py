@@ -21,7 +21,7 @@ FILE = ".versions"  # no tenant's name
 WORD_BYTES = 8
 
 
-class Versions:
+class VersionCounters:
     """The owner's side: counters in a memory-mapped file, and a number for each start of the owner, so that what a
     crash left without a count is a new version too.
 

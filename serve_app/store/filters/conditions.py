@@ -9,12 +9,12 @@ from typing import NoReturn, TypeGuard
 
 from serve_app.errors import InvalidInput
 from serve_app.types import JsonValue
+from serve_app.validation import INT64
 
 Object = dict[str, JsonValue]
 
 MATCHES = ("value", "any", "except", "text")
 BOUNDS = ("gt", "gte", "lt", "lte")
-INT64 = range(-(2**63), 2**63)
 MAX_COUNT = 2**32
 
 

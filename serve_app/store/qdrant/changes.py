@@ -1,4 +1,4 @@
-"""Changes of a collection on a Qdrant server: one after the other in this process, and to the index that answers."""
+"""Changes of a collection on a Qdrant server: one at a time in this process, and always to the active index."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from weakref import WeakValueDictionary
 
 from serve_app.errors import NotFound
 from serve_app.ports import Versions
-from serve_app.store.indexes import answers_already
-from serve_app.store.qdrant.answering import Look, QdrantAnswering
+from serve_app.store.indexes import already_active
+from serve_app.store.qdrant.active_index import IndexState, QdrantActiveIndex
 from serve_app.types import Scope
 
 
 class QdrantChanges:
-    def __init__(self, answering: QdrantAnswering, versions: Versions | None) -> None:
-        self._answering = answering
+    def __init__(self, active: QdrantActiveIndex, versions: Versions | None) -> None:
+        self._active_index = active
         self._versions = versions
         self._locks: WeakValueDictionary[Scope, asyncio.Lock] = WeakValueDictionary()  # while anybody has or wants one
 
-    async def change(self, scope: Scope, change: Callable[[Look], Awaitable[None]]) -> None:
-        """On the index that answers, and that still does when it is done; see answering. Where there is no
-        collection `change` raises NotFound, or makes one and is called again."""
+    async def change(self, scope: Scope, change: Callable[[IndexState], Awaitable[None]]) -> None:
+        """Apply `change` to the active index, and repeat it if another index has become active meanwhile (see
+        active_index.py). If there is no collection, `change` raises NotFound, or makes one and is called again."""
         if scope.index:
-            if scope == await self._answering.resolve(scope.at(""), fresh=True):
-                raise answers_already(scope.index)
+            if scope == await self._active_index.resolve(scope.at(""), fresh=True):
+                raise already_active(scope.index)
             async with self._lock(scope):
-                return await change(await self._answering.look_at(scope))
+                return await change(await self._active_index.state_of(scope))
         was_gone = False
         while True:
-            look = await self._answering.unheld(scope)
+            state = await self._active_index.wait_until_open(scope)
             try:
                 async with self.changing(scope):
-                    await change(look)
-            except NotFound:  # dropped since, with its collection, which a write makes anew
-                if look.info is None or was_gone:
+                    await change(state)
+            except NotFound:  # the collection was dropped meanwhile; a write makes it again
+                if state.info is None or was_gone:
                     raise
                 was_gone = True
                 continue
-            if await self._answering.is_as_seen(look):
+            if await self._active_index.is_unchanged(state):
                 return None
 
     @contextlib.asynccontextmanager

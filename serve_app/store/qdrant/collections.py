@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
 from serve_app.settings import StoreSettings
 from serve_app.store.payload import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE
-from serve_app.store.qdrant.answering import INDEX, physical_name
+from serve_app.store.qdrant.active_index import INDEX, physical_name
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.types import FIRST_INDEX, Quantization, Recipe, Scope, VectorSpace
 
@@ -28,7 +28,7 @@ QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
 }
 MAX_INDEXES = 64  # of one collection; users name the fields
 MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
-SPACE_TTL_S = 5.0  # how long a query may miss that another process dropped a collection and made it anew
+SPACE_TTL_S = 5.0  # for so long a query may miss that another process dropped a collection and made it again
 
 
 def write_quorum(replicas: int) -> int:
@@ -38,14 +38,14 @@ def write_quorum(replicas: int) -> int:
 
 
 class QdrantCollections:
-    """Creates, finds and drops them; every scope has an index's name. Safe for many processes at once: who comes second
-    finds what is there."""
+    """Creates, finds and drops them. Every scope has an index's name. Safe for many processes at once: of two that
+    create one, the second finds it made."""
 
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, ask: QdrantCalls) -> None:
         self._client = client
         self._settings = settings
         self._ask = ask
-        self._recipes: dict[Scope, tuple[Recipe, float]] = {}  # with the time after which to look again
+        self._recipes: dict[Scope, tuple[Recipe, float]] = {}  # with the time until which it is valid
         self._indexes: dict[Scope, set[str]] = {}  # paths that have one, as old as the space
         self._useless: dict[Scope, set[str]] = {}  # paths without one, that the server refused or no passage has
         self._creating = asyncio.Lock()
@@ -61,7 +61,7 @@ class QdrantCollections:
             raise conflict(scope, actual, space)
 
     async def ensure(self, scope: Scope, recipe: Recipe) -> Recipe:
-        """Make the collection where there is none; the recipe of the one that is there now."""
+        """Make the collection if it does not exist. Returns its recipe."""
         async with self._creating:
             try:
                 actual = await self.recipe(scope)
@@ -79,14 +79,14 @@ class QdrantCollections:
     async def index_facet(self, scope: Scope, path: str) -> None:
         """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
         have = self._indexes.setdefault(scope, set())
-        have.discard(path)  # the server lacks it, or nobody would ask: another process has made the collection anew
+        have.discard(path)  # the server lacks it: another process has made the collection again
         if len(have) >= MAX_INDEXES:
             raise InvalidInput(f"{path!r}: the collection has facets or filters on {MAX_INDEXES} fields, the most")
         await self._index(scope, [path], models.PayloadSchemaType.KEYWORD)
 
     async def index_soon(self, scope: Scope, paths: Iterable[str], has_field: Callable[[str], Awaitable[bool]]) -> None:
-        """Have the server make indexes of fields that passages have, while it goes on answering without; not more than
-        MAX_INDEXES_FOR_FILTERS, and not those that it refuses."""
+        """Have the server index fields that passages have, up to MAX_INDEXES_FOR_FILTERS of them and without those
+        that it refuses. It serves queries without these indexes meanwhile."""
         have, useless = self._indexes.setdefault(scope, set()), self._useless.setdefault(scope, set())
         for path in paths:
             if path not in have | useless and len(have) < MAX_INDEXES_FOR_FILTERS:

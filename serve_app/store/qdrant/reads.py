@@ -10,7 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 from serve_app.errors import InvalidInput
 from serve_app.store.payload import DOCUMENT, RECORD_FIELDS, Payload
 from serve_app.store.points import StoredPoint, to_indexed
-from serve_app.store.qdrant.answering import physical_name
+from serve_app.store.qdrant.active_index import physical_name
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.store.qdrant.requests import from_record, to_filter
 from serve_app.store.write_plan import parts

@@ -48,7 +48,7 @@ def require_answerable(query: StoreQuery) -> None:
 def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> models.QueryRequest | None:
     """None if it finds nothing: a sparse query without a known word. fields: of the payload.
 
-    Hybrid with diversity: what fusion found is ordered anew by maximal marginal relevance over dense vectors."""
+    Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
     candidates = max(query.prefetch, offset + limit)
     retrievers = list(_retrievers(query, candidates))
     if not retrievers:

@@ -17,7 +17,7 @@ from serve_app.store.feedback import depth, is_plain, smoothed, smoothing_of, wa
 from serve_app.store.grouping import first_of_each, values_at
 from serve_app.store.indexes import from_index
 from serve_app.store.payload import DENSE, HIT_FIELDS, MAX_FACET_VALUES, PASSAGE, facet_counts, facet_path, to_hit
-from serve_app.store.qdrant.answering import QdrantAnswering, physical_name
+from serve_app.store.qdrant.active_index import QdrantActiveIndex, physical_name
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.store.qdrant.collections import QdrantCollections
 from serve_app.store.qdrant.facet_terms import facet_terms
@@ -32,7 +32,7 @@ Hits = tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPoint:
     """A point, with the score that counts."""
 
     id: str
@@ -46,17 +46,17 @@ class QdrantSearch:
         client: AsyncQdrantClient,
         ask: QdrantCalls,
         collections: QdrantCollections,
-        answering: QdrantAnswering,
+        active: QdrantActiveIndex,
         consistency: models.ReadConsistencyType | None,
     ) -> None:
         self._client = client
         self._ask = ask
         self._collections = collections
-        self._answering = answering
+        self._active_index = active
         self._consistency = consistency
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
-        """See ports.VectorStore. Raises StoreUnavailable if the server answers for none of the scopes; if for some,
+        """See ports.SearchStore. Raises StoreUnavailable if the server answers for none of the scopes; if for some,
         that is the answer to their queries."""
         places: dict[Scope, list[int]] = {}
         for place, query in enumerate(queries):
@@ -83,10 +83,10 @@ class QdrantSearch:
     ) -> list[StoreResult | PlatformError] | Unavailable:
         """All from one index: that which answered when they came."""
         try:
-            index = await self._answering.resolve(scope)
+            index = await self._active_index.resolve(scope)
             answers = await self._index_batch(index, queries)
             if any(isinstance(answer, NotFound) for answer in answers):  # gone since it was last looked up
-                now = await self._answering.resolve(scope, fresh=True)
+                now = await self._active_index.resolve(scope, fresh=True)
                 answers = answers if now == index else await self._index_batch(now, queries)
             return answers
         except Unavailable as error:
@@ -146,10 +146,10 @@ class QdrantSearch:
         # A point that was deleted in between has no payload any more.
         return tuple(to_hit(p.id, p.score, payloads[p.id]) for p in best if p.id in payloads)
 
-    async def _first_of_groups(self, query: StoreQuery, path: str, wanted: int) -> list[Found]:
+    async def _first_of_groups(self, query: StoreQuery, path: str, wanted: int) -> list[FoundPoint]:
         """Takes more and more candidates until there are enough groups, none are left, or the most were seen.
 
-        Not Qdrant's own groups: they have no offset, and look no further than one prefetch, which a single long
+        Not Qdrant's own groups: they have no offset, and state no further than one prefetch, which a single long
         document can fill."""
         most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
         candidates = min(most, max(4 * wanted, query.prefetch))
@@ -160,11 +160,11 @@ class QdrantSearch:
                 return [found[place] for place in kept[:wanted]]
             candidates = min(most, candidates * 4)
 
-    async def _ranked(self, query: StoreQuery, candidates: int, fields: Sequence[str]) -> list[Found]:
+    async def _ranked(self, query: StoreQuery, candidates: int, fields: Sequence[str]) -> list[FoundPoint]:
         """Best first, at least so many of them if there are."""
         smoothing = smoothing_of(query)
         [points] = await self._points(query.scope, [to_request(query, depth(query, candidates), 0, fields)])
-        found = [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        found = [FoundPoint(str(point.id), point.score, point.payload or {}) for point in points]
         if smoothing is None:
             return found
         vectors = await self._vectors(query.scope, [point.id for point in found[: smoothing.candidates]])

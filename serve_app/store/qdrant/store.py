@@ -25,7 +25,7 @@ from serve_app.store.payload import (
     to_listed,
     to_version,
 )
-from serve_app.store.qdrant.answering import MAX_KNOWN, Look, QdrantAnswering
+from serve_app.store.qdrant.active_index import MAX_KNOWN, IndexState, QdrantActiveIndex
 from serve_app.store.qdrant.calls import QdrantCalls, connect
 from serve_app.store.qdrant.changes import QdrantChanges
 from serve_app.store.qdrant.collections import QdrantCollections, conflict
@@ -37,7 +37,6 @@ from serve_app.store.qdrant.writes import QdrantWrites
 from serve_app.types import (
     CollectionInfo,
     Document,
-    DocumentPage,
     IndexedDocument,
     IndexInfo,
     InventoryPage,
@@ -64,18 +63,20 @@ class QdrantStore:
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, versions: Versions | None = None) -> None:
         self._client = client
         self._versions = versions
-        self._seen: dict[Scope, bytes] = {}  # the version that what is known of the collection is no older than
+        self._seen: dict[
+            Scope, bytes
+        ] = {}  # the version at which the cached facts about a collection were last dropped
         self._url = (settings.url or "").encode()
         self._ask = QdrantCalls(settings.timeout_s)
         self._collections = QdrantCollections(client, settings, self._ask)
-        self._answering = QdrantAnswering(client, self._ask)
+        self._active_index = QdrantActiveIndex(client, self._ask)
         consistency = models.ReadConsistencyType.QUORUM if settings.replicas > 2 else None
         ordering = models.WriteOrdering.MEDIUM if settings.replicas > 1 else models.WriteOrdering.WEAK
-        self._search = QdrantSearch(client, self._ask, self._collections, self._answering, consistency)
+        self._search = QdrantSearch(client, self._ask, self._collections, self._active_index, consistency)
         self._reads = QdrantReads(client, self._ask, consistency)
         self._writes = QdrantWrites(client, self._ask, self._reads, ordering)
-        self._changes = QdrantChanges(self._answering, versions)
-        self._switch = QdrantSwitch(self._collections, self._answering, self._changes)
+        self._changes = QdrantChanges(self._active_index, versions)
+        self._switch = QdrantSwitch(self._collections, self._active_index, self._changes)
 
     @classmethod
     def connect(cls, settings: StoreSettings, versions: Versions | None = None) -> QdrantStore:
@@ -99,29 +100,29 @@ class QdrantStore:
     ) -> None:
         documents = list({indexed.document.id: indexed for indexed in documents}.values())
 
-        async def put(look: Look) -> None:
-            require_made_for(made_for, look.index)
-            if look.info is None and scope.index:
+        async def put(state: IndexState) -> None:
+            require_made_for(made_for, state.index)
+            if state.info is None and scope.index:
                 raise unknown(scope)
-            recipe = Recipe(space) if look.info is None else self._collections.learn(look.index, look.info)
+            recipe = Recipe(space) if state.info is None else self._collections.learn(state.index, state.info)
             if recipe.space != space:
                 raise conflict(scope, recipe.space, space)
             require_storable(documents, space.dim)
-            if look.info is None:
-                await self._collections.ensure(look.index, recipe)
+            if state.info is None:
+                await self._collections.ensure(state.index, recipe)
                 return
-            await self._collections.index_fields(look.index)
-            await self._writes.put(look.index, documents)
+            await self._collections.index_fields(state.index)
+            await self._writes.put(state.index, documents)
 
         await self._changes.change(scope, put)
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
         counts = [0]
 
-        async def delete(look: Look) -> None:
-            if look.info is None:
+        async def delete(state: IndexState) -> None:
+            if state.info is None:
                 raise unknown(scope)
-            counts.append(await self._writes.delete_documents(look.index, document_ids))
+            counts.append(await self._writes.delete_documents(state.index, document_ids))
 
         await self._changes.change(scope, delete)
         return max(counts)  # it may have been done twice
@@ -137,12 +138,6 @@ class QdrantStore:
             raise NotFound(f"there is no document {document_id[:200]!r} in collection {scope.collection!r}")
         return to_document(records[0])
 
-    async def scroll(
-        self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
-    ) -> DocumentPage:
-        records, following = await self._page(scope, DOCUMENT_FIELDS, filter, limit, cursor)
-        return DocumentPage(tuple(map(to_document, records)), following)
-
     async def listing(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
@@ -154,7 +149,7 @@ class QdrantStore:
         return InventoryPage(tuple(map(to_version, records)), following)
 
     def version_now(self, scope: Scope) -> None:
-        """Another process has it, if anyone."""
+        """Always None: the version is in another process, if anywhere."""
 
     async def version(self, scope: Scope) -> bytes | None:
         """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
@@ -163,7 +158,7 @@ class QdrantStore:
         version = None if self._versions is None else await self._versions.current(scope)
         if version is None:
             return None
-        if self._seen.get(scope) != version:  # another process may have made the collection anew
+        if self._seen.get(scope) != version:  # another process may have made the collection again
             self._forget(scope)
             if len(self._seen) >= MAX_KNOWN:
                 self._seen.clear()
@@ -197,8 +192,8 @@ class QdrantStore:
     async def drop(self, scope: Scope) -> None:
         await self._switch.drop(scope)
 
-    async def answering(self, scope: Scope) -> IndexInfo:
-        return await self._switch.answering(scope)
+    async def active_index(self, scope: Scope) -> IndexInfo:
+        return await self._switch.active_index(scope)
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
         return await self._switch.indexes(scope)
@@ -225,12 +220,12 @@ class QdrantStore:
             await self._versions.close()
 
     async def _read(self, scope: Scope, read: Callable[[Scope], Awaitable[T]]) -> T:
-        """Of the index that answers; once more where it is gone since that was last looked up."""
-        index = await self._answering.resolve(scope)
+        """Read the active index. If it is gone, look the active index up again and read that."""
+        index = await self._active_index.resolve(scope)
         try:
             return await read(index)
         except NotFound:
-            if (now := await self._answering.resolve(scope, fresh=True)) == index:
+            if (now := await self._active_index.resolve(scope, fresh=True)) == index:
                 raise
             return await read(now)
 
@@ -240,4 +235,4 @@ class QdrantStore:
         return await self._read(scope, lambda index: self._reads.scrolled(index, fields, filter, limit, cursor))
 
     def _forget(self, scope: Scope) -> None:
-        self._collections.forget(self._answering.forget(scope))
+        self._collections.forget(self._active_index.forget(scope))

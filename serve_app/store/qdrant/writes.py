@@ -8,7 +8,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from serve_app.store.payload import KIND, PASSAGE
 from serve_app.store.points import StoredPoint, is_same, passage_points, record_point
-from serve_app.store.qdrant.answering import physical_name
+from serve_app.store.qdrant.active_index import physical_name
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.store.qdrant.reads import MAX_IDS, QdrantReads
 from serve_app.store.qdrant.requests import in_requests, to_point

@@ -136,7 +136,7 @@ def test_what_is_no_export_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), table)
     newer.write_text('{"format": 2}\n')
     for path in (text, packed, table):
-        with pytest.raises(InvalidInput, match="is no export of a collection"):
+        with pytest.raises(InvalidInput, match="is not an export of a collection"):
             read(path)
     with pytest.raises(InvalidInput, match="has format 2, this version reads 1"):
         read(newer)

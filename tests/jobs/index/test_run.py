@@ -19,7 +19,7 @@ from jobs.pipeline.inputs import inputs_of
 from jobs.pipeline.ledger import Ledger, Report
 from jobs.pipeline.rows import from_block
 from jobs.pipeline.run import reads, to_block
-from jobs.pipeline.stages import Plan, ReadStage
+from jobs.pipeline.stages import IndexingPlan, ReadStage
 from jobs.pipeline.tally import Tally, require_complete
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
@@ -183,7 +183,9 @@ async def test_a_repeated_reading_gives_the_same_blocks(settings: Settings, tmp_
 def blocks(source: Path, scope: Scope, settings: Settings) -> list[list[str]]:
     """Ids of the documents in each block that reading gives."""
     space = resolve_model(settings.embedding, settings.data_dir).space
-    stage = ReadStage(Plan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote())
+    stage = ReadStage(
+        IndexingPlan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote()
+    )
     read = (block for some in reads(inputs_of(str(source))) for block in stage(to_block(some)))
     return [sorted(row.document_id for row in from_block(block)) for block in read]
 

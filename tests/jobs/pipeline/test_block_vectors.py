@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.pipeline.block_vectors import texts_to_embed, with_vectors
-from jobs.pipeline.rows import BLOCK, Outcome, Row, from_block, to_block
+from jobs.pipeline.rows import BLOCK, PipelineRow, RowOutcome, from_block, to_block
 from serve_app.types import Passage, Vector
 
 DIM = 3
 
 
-def row(number: int, known: list[bool]) -> Row:
+def row(number: int, known: list[bool]) -> PipelineRow:
     """A document's; of a known passage the vector is its number in the row, plus ten times the row's, in each place."""
     if not known:
-        return Row(Outcome.UNCHANGED, "file", str(number), source_bytes=number)
+        return PipelineRow(RowOutcome.UNCHANGED, "file", str(number), source_bytes=number)
     vectors = [[10.0 * number + place if is_known else 0.0] * DIM for place, is_known in enumerate(known)]
-    return Row(
-        Outcome.INDEX,
+    return PipelineRow(
+        RowOutcome.INDEX,
         "file",
         str(number),
         passages=tuple(Passage(place, "text") for place in range(len(known))),

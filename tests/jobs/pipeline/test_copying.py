@@ -13,10 +13,10 @@ import pytest
 import ray
 
 from jobs.pipeline.copying import CopyStage, copy_inputs, fault_of
-from jobs.pipeline.cutting import Plan
+from jobs.pipeline.cutting import IndexingPlan
 from jobs.pipeline.inputs import Input
 from jobs.pipeline.ledger import Report, report_of
-from jobs.pipeline.rows import Outcome, Row, from_block
+from jobs.pipeline.rows import PipelineRow, RowOutcome, from_block
 from jobs.pipeline.run import to_block
 from jobs.pipeline.tally import require_complete, start_ledger
 from jobs.reindex.build import Session
@@ -82,26 +82,26 @@ def test_a_batch_has_as_many_documents_as_it_is_told() -> None:
     assert len({each.name for each in inputs}) == 3
 
 
-def attempt(plan: Plan, inputs: list[Input], ledger: Any) -> list[list[Row]]:
+def attempt(plan: IndexingPlan, inputs: list[Input], ledger: Any) -> list[list[PipelineRow]]:
     return [from_block(block) for block in CopyStage(plan, ledger)(to_block(inputs))]
 
 
-def documents_of(blocks: Iterable[list[Row]]) -> list[list[str]]:
-    return [[row.document_id for row in block if row.outcome is not Outcome.END] for block in blocks]
+def documents_of(blocks: Iterable[list[PipelineRow]]) -> list[list[str]]:
+    return [[row.document_id for row in block if row.outcome is not RowOutcome.END] for block in blocks]
 
 
-def total_of(blocks: Iterable[list[Row]]) -> Report:
+def total_of(blocks: Iterable[list[PipelineRow]]) -> Report:
     return sum(map(report_of, blocks), Report())
 
 
 def test_a_repeated_task_gives_as_many_blocks_each_whole_whatever_was_written_meanwhile(settings: Settings) -> None:
     """Ray takes of each block what either of the two has made."""
     scope, ledger, session = Scope("local", "copied-twice"), start_ledger(), Session(connect_store(settings))
-    plan = Plan(scope.at("built"), SPACE, settings.without_secrets(), source=scope.at(FIRST_INDEX))
+    plan = IndexingPlan(scope.at("built"), SPACE, settings.without_secrets(), source=scope.at(FIRST_INDEX))
 
     task: Any = ray.remote(attempt).options(num_cpus=0)
 
-    def attempted(inputs: list[Input]) -> tuple[list[list[Row]], set[str]]:
+    def attempted(inputs: list[Input]) -> tuple[list[list[PipelineRow]], set[str]]:
         blocks = ray.get(task.remote(plan, inputs, ledger), timeout=TIMEOUT_S)
         return blocks, set(ray.get(ledger.take.remote(), timeout=TIMEOUT_S).moved)
 

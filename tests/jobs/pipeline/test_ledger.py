@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from jobs.pipeline.claims import Claim
 from jobs.pipeline.ledger import DeadLetter, Ledger, Report, report_of
-from jobs.pipeline.rows import Outcome, Row, failed_row
+from jobs.pipeline.rows import PipelineRow, RowOutcome, failed_row
 from serve_app.types import Passage
 
 ROWS = [
-    Row(
-        Outcome.INDEX,
+    PipelineRow(
+        RowOutcome.INDEX,
         "a.md",
         "a",
         source_bytes=10,
@@ -15,9 +15,9 @@ ROWS = [
         embedded=1,
         passages=(Passage(0, "x"), Passage(1, "y")),
     ),
-    Row(Outcome.UNCHANGED, "b.md", "b"),
+    PipelineRow(RowOutcome.UNCHANGED, "b.md", "b"),
     failed_row("c.md", "c", "empty", 5),
-    Row(Outcome.END, "c.md", source_bytes=2, source_documents=3),
+    PipelineRow(RowOutcome.END, "c.md", source_bytes=2, source_documents=3),
 ]
 
 

@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pipeline.rows import BLOCK, Outcome, Row, encode_document, failed_row, from_block, indexed_document, to_block
+from jobs.pipeline.rows import (
+    BLOCK,
+    PipelineRow,
+    RowOutcome,
+    encode_document,
+    failed_row,
+    from_block,
+    indexed_document,
+    to_block,
+)
 from serve_app.types import Document, Passage, SparseVector
 
 DIM = 4
@@ -27,8 +36,8 @@ def test_a_document_survives_the_way_through_arrow(
     document: Document, pieces: list[tuple[Passage, SparseVector]], source_bytes: int
 ) -> None:
     dense = np.arange(len(pieces) * DIM, dtype=np.float32).reshape(-1, DIM)
-    row = Row(
-        Outcome.INDEX,
+    row = PipelineRow(
+        RowOutcome.INDEX,
         "file",
         document.id,
         source_bytes,
@@ -64,7 +73,7 @@ def test_any_failure_can_be_told(source: str, document_id: str, error: str) -> N
 
 
 def test_tables_of_all_outcomes_fit_together() -> None:
-    blocks = [to_block([Row(outcome, "file", "id")] * 2) for outcome in Outcome]
+    blocks = [to_block([PipelineRow(outcome, "file", "id")] * 2) for outcome in RowOutcome]
     assert all((block.schema, len(block)) == (BLOCK, 1) for block in [*blocks, to_block([])])
     assert from_block(to_block([])) == []
-    assert [row.outcome for block in blocks for row in from_block(block)] == [each for each in Outcome for _ in "ab"]
+    assert [row.outcome for block in blocks for row in from_block(block)] == [each for each in RowOutcome for _ in "ab"]

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from jobs.pipeline.cutting import Plan
+from jobs.pipeline.cutting import IndexingPlan
 from jobs.pipeline.dead_letters import DeadLetterFile
 from jobs.reindex.__main__ import cli, reindexed
-from jobs.reindex.build import Session, Wish, Work, copy_few
-from jobs.reindex.plan import AnotherAnswers, versions_of
+from jobs.reindex.build import Reindexing, ReindexOptions, Session, copy_few
+from jobs.reindex.plan import versions_of
 from jobs.reindex.switch import drop_others, take_over
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
-from serve_app.errors import Conflict, InvalidInput
+from serve_app.errors import ActiveIndexChanged, Conflict, InvalidInput
 from serve_app.settings import Settings
 from serve_app.types import FIRST_INDEX, IndexInfo, Recipe, Scope
 from tests.contracts.corpus import SPACE
@@ -107,15 +107,15 @@ def test_of_two_at_once_the_later_one_changes_nothing(settings: Settings, tmp_pa
                 new, source = scope.at(recipe.index_name), scope.at(FIRST_INDEX)
                 session.ask(partial(store.make_index, new, recipe))
                 session.ask(partial(store.write, new, SPACE, documents))
-                plan = Plan(new, SPACE, settings.without_secrets(), source=source)
-                works.append(Work(session, plan, source, letters, lambda *_: None))
+                plan = IndexingPlan(new, SPACE, settings.without_secrets(), source=source)
+                works.append(Reindexing(session, plan, source, letters, lambda *_: None))
             copied = versions_of(session.stored(scope))
             faster, slower = works
             take_over(faster, copied)
             session.ask(partial(store.write, scope, SPACE, [made("d3", "dogs bark")]))
-            with pytest.raises(AnotherAnswers, match=f"{faster.plan.scope.index} answers since, and not first"):
+            with pytest.raises(ActiveIndexChanged, match=f"{faster.plan.scope.index} is active now, and not first"):
                 take_over(slower, copied)
-            assert session.ask(partial(store.answering, scope)).scope == faster.plan.scope
+            assert session.ask(partial(store.active_index, scope)).scope == faster.plan.scope
             session.ask(partial(store.write, scope, SPACE, [made("d4", "dogs bark")]))  # none waits for a hold
             assert {each.document_id for each in session.stored(scope)} == {f"d{number}" for number in range(5)}
         finally:
@@ -154,9 +154,9 @@ def test_what_the_copier_raises_is_told_in_its_own_words(settings: Settings, tmp
     try:
         with DeadLetterFile(tmp_path / "letters") as letters:
             session.ask(partial(session.store.write, scope, SPACE, [made("d", "cats purr")]))
-            plan = Plan(source, space, settings.without_secrets(), source=source)
+            plan = IndexingPlan(source, space, settings.without_secrets(), source=source)
             with pytest.raises(Conflict, match=r"^collection 'copied-too-late' was made with") as raised:
-                copy_few(Work(session, plan, source, letters, lambda *_: None), {"d": None})
+                copy_few(Reindexing(session, plan, source, letters, lambda *_: None), {"d": None})
             assert type(raised.value) is Conflict
     finally:
         session.close()
@@ -168,7 +168,7 @@ def test_passages_that_hold_no_text_are_refused_before_anything_is_made(settings
     try:
         session.ask(partial(session.store.write, scope, space, []))
         with DeadLetterFile(tmp_path / "letters") as letters, pytest.raises(InvalidInput, match="--max-tokens 9"):
-            reindexed(session, scope, settings, Wish(max_tokens=9), letters=letters, advance=lambda *_: None)
+            reindexed(session, scope, settings, ReindexOptions(max_tokens=9), letters=letters, advance=lambda *_: None)
         assert [each.scope.index for each in session.ask(partial(session.store.indexes, scope))] == [FIRST_INDEX]
     finally:
         session.close()
@@ -183,7 +183,7 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
     store = connect_store(two_models)
 
     async def copied() -> int:
-        built = [each.scope for each in await store.indexes(scope) if not each.answers]
+        built = [each.scope for each in await store.indexes(scope) if not each.is_active]
         return (await store.count(built[0])).documents if built else 0
 
     async with gateway(two_models) as client:
@@ -201,7 +201,7 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
             finally:
                 run.kill()
         assert run.returncode == -9, "it was over before it could be killed"
-        assert (await store.answering(scope)).scope.index == "first"
+        assert (await store.active_index(scope)).scope.index == "first"
         await traffic.put(document(0, 1))
         await traffic.delete("d1")
         would = await reindex(two_models, name, *fine, "--dry-run", address=ray_cluster)
@@ -216,9 +216,9 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what is to be another one: --model"),
-        (["--rollback", "--max-tokens", "9"], "--rollback takes the former index as it is"),
-        (["--index", "first", "--drop-old"], "--index says to which one --rollback returns"),
+        ([], "say what to change: --model"),
+        (["--rollback", "--max-tokens", "9"], "--rollback activates the former index as it is"),
+        (["--index", "first", "--drop-old"], "--index names the index for --rollback"),
         (["--evaluate", ".", "--rollback"], "--evaluate compares a new index with the old one"),
         (["--evaluate", ".", "--max-tokens", "64", "--list"], "--evaluate compares a new index with the old one"),
         (["--precision", "fp64"], "'fp64' is not one of 'fp32', 'bf16', 'int8'"),

@@ -16,11 +16,10 @@ from jobs.evaluate.beir import Dataset
 from jobs.evaluate.scores import Rankings
 from jobs.pipeline.dead_letters import DeadLetterFile
 from jobs.reindex.__main__ import reindexed
-from jobs.reindex.build import Session, Wish
+from jobs.reindex.build import ReindexOptions, Session
 from jobs.reindex.compare import LEAST_QUERIES, evaluation, judged_within, require_not_worse
-from jobs.reindex.plan import VerificationFailed
 from serve_app.deployments.store import connect_store
-from serve_app.errors import Conflict, InvalidInput
+from serve_app.errors import Conflict, InvalidInput, VerificationFailed
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.types import FIRST_INDEX, Scope
 from tests.jobs.reindex.traffic import gateway
@@ -108,20 +107,20 @@ def test_what_ranks_worse_is_refused_and_what_ranks_better_answers(two_models: S
         run = partial(reindexed, session, scope, two_models, letters=letters, advance=lambda *_: None)
         try:
             with pytest.raises(InvalidInput, match="10 judged queries of others 0 have"):
-                run(Wish(model=tiny), evaluates=judged_folder(tmp_path / "others", prefix="x"), dry_run=True)
-            would = run(Wish(model=tiny), evaluates=folder, drops=True, dry_run=True)
+                run(ReindexOptions(model=tiny), evaluates=judged_folder(tmp_path / "others", prefix="x"), dry_run=True)
+            would = run(ReindexOptions(model=tiny), evaluates=folder, drops=True, dry_run=True)
             assert (would["evaluation"], would["dropped"]) == (None, [FIRST_INDEX])
             assert len(session.ask(partial(session.store.indexes, scope))) == 1, "nothing is built"
 
             with pytest.raises(VerificationFailed, match=r"ranks 10 judged queries worse .* ndcg@10 0\.\d+ and not \d"):
-                run(Wish(model=tiny), evaluates=folder, drops=True)
+                run(ReindexOptions(model=tiny), evaluates=folder, drops=True)
             indexes = session.ask(partial(session.store.indexes, scope))
-            assert [each.scope.index for each in indexes if each.answers] == [FIRST_INDEX]
+            assert [each.scope.index for each in indexes if each.is_active] == [FIRST_INDEX]
             assert len(indexes) == 2, "neither is dropped"
 
-            all_the_same = run(Wish(model=tiny))
+            all_the_same = run(ReindexOptions(model=tiny))
             assert (all_the_same["unchanged"], all_the_same["evaluation"]) == (len(PAIRS), None)
-            better = run(Wish(model=default, max_tokens=64), evaluates=folder)["evaluation"]
+            better = run(ReindexOptions(model=default, max_tokens=64), evaluates=folder)["evaluation"]
             assert (better["queries"], better["metric"]) == (len(PAIRS), "ndcg@10")
             assert 0 < better["interval"][0] <= better["difference"] <= better["interval"][1]
             assert better["new"] > better["old"] and better["p"] < 0.05
@@ -129,7 +128,13 @@ def test_what_ranks_worse_is_refused_and_what_ranks_better_answers(two_models: S
             alone = two_models.model_copy(update={"embedding": EmbeddingSettings(model=tiny)})
             with pytest.raises(Conflict, match="that is not loaded here: add it to AIDOCS_EMBEDDING__ALSO"):
                 reindexed(
-                    session, scope, alone, Wish(model=tiny), letters=letters, advance=lambda *_: None, evaluates=folder
+                    session,
+                    scope,
+                    alone,
+                    ReindexOptions(model=tiny),
+                    letters=letters,
+                    advance=lambda *_: None,
+                    evaluates=folder,
                 )
         finally:
             session.close()

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jobs.reindex.build import plan_of
 from jobs.reindex.plan import (
     Change,
-    VerificationFailed,
     as_copied,
     first_change,
     index_to_return_to,
@@ -22,7 +21,7 @@ from jobs.reindex.plan import (
     require_counts,
 )
 from serve_app.embedding.models import resolve_model
-from serve_app.errors import InvalidInput
+from serve_app.errors import InvalidInput, VerificationFailed
 from serve_app.settings import Settings
 from serve_app.types import FIRST_INDEX, IndexInfo, Recipe, StoredVersion
 from tests.contracts.corpus import SCOPE, SPACE
@@ -159,16 +158,16 @@ def test_vectors_are_reused_only_where_no_precision_is_promised(model_data_dir: 
     space = resolve_model(settings.embedding, settings.data_dir).space
 
     def reuses(old: str | None, new: str | None) -> bool:
-        answering = IndexInfo(SCOPE.at("old"), Recipe(space, precision=old), True)
-        return plan_of(answering, Recipe(space, 64, precision=new), "new", settings).reuses
+        active = IndexInfo(SCOPE.at("old"), Recipe(space, precision=old), True)
+        return plan_of(active, Recipe(space, 64, precision=new), "new", settings).reuses
 
     assert reuses(None, None)
     assert not any(reuses(old, new) for old, new in ((None, "fp32"), ("fp32", "fp32"), ("int8", "fp32")))
 
 
 def test_the_index_to_return_to() -> None:
-    def info(name: str, answers: bool) -> IndexInfo:
-        return IndexInfo(SCOPE.at(name), Recipe(SPACE), answers)
+    def info(name: str, is_active: bool) -> IndexInfo:
+        return IndexInfo(SCOPE.at(name), Recipe(SPACE), is_active)
 
     now, first, begun = info("now", True), info(FIRST_INDEX, False), info("begun", False)
     assert index_to_return_to([now, first], None) == first

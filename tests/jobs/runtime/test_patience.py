@@ -72,7 +72,7 @@ async def test_a_store_that_is_away_when_a_run_begins_is_waited_for(monkeypatch:
             if self.calls < 3:
                 raise StoreUnavailable("starts")
 
-        async def answering(self, scope: Scope) -> IndexInfo:
+        async def active_index(self, scope: Scope) -> IndexInfo:
             raise NotFound("a new collection")
 
         async def close(self) -> None:
@@ -81,5 +81,5 @@ async def test_a_store_that_is_away_when_a_run_begins_is_waited_for(monkeypatch:
     store = Starting()
     monkeypatch.setattr(index_run, "connect_store", lambda settings: store)
     monkeypatch.setattr(patience, "PAUSE_S", 0.0)
-    assert await index_run.answering(Settings(), Scope("local", "new")) == (None, 0)
+    assert await index_run.active_index(Settings(), Scope("local", "new")) == (None, 0)
     assert store.calls == 103

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from serve_app.api.app import build_app
 from serve_app.api.bodies import parse_json, require_few_values
-from serve_app.api.problems import MalformedJson
-from serve_app.errors import InvalidInput
+from serve_app.errors import InvalidInput, MalformedJson
 from serve_app.ports import Embedder, VectorStore
 from serve_app.settings import Settings
 from tests.serve_app.api.replica import client_of, make_services, settings_with

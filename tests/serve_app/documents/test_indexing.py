@@ -49,7 +49,7 @@ class BusyEmbedder(LengthEmbedder):
         return answer
 
 
-FIRST = IndexInfo(SCOPE.at("first"), Recipe(SPACE), answers=True)
+FIRST = IndexInfo(SCOPE.at("first"), Recipe(SPACE), is_active=True)
 
 
 @dataclass
@@ -67,14 +67,14 @@ class MemoryStore:
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
         return {id: self.kept[id] for id in document_ids if id in self.kept}
 
-    async def answering(self, scope: Scope) -> IndexInfo:
+    async def active_index(self, scope: Scope) -> IndexInfo:
         return self.index
 
     async def write(
         self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
     ) -> None:
         if made_for != self.index.scope.index:
-            raise Conflict(f"{self.index.scope.index} answers by now")
+            raise Conflict(f"{self.index.scope.index} is active now")
         if len(self.writes) >= self.fail_from_write:
             raise StoreUnavailable("the store went away")
         self.writes.append([one.document.id for one in documents])
@@ -92,7 +92,7 @@ def embedder() -> LengthEmbedder:
 
 
 def make_indexer(tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder) -> Indexer:
-    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)  # type: ignore[arg-type]
+    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ async def test_documents_are_made_as_the_collection_s_index_is(
         chunking=CHUNKING,
         embedder=embedder,
         sparse=Bm25SparseEncoder(),
-        store=store,  # type: ignore[arg-type]
+        store=store,
         also=[ServedModel(other, tokenizer, "fp32")],
     )
     text = "A sentence of a few words. " * 40
@@ -273,7 +273,7 @@ async def test_documents_are_made_as_the_collection_s_index_is(
 
     async def switched_meanwhile(scope: Scope, *arguments: object, **made_for: str | None) -> None:
         await write(scope, *arguments, **made_for)  # type: ignore[arg-type]
-        store.index = IndexInfo(SCOPE.at("new"), Recipe(other.space, max_tokens=40), answers=True)
+        store.index = IndexInfo(SCOPE.at("new"), Recipe(other.space, max_tokens=40), is_active=True)
 
     store.write = switched_meanwhile  # type: ignore[method-assign]
     report = await indexer.index(SCOPE, documents)
@@ -284,6 +284,6 @@ async def test_documents_are_made_as_the_collection_s_index_is(
         assert tuple(item.passage for item in one.passages) == expected.passages
     assert report.passages == sum(len(one.passages) for one in store.kept.values())
 
-    store.index = IndexInfo(SCOPE.at("newer"), Recipe(VectorSpace("unknown", "1", 4)), answers=True)
+    store.index = IndexInfo(SCOPE.at("newer"), Recipe(VectorSpace("unknown", "1", 4)), is_active=True)
     with pytest.raises(Conflict, match="AIDOCS_EMBEDDING__ALSO"):
         await indexer.index(SCOPE, documents[:1])

@@ -12,10 +12,10 @@ from serve_app.documents import python_packages
 from serve_app.documents.indexing import cut
 from serve_app.documents.python_packages import first_blocks, plain_markdown, python_package_documents
 from serve_app.documents.readers.result import ReadFailure
-from serve_app.documents.validation import validate
 from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import Document
+from serve_app.validation import validate
 
 Install = Callable[..., None]
 

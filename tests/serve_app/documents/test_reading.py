@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from serve_app.documents.readers import result
 from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.reading import READERS, read_file
-from serve_app.documents.validation import validate
 from serve_app.types import Document
+from serve_app.validation import validate
 
 CONTENT = st.binary(max_size=200) | st.text(max_size=200).map(str.encode)
 SYNTAX = [

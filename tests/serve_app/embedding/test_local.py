@@ -188,7 +188,7 @@ async def test_a_call_of_which_one_pass_failed_has_failed_whichever_pass_tells_i
     told, tell = threading.Event(), passes.settle
     first = threading.Lock()
 
-    def late(call: passes.Call, error: Exception | None) -> None:
+    def late(call: passes.EngineCall, error: Exception | None) -> None:
         if first.acquire(blocking=False):
             assert told.wait(SOON_S)
         else:

@@ -140,7 +140,7 @@ async def test_no_page_is_of_two_indexes(tmp_path: Path) -> None:
         assert (kept.release, len(kept.found.hits)) == ("r-1", CANDIDATES)
         store.built = built
         page = await searcher.search(ANN, cats(limit=4, offset=CANDIDATES - 2))
-        assert (await store.answering(scope)).scope == built
+        assert (await store.active_index(scope)).scope == built
         assert (page.release, len(page.found.hits)) == ("r-1@fine", 4)
         assert all("anew" in hit.text for hit in page.found.hits)
     finally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, Vector, VectorSpace
+from tests.contracts.corpus import listed_ids
 
 DIM = 64
 SPACE = VectorSpace("random", "1", DIM)
@@ -47,12 +50,9 @@ async def passages_of(store: EdgeStore, *ids: str) -> list[list[str]]:
 
 async def texts_of(store: EdgeStore) -> dict[str, str]:
     """Of every document."""
-    texts, cursor, more = {}, None, True
-    while more:
-        page = await store.scroll(SCOPE, limit=200, cursor=cursor)
-        texts |= {document.id: document.text for document in page.documents}
-        cursor, more = page.cursor, page.cursor is not None
-    return texts
+    ids = await listed_ids(store, SCOPE, limit=200)
+    documents = await asyncio.gather(*(store.document(SCOPE, id) for id in ids))
+    return {document.id: document.text for document in documents}
 
 
 async def require_whole(store: EdgeStore, stored: dict[str, tuple[int, int]]) -> None:

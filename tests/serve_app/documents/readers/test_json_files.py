@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from serve_app.documents.readers import json_files
 from serve_app.documents.readers.records import document_of
-from serve_app.documents.validation import validate
 from serve_app.types import Document
+from serve_app.validation import validate
 from tests.serve_app.documents.readers.conftest import Read, failures, only
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()))

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.errors import StoreFull
 from serve_app.settings import StoreSettings
-from serve_app.store.edge.free_space import MIB, NoRoom
+from serve_app.store.edge.free_space import MIB
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Scope
-from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, query, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, listed_ids, query
 from tests.contracts.indexes import FINE
 
 SETTINGS = StoreSettings(min_free_bytes=48 * MIB)
@@ -49,13 +50,13 @@ async def refused_until_there_is_room(folder: Path) -> None:
         store.delete_documents(SCOPE, ["d1"]),
         store.optimize(SCOPE),
     ):
-        with pytest.raises(NoRoom, match=rf"the disk of {folder}.* is full: .*Make room and repeat"):
+        with pytest.raises(StoreFull, match=rf"the disk of {folder}.* is full: .*Make room and repeat"):
             await write
     assert len(await found(store, query("text", limit=60))) == 50
-    assert len(await scrolled(store)) == 50
+    assert len(await listed_ids(store)) == 50
     assert [info.name for info in await store.collections("acme")] == ["handbook"]
     counted, plain = await store.query_batch([query("text", facets=("metadata.year",)), query("text")])
-    assert isinstance(counted, NoRoom) and len(plain.hits) == 10
+    assert isinstance(counted, StoreFull) and len(plain.hits) == 10
     in_range = {"must": [{"key": "metadata.year", "range": {"gte": 49}}]}
     assert await found(store, query("text", filter=in_range)) == ["d49"]  # without an index
 
@@ -68,7 +69,7 @@ async def refused_until_there_is_room(folder: Path) -> None:
 async def cannot_be_opened_until_there_is_room(folder: Path) -> None:
     others = fill(folder, left_bytes=0)
     store = EdgeStore.open(folder, SETTINGS)
-    with pytest.raises(NoRoom, match="is full"):
+    with pytest.raises(StoreFull, match="is full"):
         await store.count(SCOPE)
     await store.check()
     others.unlink()
@@ -82,7 +83,7 @@ async def is_filled_by_its_own_writes(folder: Path) -> None:
     store = EdgeStore.open(folder, SETTINGS)
     text = os.urandom(16 * 1024).hex()
     written = 0
-    with pytest.raises(NoRoom):
+    with pytest.raises(StoreFull):
         while True:
             await store.write(SCOPE, SPACE, [document(f"d{written}", f"{written} {text}")])
             written += 1

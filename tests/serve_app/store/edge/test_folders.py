@@ -13,7 +13,7 @@ from serve_app.settings import StoreSettings
 from serve_app.store.edge import folders
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import FIRST_INDEX, Recipe, Scope, VectorSpace
-from tests.contracts.corpus import SCOPE, SPACE, document, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, document, listed_ids
 
 
 @given(
@@ -65,7 +65,7 @@ async def test_what_a_crash_left_is_removed(folder: Path) -> None:
 
     store = EdgeStore.open(folder, StoreSettings())
     try:
-        assert await scrolled(store) == ["d"]
+        assert await listed_ids(store) == ["d"]
         assert [path for path in collection.iterdir() if path.is_dir()] == [folders.current_generation(collection)]
         assert not half_made.exists()
         assert [info.name for info in await store.collections("acme")] == ["handbook"]
@@ -93,7 +93,7 @@ async def test_a_folder_of_another_version_is_refused_and_kept(folder: Path) -> 
     path.write_text(path.read_text().replace("99", "1"))
     store = EdgeStore.open(folder, StoreSettings())
     try:
-        assert await scrolled(store) == ["d"]
+        assert await listed_ids(store) == ["d"]
     finally:
         await store.close()
 

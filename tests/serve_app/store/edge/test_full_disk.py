@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.errors import StoreFull
 from serve_app.settings import StoreSettings
-from serve_app.store.edge.free_space import MIB, NoRoom, size_on_disk_bytes, written_bytes
+from serve_app.store.edge.free_space import MIB, size_on_disk_bytes, written_bytes
 from serve_app.store.edge.store import EdgeStore
 from tests.contracts.corpus import SCOPE, SPACE, document, found, query
 
@@ -38,7 +39,7 @@ async def test_what_is_left_free_is_a_setting(folder: Path) -> None:
     await store.write(SCOPE, SPACE, [document("d", "text")])
     await store.close()
     full = EdgeStore.open(folder, StoreSettings(min_free_bytes=2**62))
-    with pytest.raises(NoRoom, match="is full"):
+    with pytest.raises(StoreFull, match="is full"):
         await full.write(SCOPE, SPACE, [document("new", "text")])
     assert await found(full, query("text")) == ["d"]
     await full.close()

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from qdrant_edge import EdgeShard, FacetRequest, Fusion, Query, QueryRequest
 
-from serve_app.errors import InvalidInput, NotFound, StoreUnavailable
+from serve_app.errors import InvalidInput, NotFound, StoreBroken, StoreUnavailable
 from serve_app.settings import StoreSettings
-from serve_app.store.edge.shard import StoreBroken, apply, create_shard, edge_errors, load_shard
+from serve_app.store.edge.shard import apply, create_shard, edge_errors, load_shard
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.payload import MAX_METADATA_DEPTH
 from serve_app.store.points import StoredPoint
 from serve_app.store.write_plan import Put
 from serve_app.types import JsonValue, Scope
+from serve_app.validation import INT64, MAX_METADATA_DEPTH
 from tests.contracts.corpus import SCOPE, SPACE, document, query
 from tests.serve_app.store.conftest import MEMORY
 from tests.serve_app.store.test_payload import json_values, nested
@@ -33,7 +33,7 @@ def test_any_accepted_metadata_survives_reopening(value: JsonValue) -> None:
     """Edge writes more to its log than it can read again, so this is checked."""
 
     async def write_and_reopen(folder: Path) -> None:
-        metadata = {"x": value, "deep": nested(MAX_METADATA_DEPTH - 1), "big": 2**63, "small": -(2**63)}
+        metadata = {"x": value, "deep": nested(MAX_METADATA_DEPTH - 1), "big": INT64[-1], "small": INT64[0]}
         for turn in range(2):
             store = EdgeStore.open(folder, StoreSettings())
             if turn == 0:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.errors import NotFound, StoreUnavailable
+from serve_app.errors import NotFound, StoreBroken, StoreUnavailable
 from serve_app.settings import StoreSettings
 from serve_app.store.edge import folders
-from serve_app.store.edge.shard import StoreBroken
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import FIRST_INDEX, Recipe
-from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, document, found, listed_ids, query
 from tests.contracts.indexes import FINE, LEASE_S, switch
 
 BUILT = SCOPE.at("fine")
@@ -39,9 +38,9 @@ async def test_it_is_there_after_a_restart(store: EdgeStore, folder: Path) -> No
     await switch(store, BUILT)
     again = await reopened(store, folder)
     try:
-        assert await scrolled(again) == ["new"]
-        assert (await again.answering(SCOPE)).recipe == FINE
-        assert {one.scope.index: one.answers for one in await again.indexes(SCOPE)} == {"fine": True, "first": False}
+        assert await listed_ids(again) == ["new"]
+        assert (await again.active_index(SCOPE)).recipe == FINE
+        assert {one.scope.index: one.is_active for one in await again.indexes(SCOPE)} == {"fine": True, "first": False}
         with pytest.raises(StoreUnavailable):  # it is closed: nothing of it was used
             await store.count(SCOPE)
     finally:
@@ -53,14 +52,14 @@ async def test_a_pointer_that_cannot_be_written_leaves_the_old_or_the_new_one(
     store: EdgeStore, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
     """Of a full disk, say; the error may come when it is written already."""
-    let_answer = folders.let_answer
+    activate = folders.activate
 
     def fail(*arguments: object) -> None:
         if written:
-            let_answer(*arguments)  # type: ignore[arg-type]
+            activate(*arguments)  # type: ignore[arg-type]
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(folders, "let_answer", fail)
+    monkeypatch.setattr(folders, "activate", fail)
     held = await store.hold(SCOPE, LEASE_S)
     if written:
         await store.switch(BUILT, held)
@@ -69,20 +68,20 @@ async def test_a_pointer_that_cannot_be_written_leaves_the_old_or_the_new_one(
             await store.switch(BUILT, held)
     async with asyncio.timeout(20):  # writes go on
         await store.write(SCOPE, SPACE, [document("later", "later text")])
-    assert sorted(await scrolled(store)) == (["later", "new"] if written else ["later", "old"])
+    assert sorted(await listed_ids(store)) == (["later", "new"] if written else ["later", "old"])
 
 
 async def test_a_pointer_that_cannot_be_read_either_ends_the_process(
     store: EdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is another process that reads, later, which index answers: this one must acknowledge no write into either."""
+    """Another process will read which index is active, so this one must acknowledge no write to either of them."""
 
     def fail(*_: object) -> None:
         raise OSError("input/output error")
 
     held = await store.hold(SCOPE, LEASE_S)
-    monkeypatch.setattr(folders, "let_answer", fail)
-    monkeypatch.setattr(folders, "answering", fail)
+    monkeypatch.setattr(folders, "activate", fail)
+    monkeypatch.setattr(folders, "active_index", fail)
     with pytest.raises(StoreBroken, match="input/output error"):
         await store.switch(BUILT, held)
     with pytest.raises(TimeoutError):
@@ -90,15 +89,15 @@ async def test_a_pointer_that_cannot_be_read_either_ends_the_process(
             await store.write(SCOPE, SPACE, [document("later", "later text")])
 
 
-async def test_an_index_that_is_dropped_just_before_does_not_answer(store: EdgeStore) -> None:
+async def test_an_index_that_is_dropped_just_before_does_not_become_active(store: EdgeStore) -> None:
     held = await store.hold(SCOPE, LEASE_S)
     dropped, switched = await asyncio.gather(store.drop(BUILT), store.switch(BUILT, held), return_exceptions=True)
     assert dropped is None and isinstance(switched, NotFound)
-    assert await scrolled(store) == ["old"]
+    assert await listed_ids(store) == ["old"]
     await store.release(BUILT, held)
     async with asyncio.timeout(20):
         await store.write(SCOPE, SPACE, [document("later", "later text")])
-    assert sorted(await scrolled(store)) == ["later", "old"]
+    assert sorted(await listed_ids(store)) == ["later", "old"]
 
 
 async def test_a_collection_that_is_dropped_just_before_stays_dropped(store: EdgeStore) -> None:
@@ -110,11 +109,11 @@ async def test_a_collection_that_is_dropped_just_before_stays_dropped(store: Edg
         return_exceptions=True,
     )
     assert dropped is None and isinstance(switched, NotFound)
-    assert await scrolled(store) == ["anew"]
+    assert await listed_ids(store) == ["anew"]
 
 
 async def test_a_drop_that_is_killed_leaves_the_collection_or_nothing(store: EdgeStore, folder: Path) -> None:
-    """Index after index is gone, the one that answers last, then what says which does."""
+    """One index after another goes, the active one last, then the file that names the active one."""
     await switch(store, BUILT)
     await store.make_index(SCOPE.at("third"), FINE)
     root, states = folder / "store", []
@@ -128,7 +127,7 @@ async def test_a_drop_that_is_killed_leaves_the_collection_or_nothing(store: Edg
         await store.count(SCOPE)
     assert list((root / SCOPE.tenant).iterdir()) == []
     await store.write(SCOPE, SPACE, [document("anew", "text")])
-    assert (await store.answering(SCOPE)).recipe == Recipe(SPACE)
+    assert (await store.active_index(SCOPE)).recipe == Recipe(SPACE)
     await store.close()
 
 

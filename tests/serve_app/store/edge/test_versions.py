@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serve_app.settings import StoreSettings
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.edge.versions import VersionReader, Versions
+from serve_app.store.edge.versions import VersionCounters, VersionReader
 from serve_app.types import Scope
 from tests.contracts.corpus import SCOPE, SPACE, document
 
@@ -23,7 +23,7 @@ SCOPES = st.builds(Scope, NAMES, NAMES)
 @given(st.lists(SCOPES, min_size=1))
 def test_every_advance_is_a_version_never_seen_before(tmp_path_factory: object, scopes: list[Scope]) -> None:
     folder = Path(tmp_path_factory.mktemp("versions"))  # type: ignore[attr-defined]
-    owner, reader = Versions(folder), VersionReader(folder)
+    owner, reader = VersionCounters(folder), VersionReader(folder)
     seen: dict[Scope, set[bytes]] = {}
     for scope in scopes:
         seen.setdefault(scope, set()).add(owner.current(scope))
@@ -35,12 +35,12 @@ def test_every_advance_is_a_version_never_seen_before(tmp_path_factory: object, 
 def test_a_new_owner_is_a_new_version_for_readers_that_are_there(tmp_path: Path) -> None:
     reader = VersionReader(tmp_path)
     assert reader.current(SCOPE) is None
-    Versions(tmp_path)
+    VersionCounters(tmp_path)
     before = reader.current(SCOPE)
-    Versions(tmp_path)
+    VersionCounters(tmp_path)
     assert before != reader.current(SCOPE)
     (tmp_path / ".versions").unlink()
-    Versions(tmp_path)
+    VersionCounters(tmp_path)
     assert len({before, reader.current(SCOPE), None}) == 3
 
 

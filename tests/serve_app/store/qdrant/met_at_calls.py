@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant import answering as qdrant_answering
+from serve_app.store.qdrant import active_index as qdrant_active_index
 from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import FIRST_INDEX, Recipe
 from tests.contracts.corpus import SCOPE, SPACE, document
@@ -38,8 +38,8 @@ class Clock:
 def moved_by_hand(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of all stores from now on."""
     clock = Clock()
-    monkeypatch.setattr(qdrant_answering, "time", clock)
-    monkeypatch.setattr(qdrant_answering, "HELD_POLL_S", POLL_S)
+    monkeypatch.setattr(qdrant_active_index, "time", clock)
+    monkeypatch.setattr(qdrant_active_index, "HELD_POLL_S", POLL_S)
     return clock
 
 

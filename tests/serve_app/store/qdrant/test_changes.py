@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient
 
 from serve_app.errors import Conflict, NotFound
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant.answering import Look, QdrantAnswering
+from serve_app.store.qdrant.active_index import IndexState, QdrantActiveIndex
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.store.qdrant.changes import QdrantChanges
 from serve_app.store.qdrant.store import QdrantStore
@@ -55,23 +55,23 @@ async def server() -> AsyncIterator[AsyncQdrantClient]:
     await server.close()
 
 
-async def begin(server: AsyncQdrantClient, clock: Clock, answering: Scope) -> QdrantStore:
+async def begin(server: AsyncQdrantClient, clock: Clock, active: Scope) -> QdrantStore:
     """A collection of two indexes with the same document, seen by one process."""
     store = await with_two_indexes(server)
-    if answering == FINE:
+    if active == FINE:
         await store.switch(FINE, await store.hold(SCOPE, LEASE_S))
         clock.now_s += LEASE_S
     return store
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize(("answering", "looks"), [(FIRST, (2, 2)), (FINE, (2, 1))])
+@pytest.mark.parametrize(("active", "looks"), [(FIRST, (2, 2)), (FINE, (2, 1))])
 async def test_a_change_asks_once_which_index_answers_and_once_whether_it_still_does(
-    server: AsyncQdrantClient, clock: Clock, change: str, answering: Scope, looks: tuple[int, int]
+    server: AsyncQdrantClient, clock: Clock, change: str, active: Scope, looks: tuple[int, int]
 ) -> None:
     """The first index has no alias that says so, hence one call more, as where it is not yet known that there is an
     alias. (A write made 5 of these calls, 7 in a process that had not looked before; a delete 4.)"""
-    await begin(server, clock, answering)
+    await begin(server, clock, active)
     met = MetAtCalls(server)
     store = QdrantStore(cast("AsyncQdrantClient", met), StoreSettings())
     for before in looks:
@@ -96,7 +96,7 @@ async def test_an_acknowledged_change_is_in_the_index_that_answers_whenever_anot
 
 
 async def test_changes_of_a_collection_take_turns_and_leave_no_lock_behind(server: AsyncQdrantClient) -> None:
-    changes = QdrantChanges(QdrantAnswering(server, QdrantCalls(5.0)), None)
+    changes = QdrantChanges(QdrantActiveIndex(server, QdrantCalls(5.0)), None)
     under_way: set[Scope] = set()
     most_locks = 0
 
@@ -123,7 +123,7 @@ async def test_changes_of_a_collection_take_turns_and_leave_no_lock_behind(serve
     assert len(changes._locks) == 0
 
 
-async def not_there(_: Look) -> None:
+async def not_there(_: IndexState) -> None:
     raise NotFound("there is no collection")
 
 

@@ -24,7 +24,7 @@ from serve_app.store.qdrant import calls as qdrant_calls
 from serve_app.store.qdrant.calls import translated
 from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import FIRST_INDEX, Quantization, Recipe
-from tests.contracts.corpus import SCOPE, SPACE, ask, document, query, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, ask, document, listed_ids, query
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -96,11 +96,10 @@ CALLS: dict[str, Callable[[QdrantStore], Awaitable[Any]]] = {
         [query("old", facets=("title",)), query("old", group_by="document_id")]
     ),
     "document": lambda store: store.document(SCOPE, "a"),
-    "scroll": lambda store: store.scroll(SCOPE),
     "listing": lambda store: store.listing(SCOPE),
     "count": lambda store: store.count(SCOPE),
     "collections": lambda store: store.collections("acme"),
-    "answering": lambda store: store.answering(SCOPE),
+    "active_index": lambda store: store.active_index(SCOPE),
     "indexes": lambda store: store.indexes(SCOPE),
     "make_index": lambda store: store.make_index(SCOPE.at("new"), Recipe(SPACE, max_tokens=9)),
     "inventory": lambda store: store.inventory(SCOPE),
@@ -173,7 +172,7 @@ async def test_a_removal_that_was_cut_off_leaves_no_document_that_passes_for_who
         if await store.fingerprints(SCOPE, ["a"]):
             assert await texts(store, "a") == ["old one", "old two", "old three"]
         await store.delete_documents(SCOPE, ["a"])
-        assert await scrolled(store) == ["b"]
+        assert await listed_ids(store) == ["b"]
         assert (await store.count(SCOPE)).passages == 1
         if done:
             return

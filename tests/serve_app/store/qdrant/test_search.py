@@ -12,7 +12,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from serve_app.errors import StoreUnavailable
 from serve_app.query_types import StoreResult
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant.answering import physical_name
+from serve_app.store.qdrant.active_index import physical_name
 from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import FIRST_INDEX, Scope
 from tests.contracts.corpus import SCOPE, SPACE, document, query

@@ -11,8 +11,8 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant import answering as qdrant_answering
-from serve_app.store.qdrant.answering import physical_name
+from serve_app.store.qdrant import active_index as qdrant_active_index
+from serve_app.store.qdrant.active_index import physical_name
 from serve_app.store.qdrant.calls import connect
 from serve_app.store.qdrant.collections import QUANTIZATIONS
 from serve_app.store.qdrant.store import QdrantStore
@@ -34,8 +34,8 @@ on_a_real_server = pytest.mark.skipif(SERVER is None, reason="QDRANT_URL names n
 class TestQdrantStoreInMemory(VectorStoreContract):
     @pytest.fixture
     async def store(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QdrantStore]:  # type: ignore[override]
-        monkeypatch.setattr(qdrant_answering, "ANSWERING_TTL_S", 0.02)  # there is one process
-        monkeypatch.setattr(qdrant_answering, "CLOCK_SKEW_S", 0.01)  # with one clock
+        monkeypatch.setattr(qdrant_active_index, "ACTIVE_INDEX_TTL_S", 0.02)  # there is one process
+        monkeypatch.setattr(qdrant_active_index, "CLOCK_SKEW_S", 0.01)  # with one clock
         store = QdrantStore(AsyncQdrantClient(":memory:"), StoreSettings())
         yield store
         await store.close()

@@ -14,11 +14,11 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from serve_app.errors import Conflict, NotFound, StoreUnavailable
 from serve_app.settings import StoreSettings
-from serve_app.store.qdrant import answering as qdrant_answering
-from serve_app.store.qdrant.answering import ANSWERING_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
+from serve_app.store.qdrant import active_index as qdrant_active_index
+from serve_app.store.qdrant.active_index import ACTIVE_INDEX_TTL_S, CLOCK_SKEW_S, alias_name, physical_name
 from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import Scope
-from tests.contracts.corpus import SCOPE, SPACE, document, found, query, scrolled
+from tests.contracts.corpus import SCOPE, SPACE, document, found, listed_ids, query
 from tests.serve_app.store.qdrant.met_at_calls import (
     FINE,
     FIRST,
@@ -96,7 +96,7 @@ async def test_writes_wait_for_as_long_as_a_switch_may_take(
     pause.go_on.set()
     await switching
     await ended(writing, clock)
-    assert sorted(await scrolled(other)) == ["d", "late"]
+    assert sorted(await listed_ids(other)) == ["d", "late"]
 
 
 async def test_a_switch_whose_answer_does_not_come_may_yet_be_done(
@@ -109,23 +109,23 @@ async def test_a_switch_whose_answer_does_not_come_may_yet_be_done(
     await store.release(SCOPE, held)
     writing = asyncio.create_task(other.write(SCOPE, SPACE, [document("late", "text")]))
     assert await still_waits(writing)
-    clock.now_s += store._answering.fence_s - 2 * CLOCK_SKEW_S
+    clock.now_s += store._active_index.fence_s - 2 * CLOCK_SKEW_S
     assert await still_waits(writing)
-    await other._answering.let_answer(FINE)  # which now arrives
+    await other._active_index.activate(FINE)  # which now arrives
     await ended(writing, clock)
-    assert sorted(await scrolled(other)) == ["d", "late"]
+    assert sorted(await listed_ids(other)) == ["d", "late"]
 
 
 async def test_such_a_switch_can_be_repeated(store: QdrantStore, met: MetAtCalls, other: QdrantStore) -> None:
     for hooks in (met.before, met.after):
-        before = (await other.answering(SCOPE)).scope
+        before = (await other.active_index(SCOPE)).scope
         new = FINE if before == FIRST else FIRST
         held = await store.hold(SCOPE, LEASE_S)
         hooks[SWITCH] = fail
         with pytest.raises(StoreUnavailable):
             await store.switch(new, held)
         await store.switch(new, held)
-        assert (await other.answering(SCOPE)).scope == new
+        assert (await other.active_index(SCOPE)).scope == new
 
 
 async def test_a_hold_that_ends_while_it_is_made_longer_switches_nothing(
@@ -143,7 +143,7 @@ async def test_a_hold_that_ends_while_it_is_made_longer_switches_nothing(
         await store.switch(FINE, held)
     await store.release(SCOPE, held)
     await other.write(SCOPE, SPACE, [document("later", "text")])
-    assert sorted(await scrolled(other)) == ["d", "late", "later"]
+    assert sorted(await listed_ids(other)) == ["d", "late", "later"]
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -158,8 +158,8 @@ async def test_a_write_that_comes_after_the_last_copy_is_done_again(
 
     met.before["upsert"] = hold
     await ended(asyncio.create_task(store.write(SCOPE, SPACE, [document("late", "text")])), clock)
-    assert (await other.answering(SCOPE)).scope == FINE
-    assert sorted(await scrolled(other)) == ["d", "late"]
+    assert (await other.active_index(SCOPE)).scope == FINE
+    assert sorted(await listed_ids(other)) == ["d", "late"]
 
 
 @pytest.mark.parametrize("call", ["get_collection", DROP])
@@ -170,9 +170,9 @@ async def test_an_index_that_is_let_answer_while_it_is_dropped_stays(
     met.before[call, physical_name(FINE)] = lambda: switch(other, FINE)
     with pytest.raises(Conflict, match="try again"):
         await store.drop(FINE)
-    answering = await other.answering(SCOPE)
-    assert answering.scope == (FINE if call == "get_collection" else FIRST)
-    assert await scrolled(other) == ["d"]
+    active = await other.active_index(SCOPE)
+    assert active.scope == (FINE if call == "get_collection" else FIRST)
+    assert await listed_ids(other) == ["d"]
     await ended(asyncio.create_task(other.write(SCOPE, SPACE, [document("e", "text")])), clock)
 
 
@@ -184,7 +184,7 @@ async def test_a_drop_whose_answer_does_not_come_may_yet_be_done(
         await store.drop(FINE)
     with pytest.raises(Conflict, match="held back"):
         await switch(other, FINE)
-    clock.now_s += store._answering.fence_s
+    clock.now_s += store._active_index.fence_s
     await switch(other, FINE)
 
 
@@ -210,7 +210,7 @@ async def test_an_index_that_was_looked_up_long_ago_is_looked_up_again(
     searching = asyncio.create_task(found(store, query("text")))
     await pause.met.wait()
     await switch(other, FINE)
-    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
+    clock.now_s += ACTIVE_INDEX_TTL_S + CLOCK_SKEW_S
     await other.write(SCOPE, SPACE, [document("new", "new")])
     pause.go_on.set()
     await searching
@@ -237,21 +237,21 @@ async def test_a_write_that_meets_a_drop_makes_the_collection_anew_and_no_index_
     store: QdrantStore, met: MetAtCalls, other: QdrantStore, clock: Clock, meets: str
 ) -> None:
     await switch(other, FINE)
-    clock.now_s += ANSWERING_TTL_S + CLOCK_SKEW_S
-    assert await found(store, query("text")) == ["d"]  # so that the first to look the index up is the write
+    clock.now_s += ACTIVE_INDEX_TTL_S + CLOCK_SKEW_S
+    assert await found(store, query("text")) == ["d"]  # so that the first to state the index up is the write
     hooks = met.after if meets == "get_collection" else met.before
     hooks[meets] = lambda: other.drop(SCOPE)
     await store.write(SCOPE, SPACE, [document("new", "new")])
     assert [each.scope for each in await store.indexes(SCOPE)] == [FIRST]
-    assert await scrolled(store) == ["new"]
+    assert await listed_ids(store) == ["new"]
 
 
 async def test_names_that_are_asked_for_fill_no_memory(store: QdrantStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qdrant_answering, "MAX_KNOWN", 3)
+    monkeypatch.setattr(qdrant_active_index, "MAX_KNOWN", 3)
     for number in range(10):
         with pytest.raises(NotFound):
             await store.count(Scope("acme", f"made-up-{number}"))
-        assert len(store._answering._answering) <= 3
+        assert len(store._active_index._known) <= 3
 
 
 async def test_a_hold_whose_answer_does_not_come_can_be_repeated(

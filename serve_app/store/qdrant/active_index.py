@@ -1,20 +1,23 @@
-"""Which index of a collection answers, on a Qdrant server: one of its own aliases says so.
+"""The active index of a collection on a Qdrant server, which an alias of the server names.
 
     tenant~collection               the first index
-    tenant~collection~index         another one
-    tenant~collection~.answers      alias of the one that answers; the first where there is none
+    tenant~collection~index         any other index
+    tenant~collection~.active       alias of the active index; without it, the first index is active
 
-An alias cannot have the name of a collection, and that of the first index is taken; hence the third. The server
-switches an alias atomically. A hold is in the metadata of the index that answers, with an end by the clock of whoever
-looks. Every write looks before it begins and before it is acknowledged, and is done again, be it on another index, if
-what it saw has changed by then: a switch leaves its hold in the metadata of the index that it takes the alias from, and
-the time from which that may be written in the metadata of the other one. So no acknowledged write is missing from the
-index that takes over, as long as clocks are right to CLOCK_SKEW_S, a node knows of a hold when the call that made it
-returns, and a call that nobody waits for any more is done within the timeout of a call or never: only the time of the
-hold keeps writes from a switch whose answer is late.
+An alias must not have the name of a collection, so the name of the first index cannot be the alias. The server moves
+an alias atomically.
 
-Searches look once in ANSWERING_TTL_S. So an index that is let answer takes no writes for as long after the switch: when
-the first is acknowledged, nobody takes the former index for the one that answers.
+A hold keeps writes back. It is stored in the active index's metadata, with the time at which it ends. Every write
+reads this metadata before it begins and again before it is acknowledged. If it has changed, the write is repeated on
+the index that is active by then. A switch changes the metadata of both indexes: the old one keeps the hold, and the
+new one gets the time from which it accepts writes. So the new index has every acknowledged write, provided that
+- all clocks agree to within CLOCK_SKEW_S,
+- every node sees a hold once the call that made it has returned, and
+- the server completes a call that timed out within another timeout, or never. (If the answer to a switch is late, only
+  the duration of the hold keeps writes away from it.)
+
+Searches look the active index up every ACTIVE_INDEX_TTL_S. A new active index therefore accepts no writes for that
+long after the switch: when it acknowledges its first write, every process knows that it is active.
 """
 
 from __future__ import annotations
@@ -34,11 +37,13 @@ from serve_app.store.indexes import already_held, hold_is_over
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.types import FIRST_INDEX, Scope
 
-ANSWERING_TTL_S = 5.0  # how long a query may miss that another process let another index answer
+ACTIVE_INDEX_TTL_S = 5.0  # for so long a query may miss that another process activated another index
 CLOCK_SKEW_S = 1.0
-MAX_KNOWN = 10_000  # collections of which something is remembered; there is no end to names that may be asked for
-HELD_POLL_S = 0.1  # by a write that is held back
-FENCE_CALLS = 3  # as long as so many may take lasts a fence: for one before the one that counts, which may be late once
+MAX_KNOWN = 10_000  # collections in each cache; users may ask for any number of names
+HELD_POLL_S = 0.1  # how often a write that is held back tries again
+FENCE_CALLS = (
+    3  # a fence lasts as long as so many calls: one before the call that it protects, and that call, late once
+)
 INDEX, HOLD, OPENS = "index", "hold", "opens_s"  # keys in a collection's metadata
 
 
@@ -49,38 +54,38 @@ def physical_name(scope: Scope) -> str:
 
 
 def alias_name(scope: Scope) -> str:
-    return f"{scope.tenant}~{scope.collection}~.answers"
+    return f"{scope.tenant}~{scope.collection}~.active"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """An index, and what the server says of its collection; None if there is none."""
+class IndexState:
+    """An index, and the server's description of its collection; `info` is None if there is no such collection."""
 
     index: Scope
     info: models.CollectionInfo | None
 
     @property
     def is_held(self) -> bool:
-        """Whether writes are held back now: by a holder, or since it answers for a moment only."""
+        """Whether writes are held back now: by a holder, or because the index has only just become active."""
         metadata = metadata_of(self.info)
         return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
 
 
-class QdrantAnswering:
+class QdrantActiveIndex:
     def __init__(self, client: AsyncQdrantClient, ask: QdrantCalls) -> None:
         self._client = client
         self._ask = ask
-        self._answering: dict[Scope, tuple[Scope, float]] = {}  # with the time after which to look again
-        self._forgotten = 0  # times that any was
-        self._tried: dict[Scope, str] = {}  # holders, of holds whose answer did not come
-        self._in_doubt: set[str] = set()  # holders that do not know what became of what they did
+        self._known: dict[Scope, tuple[Scope, float]] = {}  # with the time until which this is valid
+        self._forgotten = 0  # how often `forget` was called
+        self._tried: dict[Scope, str] = {}  # holders of holds that got no answer
+        self._in_doubt: set[str] = set()  # holders whose fenced call got no answer
 
     async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
-        """The scope with an index's name: its own, or that of the index that answers, at most ANSWERING_TTL_S ago.
-        The one place where a collection's name becomes an index's; such an index may not exist."""
+        """The scope with an index's name: its own, or that of the index that was active at most ACTIVE_INDEX_TTL_S
+        ago. No other code turns a collection's name into an index's. The index may not exist."""
         if scope.index:
             return scope
-        known, until = self._answering.get(scope, (None, 0.0))
+        known, until = self._known.get(scope, (None, 0.0))
         if known is None or fresh or time.monotonic() > until:
             begun_s, forgotten = time.monotonic(), self._forgotten
             by_alias = await self._info(alias_name(scope))
@@ -88,55 +93,54 @@ class QdrantAnswering:
             self._remember(known, begun_s, forgotten)
         return known
 
-    async def look(self, scope: Scope) -> Look:
-        """At the index that answers now: one call, two where that is the first. This has no alias, and is looked at
-        before it is known that there is none, so that a switch between the two shows when it is looked at again."""
+    async def state(self, scope: Scope) -> IndexState:
+        """The active index now: one call, or two if it is the first index, which has no alias. That one is read before
+        the alias turns out to be missing, so that a switch between the two calls shows at the next reading."""
         begun_s, forgotten = time.monotonic(), self._forgotten
         first = scope.at(FIRST_INDEX)
-        known, _ = self._answering.get(scope, (first, 0.0))
+        known, _ = self._known.get(scope, (first, 0.0))
         seen = by_alias = None if known == first else await self._info(alias_name(scope))
         if by_alias is None:
             seen = await self._info(physical_name(first))
             by_alias = await self._info(alias_name(scope))
-        look = Look(first, seen) if by_alias is None else Look(index_of(scope, by_alias), by_alias)
-        self._remember(look.index, begun_s, forgotten)
-        return look
+        state = IndexState(first, seen) if by_alias is None else IndexState(index_of(scope, by_alias), by_alias)
+        self._remember(state.index, begun_s, forgotten)
+        return state
 
-    async def look_at(self, index: Scope) -> Look:
-        return Look(index, await self._info(physical_name(index)))
+    async def state_of(self, index: Scope) -> IndexState:
+        return IndexState(index, await self._info(physical_name(index)))
 
-    async def unheld(self, scope: Scope) -> Look:
-        """At the index that answers now, and whose writes are not held back; waits for the end of a hold."""
+    async def wait_until_open(self, scope: Scope) -> IndexState:
+        """The active index, once its writes are not held back. Waits for the end of a hold."""
         while True:
-            look = await self.look(scope)
-            if not look.is_held:
-                return look
+            state = await self.state(scope)
+            if not state.is_held:
+                return state
             await asyncio.sleep(HELD_POLL_S)
 
-    async def is_as_seen(self, look: Look) -> bool:
-        """Whether the index that `unheld` gave has answered ever since, and no writes were held back: then nothing of
-        its metadata has changed. By the alias where it has one, which may belong to another index by now."""
-        if look.info is None:
+    async def is_unchanged(self, state: IndexState) -> bool:
+        """Whether the index that `wait_until_open` returned has been active ever since and no hold has begun: then its
+        metadata is the same. Reads by the alias if there is one, which may belong to another index by now."""
+        if state.info is None:
             return False
-        name = physical_name(look.index) if look.index.index == FIRST_INDEX else alias_name(look.index)
-        return metadata_of(await self._info(name)) == metadata_of(look.info)
+        name = physical_name(state.index) if state.index.index == FIRST_INDEX else alias_name(state.index)
+        return metadata_of(await self._info(name)) == metadata_of(state.info)
 
     def _remember(self, index: Scope, begun_s: float, forgotten: int) -> None:
         if forgotten == self._forgotten:  # else it may be of before
-            if len(self._answering) >= MAX_KNOWN:
-                self._answering.clear()
-            self._answering[index.at("")] = index, begun_s + ANSWERING_TTL_S
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[index.at("")] = index, begun_s + ACTIVE_INDEX_TTL_S
 
     def forget(self, scope: Scope) -> Scope:
-        """The index that was thought to answer."""
+        """Forget which index is active. Returns the one that was thought to be."""
         self._forgotten += 1
-        known, _ = self._answering.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
+        known, _ = self._known.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
         return known
 
-    async def let_answer(self, scope: Scope) -> None:
-        """One step of the server's: it takes an alias from the collection that has it. Writes to this one wait until
-        every process knows."""
-        await self._open_in(scope, self.fence_s + ANSWERING_TTL_S)  # it may be done late
+    async def activate(self, scope: Scope) -> None:
+        """Make this index the active one, in one step of the server. Its writes wait until every process knows."""
+        await self._open_in(scope, self.fence_s + ACTIVE_INDEX_TTL_S)  # it may be done late
         alias = alias_name(scope)
         operation: models.AliasOperations
         if scope.index == FIRST_INDEX:
@@ -147,10 +151,10 @@ class QdrantAnswering:
         await self._ask(self._client.update_collection_aliases, change_aliases_operations=[operation])
         self.forget(scope)
         with contextlib.suppress(StoreUnavailable):  # it is done, and opens later
-            await self._open_in(scope, ANSWERING_TTL_S + CLOCK_SKEW_S)
+            await self._open_in(scope, ACTIVE_INDEX_TTL_S + CLOCK_SKEW_S)
 
     async def hold(self, index: Scope, lease_s: float) -> str:
-        """Raises Conflict while another one has it. To be repeated if no answer comes: it is the same holder then."""
+        """Raises Conflict while somebody else holds it. If no answer comes, repeat it: the holder stays the same."""
         holder = self._tried.pop(index, None) or uuid.uuid4().hex
         try:
             await self._take(index, holder, lease_s)
