@@ -66,6 +66,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 STILL_COLLIDING = {"Found", "Kind", "Outcome", "Sample", "Tally"}
 STILL_BUILD_A_SCOPE = {"jobs.reindex.compare"}
 MOST_SIBLINGS_OF_A_PREFIX = 4
+MOST_METHODS_OF_A_PROTOCOL = 4  # so that a fake takes ten lines; the union of the stores' Protocols is for connections
 
 
 def module_name(path: Path) -> str:
@@ -194,3 +195,15 @@ def test_a_prefix_of_five_siblings_is_a_folder(top: str) -> None:
 def prefix_of(path: Path) -> str:
     """`edge` of `edge_reads.py` and of `test_edge_reads.py`; a name of one word is its own prefix."""
     return path.stem.removeprefix("test_").strip("_").split("_")[0]
+
+
+def test_protocols_are_small() -> None:
+    protocols = {each.name: each for each in classes("serve_app.ports") if "Protocol" in map(last_name, each.bases)}
+    assert {"SearchStore", "IndexingStore", "DocumentStore"} < protocols.keys()
+
+    def methods(protocol: ast.ClassDef) -> int:
+        own = sum(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in protocol.body)
+        return own + sum(methods(protocols[name]) for name in map(last_name, protocol.bases) if name in protocols)
+
+    sizes = {name: methods(protocol) for name, protocol in protocols.items() if name != "VectorStore"}
+    assert {name: size for name, size in sizes.items() if size > MOST_METHODS_OF_A_PROTOCOL} == {}
