@@ -10,7 +10,8 @@ import pytest
 
 from serve_app.errors import Conflict, InvalidInput, NotFound
 from serve_app.ports import VectorStore
-from serve_app.types import Document, JsonValue, ListedDocument, Scope, SparseVector, VectorSpace
+from serve_app.types import Document, JsonObject, JsonValue, ListedDocument, Scope, SparseVector, VectorSpace
+from serve_app.validation import INT64, MAX_METADATA_DEPTH
 from tests.contracts.corpus import SCOPE, SPACE, ask, document, found, listed_ids, passage, query, where
 from tests.contracts.indexes import IndexesContract
 from tests.contracts.vector_queries import LIBRARY, VectorQueryContract
@@ -251,11 +252,18 @@ class VectorStoreContract(VectorQueryContract, IndexesContract):
             await store.write(SCOPE, SPACE, [document("d", "new"), broken])
         assert (await store.document(SCOPE, "d")).text == "old"
 
-    @pytest.mark.parametrize("value", [float("nan"), "\ud800", {"x": [float("inf")]}, deep_list(100)])
+    @pytest.mark.parametrize(
+        "value", [float("nan"), "\ud800", {"x": [float("inf")]}, deep_list(MAX_METADATA_DEPTH), INT64.stop]
+    )
     async def test_metadata_that_is_not_json_is_refused(self, store: VectorStore, value: object) -> None:
         with pytest.raises(InvalidInput, match="'d'"):
             await store.write(SCOPE, SPACE, [document("d", "text", metadata={"bad": value})])  # type: ignore[dict-item]
         assert await store.collections(SCOPE.tenant) == []  # nor was a collection made for it
+
+    async def test_metadata_at_its_bounds_comes_back(self, store: VectorStore) -> None:
+        metadata: JsonObject = {"deep": deep_list(MAX_METADATA_DEPTH - 1), "least": INT64[0], "most": INT64[-1]}
+        await store.write(SCOPE, SPACE, [document("d", "text", metadata=metadata)])
+        assert (await store.document(SCOPE, "d")).metadata == metadata
 
     async def test_concurrent_writers(self, store: VectorStore) -> None:
         """To a collection that none has made yet, to different documents and to one and the same."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobs.export.file import Header, from_row, reading, require_known_suffix, to_row, writing
 from serve_app.errors import InvalidInput
 from serve_app.types import IndexedDocument, VectorSpace
+from serve_app.validation import INT64, MAX_METADATA_DEPTH
 from tests.contracts.corpus import SPACE, document
 from tests.jobs.contents import plain
 
@@ -96,9 +97,18 @@ def test_damage_within_a_packed_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"title": None}, {"id": " "}, {"metadata": "null"}, {"metadata": "{"}, {"text": "", "title": ""}]
+    "change",
+    [
+        {"title": None},
+        {"id": " "},
+        {"metadata": "null"},
+        {"metadata": "{"},
+        {"metadata": f'{{"n": {INT64.stop}}}'},
+        {"metadata": '{"deep": ' + "[" * MAX_METADATA_DEPTH + "]" * MAX_METADATA_DEPTH + "}"},
+        {"text": "", "title": ""},
+    ],
 )
-def test_what_no_upload_could_be_is_told(change: dict[str, object], tmp_path: Path) -> None:
+def test_a_document_that_no_upload_could_be_is_refused(change: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     export(path, DOCUMENTS[:1])
     header, row, end = path.read_bytes().splitlines(keepends=True)
