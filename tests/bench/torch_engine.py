@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.pipeline.rows import Outcome, Row, to_block
+from jobs.pipeline.rows import PipelineRow, RowOutcome, to_block
 from jobs.pipeline.run import EMBED_CALLS
 from jobs.pipeline.stages import EmbedStage
 from serve_app.embedding.engine import EmbeddingEngine
@@ -86,7 +86,7 @@ def whole_calls(engine: EmbeddingEngine, texts: Sequence[str]) -> float:
 
 def stage_rate(settings: Settings, precision: str, texts: Sequence[str]) -> float:
     stage = EmbedStage(settings.model_copy(update={"embedding": on_torch(settings, precision)}))
-    rows = [Row(Outcome.INDEX, "texts", str(number), texts=(text,)) for number, text in enumerate(texts)]
+    rows = [PipelineRow(RowOutcome.INDEX, "texts", str(number), texts=(text,)) for number, text in enumerate(texts)]
     blocks = [to_block(rows[start : start + BLOCK_DOCUMENTS]) for start in range(0, len(rows), BLOCK_DOCUMENTS)]
     with ThreadPoolExecutor(EMBED_CALLS) as pool:
         return len(rows) / median_s(lambda: list(pool.map(stage, blocks)))
