@@ -133,7 +133,7 @@ class IndexingStore(ActiveIndexStore, Protocol):
         made_for: name of the index that the documents were cut and embedded for. Raises Conflict if another index is
         active by now, if the collection has another space, or if the scope names the active index: then a build that
         goes on after its switch cannot do damage. Waits while writes are held back (WriteHoldStore.hold). Raises
-        InvalidInput, before anything is written, for a document that cannot be stored (documents.validation)."""
+        InvalidInput, before anything is written, for a document that cannot be stored (see validation.py)."""
         ...
 
 
