@@ -75,7 +75,7 @@ def module_name(path: Path) -> str:
 
 @cache
 def modules() -> dict[str, Path]:
-    return {module_name(p): p for top in ("serve_app", "jobs") for p in sorted((ROOT / top).rglob("*.py"))}
+    return {module_name(p): p for top in ("serve_app", "jobs", "cluster") for p in sorted((ROOT / top).rglob("*.py"))}
 
 
 @cache
@@ -117,6 +117,12 @@ def test_serve_app_imports_point_one_way(module: str) -> None:
 def test_jobs_import_domain_and_leaves_only(module: str) -> None:
     ours = {name.removeprefix("serve_app.") for name in imports(module) if name.startswith("serve_app.")}
     assert {name for name in ours if not any(f"{name}.".startswith(f"{ok}.") for ok in JOBS_MAY_IMPORT)} == set()
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.startswith("cluster")])
+def test_cluster_imports_leaves_only(module: str) -> None:
+    ours = {name for name in imports(module) if name.startswith(("serve_app", "jobs"))}
+    assert {name for name in ours if place(name) not in LEAVES} == set()
 
 
 @pytest.mark.parametrize("dependency", HOMES)
