@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.objects import (
     API_PORT,
     CA_FOLDER,
@@ -60,7 +60,7 @@ def settings(env: Environment) -> dict[str, str | dict[str, Any]]:
 
 
 def container(
-    env: Environment, name: str, resources: Resources, *, gpus: int = 0, ports: dict[str, int] | None = None
+    env: Environment, name: str, resources: PodResources, *, gpus: int = 0, ports: dict[str, int] | None = None
 ) -> dict[str, Any]:
     """The application's container, without a command: KubeRay gives Ray's."""
     named = [{"name": key, "containerPort": port, "protocol": "TCP"} for key, port in (ports or {}).items()]
@@ -81,7 +81,7 @@ def container(
     }
 
 
-def volumes(resources: Resources) -> list[dict[str, Any]]:
+def volumes(resources: PodResources) -> list[dict[str, Any]]:
     shared_bytes = int(resources.memory_bytes * SHARED_MEMORY_SHARE)
     return [
         {"name": "tmp", "emptyDir": {"sizeLimit": memory(20 * GIB)}},

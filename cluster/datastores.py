@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.application import QDRANT, REDIS
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.objects import (
     CA_FOLDER,
     QDRANT_GRPC_PORT,
@@ -132,7 +132,7 @@ def qdrant(env: Environment) -> list[Object]:
 
 
 def redis_container(
-    image: str, resources: Resources, arguments: list[str], ports: dict[str, int], *, secret: str, tls: bool
+    image: str, resources: PodResources, arguments: list[str], ports: dict[str, int], *, secret: str, tls: bool
 ) -> dict[str, Any]:
     """Every option is an argument, so that nothing else configures it. secret: the key of its password, which comes
     from the environment."""

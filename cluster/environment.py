@@ -45,7 +45,7 @@ class Image(Part):
         return f"{self.repository}:{self.tag}"
 
 
-class Resources(Part):
+class PodResources(Part):
     """Requests of one pod. Its memory limit is its request, so that a node never runs out; it may use idle CPUs."""
 
     cpus: float = Field(gt=0)
@@ -58,12 +58,12 @@ def require_in_order(bounds: Any) -> Any:
     return bounds
 
 
-class Workers(Part):
+class WorkerGroup(Part):
     """One group of Ray workers. cpus and memory_bytes: of each."""
 
     min_replicas: int = Field(ge=0)
     max_replicas: PositiveInt
-    resources: Resources
+    resources: PodResources
     gpus: int = Field(0, ge=0)
     node_selector: dict[str, str] = {}
 
@@ -85,13 +85,15 @@ class Gateway(Part):
 
 class Ray(Part):
     version: str = "2.60.0"
-    head: Resources = Resources(cpus=2, memory_bytes=8 * GIB)
-    cpu_workers: Workers = Workers(min_replicas=3, max_replicas=50, resources=Resources(cpus=8, memory_bytes=16 * GIB))
-    gpu_workers: Workers | None = Workers(
+    head: PodResources = PodResources(cpus=2, memory_bytes=8 * GIB)
+    cpu_workers: WorkerGroup = WorkerGroup(
+        min_replicas=3, max_replicas=50, resources=PodResources(cpus=8, memory_bytes=16 * GIB)
+    )
+    gpu_workers: WorkerGroup | None = WorkerGroup(
         min_replicas=0,
         max_replicas=8,
         gpus=1,
-        resources=Resources(cpus=8, memory_bytes=32 * GIB),
+        resources=PodResources(cpus=8, memory_bytes=32 * GIB),
         node_selector={"nvidia.com/gpu.present": "true"},
     )
 
@@ -104,7 +106,7 @@ class Qdrant(Part):
     nodes: PositiveInt = 3
     replication_factor: PositiveInt = 3
     shards: PositiveInt = 6
-    resources: Resources = Resources(cpus=4, memory_bytes=16 * GIB)
+    resources: PodResources = PodResources(cpus=4, memory_bytes=16 * GIB)
     disk_bytes: PositiveInt = 200 * GIB
 
     @model_validator(mode="after")
@@ -120,14 +122,14 @@ class RedisCache(Part):
     image: str = "redis:8.4.0"
     masters: int = Field(3, ge=3)
     replicas_of_each: int = Field(1, ge=0)
-    resources: Resources = Resources(cpus=1, memory_bytes=12 * GIB)
+    resources: PodResources = PodResources(cpus=1, memory_bytes=12 * GIB)
 
 
 class GcsRedis(Part):
     """Of Ray's head, so that a new head finds the cluster's state. Never the cache: its eviction would lose it."""
 
     image: str = "redis:8.4.0"
-    resources: Resources = Resources(cpus=0.5, memory_bytes=1 * GIB)
+    resources: PodResources = PodResources(cpus=0.5, memory_bytes=1 * GIB)
     disk_bytes: PositiveInt = 8 * GIB
 
 
@@ -173,7 +175,7 @@ class Environment(Part):
     host: DnsName = "search.example.com"
     time_zone: str = "Etc/UTC"
     image: Image = Image()
-    node: Resources = Resources(cpus=16, memory_bytes=60 * GIB)
+    node: PodResources = PodResources(cpus=16, memory_bytes=60 * GIB)
     gateway: Gateway = Gateway()
     ray: Ray = Ray()
     qdrant: Qdrant = Qdrant()

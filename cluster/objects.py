@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.quantities import cpu, memory
 
 Object = dict[str, Any]  # one Kubernetes object, as its YAML
@@ -48,7 +48,7 @@ def make(env: Environment, api_version: str, kind: str, name: str, component: st
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
 
 
-def requests_and_limits(resources: Resources, *, gpus: int = 0) -> dict[str, Any]:
+def requests_and_limits(resources: PodResources, *, gpus: int = 0) -> dict[str, Any]:
     """Memory is limited to what is requested, CPUs are not: an idle one is anybody's."""
     size = memory(resources.memory_bytes)
     limits: dict[str, Any] = {"memory": size}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.application import TERMINATION_GRACE_S, container, volumes
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.network import Arrow, Outside, clients, component_policies
 from cluster.objects import (
     API_PORT,
@@ -26,7 +26,7 @@ from cluster.objects import (
 from cluster.quantities import GIB
 
 NAME, PREFIX = "ai-docs-gateway", "plain"
-RESOURCES = Resources(cpus=2, memory_bytes=4 * GIB)
+RESOURCES = PodResources(cpus=2, memory_bytes=4 * GIB)
 # The strategy's figures.
 CPU_PERCENT, MEMORY_PERCENT = 70, 80
 MAX_SURGE, MAX_UNAVAILABLE = 3, 2

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cluster.application import TERMINATION_GRACE_S, container, volumes
-from cluster.environment import Environment, Resources, Workers
+from cluster.environment import Environment, PodResources, WorkerGroup
 from cluster.objects import (
     API_PORT,
     APP,
@@ -82,7 +82,7 @@ def head(component: str, env: Environment) -> dict[str, Any]:
     }
 
 
-def worker_group(component: str, name: str, env: Environment, workers: Workers) -> dict[str, Any]:
+def worker_group(component: str, name: str, env: Environment, workers: WorkerGroup) -> dict[str, Any]:
     template = pod(env, f"{component}-{name}", workers.resources, WORKER_PORTS, gpus=workers.gpus)
     if workers.node_selector:
         template["spec"]["nodeSelector"] = dict(workers.node_selector)
@@ -101,7 +101,7 @@ def worker_group(component: str, name: str, env: Environment, workers: Workers) 
 def pod(
     env: Environment,
     component: str,
-    resources: Resources,
+    resources: PodResources,
     ports: dict[str, int],
     *,
     gpus: int = 0,

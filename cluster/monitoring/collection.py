@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cluster.application import QDRANT
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.network import ray_components
 from cluster.objects import (
     OTLP_PORT,
@@ -24,7 +24,7 @@ from cluster.quantities import MIB
 
 COLLECTOR = "otel-collector"
 SCRAPED_EVERY = "15s"
-COLLECTOR_RESOURCES = Resources(cpus=0.25, memory_bytes=512 * MIB)
+COLLECTOR_RESOURCES = PodResources(cpus=0.25, memory_bytes=512 * MIB)
 COLLECTOR_USER_ID = 10_001
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cluster.base import external_secret, namespace
-from cluster.environment import Environment, Resources
+from cluster.environment import Environment, PodResources
 from cluster.network import HTTPS_PORT, Arrow, Outside, component_policies, denial
 from cluster.objects import (
     APP,
@@ -32,7 +32,7 @@ AGENT = "log-agent"
 RBAC = "rbac.authorization.k8s.io"
 ELASTICSEARCH_PORT = 9200
 PASSWORD_KEY, CA_KEY = SECRET_KEYS = "elasticsearch-password", "elasticsearch-ca"
-AGENT_RESOURCES = Resources(cpus=0.1, memory_bytes=128 * MIB)
+AGENT_RESOURCES = PodResources(cpus=0.1, memory_bytes=128 * MIB)
 
 
 def objects(env: Environment) -> list[Object]:
