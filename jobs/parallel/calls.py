@@ -23,16 +23,11 @@ class FinishedCalls:
 
 
 def run_calls(
-    task: Task,
-    calls: Sequence[tuple[Any, ...]],
-    needed: Sequence[FinishedCalls] = (),
-    is_cancelled: Callable[[], bool] = lambda: False,
+    task: Task, calls: Sequence[tuple[Any, ...]], is_cancelled: Callable[[], bool] = lambda: False
 ) -> FinishedCalls:
-    """calls: arguments of each call. needed: single calls whose values follow these arguments. After a cancellation
-    the remaining calls are left out."""
-    values = [each.results[0][0] for each in needed]
+    """calls: arguments of each call. After a cancellation the remaining calls are left out."""
     began_s = time.perf_counter()
-    results = tuple(run_call(task, (*args, *values)) for args in calls if not is_cancelled())
+    results = tuple(run_call(task, args) for args in calls if not is_cancelled())
     return FinishedCalls(results, time.perf_counter() - began_s)
 
 

@@ -16,8 +16,7 @@ from serve_app.errors import InvalidInput, Unavailable
 
 @dataclass(frozen=True, slots=True)
 class GraphStep:
-    """One call of the task: `function(*args, *values)`, where the values are those of the steps in `needs`. Between
-    steps in Ray's workers they do not pass through this process."""
+    """One call of the task: `function(*args, *values)`, where the values are those of the steps in `needs`."""
 
     id: str
     task: Task
@@ -57,7 +56,7 @@ class GraphRun:
         self._pools = {task: TaskPool(task, capacity_for(task)) for task in {step.task for step in steps.values()}}
         self._waiting: dict[Task, deque[GraphStep]] = {task: deque() for task in self._pools}
         self._uses = Counter(id for step in steps.values() for id in step.needs)  # of each value, still to come
-        self._values: dict[str, CallBatch] = {}
+        self._values: dict[str, Any] = {}
         self._reasons: dict[str, str] = {}  # of steps that failed or were skipped: the step that failed
 
     def results(self, keep_going: bool) -> Iterator[TaskResult]:
@@ -69,7 +68,7 @@ class GraphRun:
                     continue  # other steps may be ready now
                 for batch in running.wait():
                     for result in batch.results():
-                        self._finish(batch, result)
+                        self._finish(result)
                         yield reported(batch.pool.task, result, keep_going)
 
     def _queue_ready(self) -> list[TaskResult]:
@@ -88,19 +87,24 @@ class GraphRun:
 
     def _submit_waiting(self, running: InFlight) -> None:
         for task, queue in self._waiting.items():
-            while queue and self._pools[task].has_room:
-                step = queue.popleft()
-                needed = [self._values[id] for id in step.needs]
-                running.submit(CallBatch(self._pools[task], [step.id], [step.args], needed))
-                self._uses.subtract(step.needs)
-                for id in step.needs:
-                    if not self._uses[id]:
-                        self._values.pop(id, None)
+            pool = self._pools[task]
+            while queue and pool.has_room:
+                steps = [queue.popleft() for _ in range(min(len(queue), pool.next_calls(len(queue))))]
+                calls = [(*step.args, *self._take(step.needs)) for step in steps]
+                running.submit(CallBatch(pool, [step.id for step in steps], calls))
 
-    def _finish(self, batch: CallBatch, result: TaskResult) -> None:
-        batch.needed = ()  # otherwise a value would keep all those before it in memory
+    def _take(self, needs: Sequence[str]) -> list[Any]:
+        """The values for one step. A value that no other step needs is let go."""
+        values = [self._values[id] for id in needs]
+        self._uses.subtract(needs)
+        for id in needs:
+            if not self._uses[id]:
+                self._values.pop(id, None)
+        return values
+
+    def _finish(self, result: TaskResult) -> None:
         if result.error is not None:
             self._reasons[result.item] = result.item
         elif self._uses[result.item]:
-            self._values[result.item] = batch
+            self._values[result.item] = result.value
         self._sorter.done(result.item)

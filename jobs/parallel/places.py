@@ -28,13 +28,12 @@ CRASH_RETRIES = 3  # of a call whose worker died, which may not be its fault
 
 @dataclass(eq=False, slots=True)
 class CallBatch:
-    """items: name the calls in their results. needed: batches of one call each, whose values these calls take. ref: of
-    Ray's task. finished, error: one of them is set when the batch ends; the error is one that no call of it raised."""
+    """items: name the calls in their results. ref: of Ray's task. finished, error: one of them is set when the batch
+    ends; the error is one that no call of it raised."""
 
     pool: TaskPool
     items: Sequence[Any]
     calls: Sequence[tuple[Any, ...]]
-    needed: Sequence[CallBatch] = ()
     deadline_s: float = math.inf
     crashes: int = 0
     ref: ObjectRef[Any] | None = None
@@ -80,9 +79,8 @@ class WorkerThreads:
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
-            needed = [each.finished for each in batch.needed if each.finished]
             try:
-                batch.finished = run_calls(batch.pool.task, batch.calls, needed, lambda: self._is_closed)
+                batch.finished = run_calls(batch.pool.task, batch.calls, lambda: self._is_closed)
             except BaseException as error:  # such as a KeyboardInterrupt that a task raises
                 batch.error = RuntimeError(f"{batch.pool.task.name} ended its thread: {error!r}")
             with self._lock:
@@ -122,9 +120,8 @@ class InFlight:
             return
         if task not in self._remotes:
             self._remotes[task] = remote(task)
-        needed = [each.finished if each.ref is None else each.ref for each in batch.needed]
         try:
-            batch.ref = self._remotes[task].remote(batch.calls, *needed)
+            batch.ref = self._remotes[task].remote(batch.calls)
         except Exception as error:  # whatever pickle raises for the arguments
             batch.error = error
             self._ends.put(batch)
@@ -183,8 +180,8 @@ def capacity_for(task: Task) -> Capacity:
 def remote(task: Task) -> Any:
     """Ray repeats nothing: InFlight does."""
 
-    def work(calls: Sequence[tuple[Any, ...]], *needed: FinishedCalls) -> FinishedCalls:
-        return run_calls(task, calls, needed)
+    def work(calls: Sequence[tuple[Any, ...]]) -> FinishedCalls:
+        return run_calls(task, calls)
 
     options: dict[str, Any] = {"num_cpus": task.cpus, "memory": task.memory_bytes or None, "name": task.name}
     return ray.remote(max_retries=0, **options)(work)

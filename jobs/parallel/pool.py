@@ -105,7 +105,7 @@ class TaskPool:
 
     def next_calls(self, left: float) -> int:
         """How many calls the next batch should have. left: how many there are, inf if unknown."""
-        return batch_calls(self._batch_s, self._call_s, self._largest, left / (2 * self.limit))
+        return batch_calls(self._batch_s, self._call_s, self._largest, left / self.limit)
 
     def began(self) -> None:
         self.running += 1

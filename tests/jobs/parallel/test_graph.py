@@ -87,7 +87,7 @@ def joined(*words: str) -> str:
     return " ".join(words)
 
 
-def test_large_values_go_from_worker_to_worker(ray_cluster: str) -> None:
+def test_large_values_are_passed_on(ray_cluster: str) -> None:
     steps = [GraphStep("ones", Task(ones, MEMORY), (1_000_000,)), GraphStep("sum", Task(total, CPU), needs=("ones",))]
     assert by_id(steps)["sum"].value == 1_000_000
 

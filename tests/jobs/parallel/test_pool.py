@@ -74,7 +74,7 @@ def test_batches_grow_to_their_duration_and_shrink_towards_the_end() -> None:
         pool.ended(calls, seconds=calls * 0.001)
         sizes.append(calls)
     assert sizes == [1, 16, 100, 100]
-    assert [pool.next_calls(left) for left in (1_600, 160, 16, 1)] == [50, 5, 1, 1]
+    assert [pool.next_calls(left) for left in (800, 80, 16, 1)] == [50, 5, 1, 1]
 
 
 @pytest.mark.parametrize(
