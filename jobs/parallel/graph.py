@@ -75,7 +75,8 @@ class GraphRun:
         """Of the steps that are ready, those that are skipped."""
         skipped = []
         for step in [self._steps[id] for id in self._sorter.get_ready()]:
-            if reason := next((self._reasons[id] for id in step.needs if id in self._reasons), None):
+            reason = next((self._reasons[id] for id in step.needs if id in self._reasons), None)
+            if reason is not None:
                 self._reasons[step.id] = reason
                 self._sorter.done(step.id)
                 skipped.append(
