@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"main", "local", "embedding"},
 }
 # jobs reach the running service by the deployments' store client, and find it by the record of its run.
-JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache"}
+JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache", "flow"}
 JOBS_MAY_IMPORT |= {"deployments.store", "local.run"}
 
 HOMES: dict[str, tuple[str, ...]] = {

@@ -1,142 +1,111 @@
-"""Tasks that depend on each other: which may begin, in which order, and what a failure takes with it.
-
-Order: by upward rank, the longest way in cost from a task to the end (critical path first), as in HEFT (Topcuoglu,
-Hariri and Wu, IEEE Transactions on Parallel and Distributed Systems, 2002).
-"""
+"""Tasks that need each other's values: a directed acyclic graph of steps."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from itertools import islice
-from typing import Protocol
+from typing import Any
 
-from jobs.parallel.task import Task
-from serve_app.errors import InvalidInput
-
-
-class Source(Protocol):
-    """What gives the tasks. left: how many are not done; coming: how many of them can be taken without anything being
-    done before. Either is inf if that is not known."""
-
-    @property
-    def left(self) -> float: ...
-    @property
-    def coming(self) -> float: ...
-    def take(self, most: int) -> list[Task]: ...  # that may begin
-    def done(self, id: str) -> None: ...
-    def failed(self, id: str) -> list[Task]: ...  # those that will never begin now
-    def rank(self, id: str) -> float: ...  # the greatest first
+from jobs.parallel.places import CallBatch, InFlight, capacity_for
+from jobs.parallel.pool import TaskPool
+from jobs.parallel.task import Task, TaskResult, reported
+from serve_app.errors import InvalidInput, Unavailable
 
 
-class Stream:
-    """Tasks without dependencies, taken from an iterable as they are wanted."""
+@dataclass(frozen=True, slots=True)
+class GraphStep:
+    """One call of the task: `function(*args, *values)`, where the values are those of the steps in `needs`."""
 
-    def __init__(self, tasks: Iterable[Task]) -> None:
-        self._tasks = iter(tasks)
-        self.coming = float(len(tasks)) if isinstance(tasks, Sized) else float("inf")
-        self._taken = 0  # and not done
-
-    @property
-    def left(self) -> float:
-        return self._taken + self.coming
-
-    def take(self, most: int) -> list[Task]:
-        """Raises InvalidInput for a task with dependencies: in a stream nobody knows what is still to come."""
-        taken = list(islice(self._tasks, most))
-        self.coming = 0.0 if len(taken) < most else self.coming - len(taken)
-        self._taken += len(taken)
-        for task in taken:
-            if task.follows:
-                raise InvalidInput(f"{task.id} follows {task.follows[0]}: tasks with dependencies are given as a list")
-        return taken
-
-    def done(self, id: str) -> None:
-        self._taken -= 1
-
-    def failed(self, id: str) -> list[Task]:
-        self._taken -= 1
-        return []
-
-    def rank(self, id: str) -> float:
-        return 0.0
+    id: str
+    task: Task
+    args: tuple[Any, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
-class Graph:
-    """Tasks by id, all known beforehand."""
+def run_graph(steps: Sequence[GraphStep], *, keep_going: bool = False) -> Iterator[TaskResult]:
+    """The result of each step, in the order in which they end. Steps of one Task share its pool, so use one Task
+    object for all calls of a function.
 
-    def __init__(self, tasks: Mapping[str, Task]) -> None:
-        """Raises InvalidInput for unknown ids and for a circle."""
-        self._tasks = tasks
-        self._followers: dict[str, list[str]] = {id: [] for id in tasks}
-        for task in tasks.values():
-            for id in task.follows:
-                if id not in tasks:
-                    raise InvalidInput(f"{task.id} follows {id}, and there is no such task")
-                self._followers[id].append(task.id)
-        self._sorter = TopologicalSorter({task.id: task.follows for task in tasks.values()})
-        try:
-            self._order = list(TopologicalSorter({task.id: task.follows for task in tasks.values()}).static_order())
-            self._sorter.prepare()
-        except CycleError as error:
-            raise InvalidInput(f"tasks follow each other in a circle: {' ← '.join(error.args[1])}") from error
-        self._kinds = Counter(task.kind for task in tasks.values())
-        self.coming = 0.0
-        self._open = set(tasks)
-        self._ready: list[str] = []
-        self._ranks: dict[str, float] = {}
-        self.rank_by(lambda task: 1.0)
+    keep_going: return a failure as a result, skip the steps that need it, and run the others; otherwise the failure is
+    raised with the step's id in a note. That, closing the iterator or Ctrl-C cancels the rest.
 
-    @property
-    def left(self) -> float:
-        return float(len(self._open))
+    Raises InvalidInput for ids that are unknown or not unique, and for cycles.
+    """
+    by_id = {step.id: step for step in steps}
+    if len(by_id) < len(steps):
+        twice = next(id for id, count in Counter(step.id for step in steps).items() if count > 1)
+        raise InvalidInput(f"two steps have the id {twice}")
+    for step in steps:
+        if unknown := next((id for id in step.needs if id not in by_id), None):
+            raise InvalidInput(f"{step.id} needs {unknown}, and there is no such step")
+    sorter = TopologicalSorter({step.id: step.needs for step in steps})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise InvalidInput(f"steps need each other in a cycle: {' ← '.join(error.args[1])}") from error
+    return GraphRun(by_id, sorter).results(keep_going)
 
-    @property
-    def order(self) -> Sequence[str]:
-        """Each after all that it follows."""
-        return self._order
 
-    def take(self, most: int) -> list[Task]:
-        """Those of the highest rank among all that may begin."""
-        self._ready += self._sorter.get_ready()
-        self._ready.sort(key=self.rank)
-        cut = max(0, len(self._ready) - most)
-        taken, self._ready = self._ready[cut:], self._ready[:cut]
-        return [self._tasks[id] for id in reversed(taken)]
+class GraphRun:
+    """A graph while it runs. sorter: prepared, of the steps' ids."""
 
-    def done(self, id: str) -> None:
-        self._open.discard(id)
-        self._sorter.done(id)
+    def __init__(self, steps: Mapping[str, GraphStep], sorter: TopologicalSorter[str]) -> None:
+        self._steps, self._sorter = steps, sorter
+        self._pools = {task: TaskPool(task, capacity_for(task)) for task in {step.task for step in steps.values()}}
+        self._waiting: dict[Task, deque[GraphStep]] = {task: deque() for task in self._pools}
+        self._uses = Counter(id for step in steps.values() for id in step.needs)  # of each value, still to come
+        self._values: dict[str, Any] = {}
+        self._reasons: dict[str, str] = {}  # of steps that failed or were skipped: the step that failed
 
-    def failed(self, id: str) -> list[Task]:
-        """Its descendants that were not lost before; the rest of the graph goes on."""
-        self._open.discard(id)
-        lost = [each for each in self._descendants(id) if each in self._open]
-        self._open.difference_update(lost)
-        return [self._tasks[each] for each in lost]
+    def results(self, keep_going: bool) -> Iterator[TaskResult]:
+        with InFlight() as running:
+            while self._sorter.is_active():
+                yield from (skipped := self._queue_ready())
+                self._submit_waiting(running)
+                if skipped:
+                    continue  # other steps may be ready now
+                for batch in running.wait():
+                    for result in batch.results():
+                        self._finish(result)
+                        yield reported(batch.pool.task, result, keep_going)
 
-    def rank(self, id: str) -> float:
-        return self._ranks[id]
+    def _queue_ready(self) -> list[TaskResult]:
+        """Of the steps that are ready, those that are skipped."""
+        skipped = []
+        for step in [self._steps[id] for id in self._sorter.get_ready()]:
+            reason = next((self._reasons[id] for id in step.needs if id in self._reasons), None)
+            if reason is not None:
+                self._reasons[step.id] = reason
+                self._sorter.done(step.id)
+                skipped.append(
+                    TaskResult(step.id, error=Unavailable(f"{step.id} did not run, because {reason} failed"))
+                )
+            else:
+                self._waiting[step.task].append(step)
+        return skipped
 
-    def of_kind(self, kind: tuple[object, ...]) -> int:
-        """How many tasks are of that kind."""
-        return self._kinds[kind]
+    def _submit_waiting(self, running: InFlight) -> None:
+        for task, queue in self._waiting.items():
+            pool = self._pools[task]
+            while queue and pool.has_room:
+                steps = [queue.popleft() for _ in range(min(len(queue), pool.next_calls(len(queue))))]
+                calls = [(*step.args, *self._take(step.needs)) for step in steps]
+                running.submit(CallBatch(pool, [step.id for step in steps], calls))
 
-    def needs(self) -> Counter[str]:
-        """How many tasks take each one's value."""
-        return Counter(id for task in self._tasks.values() for id in task.needs)
+    def _take(self, needs: Sequence[str]) -> list[Any]:
+        """The values for one step. A value that no other step needs is let go."""
+        values = [self._values[id] for id in needs]
+        self._uses.subtract(needs)
+        for id in needs:
+            if not self._uses[id]:
+                self._values.pop(id, None)
+        return values
 
-    def rank_by(self, cost_s: Callable[[Task], float]) -> None:
-        for id in reversed(self._order):
-            longest = max((self._ranks[each] for each in self._followers[id]), default=0.0)
-            self._ranks[id] = cost_s(self._tasks[id]) + longest
-
-    def _descendants(self, id: str) -> Iterator[str]:
-        waiting, seen = [id], {id}
-        while waiting:
-            for each in self._followers[waiting.pop()]:
-                if each not in seen:
-                    seen.add(each)
-                    waiting.append(each)
-                    yield each
+    def _finish(self, result: TaskResult) -> None:
+        if result.error is not None:
+            self._reasons[result.item] = result.item
+        elif self._uses[result.item]:
+            self._values[result.item] = result.value
+        self._sorter.done(result.item)

@@ -1,86 +1,68 @@
-"""Where batches run: threads of this process, and workers of the Ray cluster. Both tell of their ends in one queue."""
+"""Where batches of calls run: threads of this process, and Ray's workers. `InFlight` holds the batches that run."""
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Any
 
-import psutil
 import ray
-from ray import ObjectRef, cloudpickle
+from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
 
-from jobs.parallel.calls import Call, Measured, run_calls, run_sent
-from jobs.parallel.clocks import ThreadClock
-from jobs.parallel.plan import Resources
-from jobs.parallel.task import Place, Task
-from serve_app.control_groups import memory_limit_bytes, usable_cpus
+from jobs.parallel.calls import FinishedCalls, run_calls
+from jobs.parallel.pool import Capacity, TaskPool, process_capacity
+from jobs.parallel.task import Task, TaskProfile, TaskResult
+from serve_app.errors import DeadlineExceeded
 
-MEMORY_SHARE = 0.5  # of what is free, that tasks in this process may take
-REMOTE_CALLS = ray.remote(num_cpus=1, max_retries=0)(run_sent)
+CRASH_RETRIES = 3  # of a call whose worker died, which may not be its fault
 
 
 @dataclass(eq=False, slots=True)
-class Attempt:
-    """A task on its way. args: with the values that it needs. begun: how often it was handed out; errors and crashes:
-    what came of it, where it alone can be to blame. alone: in no batch with others, one of which may have killed its
-    worker."""
+class CallBatch:
+    """items: name the calls in their results. ref: of Ray's task. finished, error: one of them is set when the batch
+    ends; the error is one that no call of it raised."""
 
-    task: Task
-    args: tuple[Any, ...]
-    begun: int = 0
-    errors: int = 0
+    pool: TaskPool
+    items: Sequence[Any]
+    calls: Sequence[tuple[Any, ...]]
+    deadline_s: float = math.inf
     crashes: int = 0
-    alone: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """deadline_s: inf for none. clock: of its thread since it began, once it runs in one of this process. ref: of Ray's
-    task."""
-
-    attempts: list[Attempt]
-    place: Place
-    deadline_s: float
-    clock: ThreadClock | None = None
     ref: ObjectRef[Any] | None = None
+    finished: FinishedCalls | None = None
+    error: Exception | None = None
+
+    def results(self) -> Iterator[TaskResult]:
+        results = self.finished.results if self.finished else ((None, self.error),)
+        for item, (value, error) in zip(self.items, results, strict=True):
+            yield TaskResult(item, value, error)
 
     @property
-    def calls(self) -> list[Call]:
-        return [(each.task.function, each.args) for each in self.attempts]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Of a batch: what was measured, or the error that no call of it raised."""
-
-    batch: Batch
-    measured: Measured | None = None
-    error: BaseException | None = None
-
-    @property
-    def is_crash(self) -> bool:
-        """Its worker died, or its node; else what it was given or gave back is what does not travel."""
+    def has_crashed(self) -> bool:
+        """Its worker or its node died. Otherwise its arguments or its result cannot be pickled."""
         return isinstance(self.error, RayError) and not isinstance(self.error, RayTaskError)
 
 
-class Threads:
-    """As many as there are batches at once, kept for the next. Daemons: one that hangs does not hold up the end of the
-    process."""
+class WorkerThreads:
+    """A thread for each batch at once, reused by the next. They are daemons: one that hangs does not hold up the end
+    of the process, as those of ThreadPoolExecutor do."""
 
-    def __init__(self, ends: SimpleQueue[End]) -> None:
+    def __init__(self, ends: SimpleQueue[CallBatch]) -> None:
         self._ends = ends
-        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._batches: SimpleQueue[CallBatch | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._idle = self._started = 0
-        self._closed = False
+        self._is_closed = False
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, batch: CallBatch) -> None:
         with self._lock:
             is_new = not self._idle
             self._idle -= not is_new
@@ -90,68 +72,123 @@ class Threads:
         self._batches.put(batch)
 
     def close(self) -> None:
-        """What runs now goes on to the end of its call and no further."""
-        self._closed = True
+        """A call that runs goes on to its end; no other begins."""
+        self._is_closed = True
         for _ in range(self._started):
             self._batches.put(None)
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
-            batch.clock = ThreadClock(threading.get_native_id())
             try:
-                end = End(batch, run_calls(batch.calls, stopped=lambda: self._closed))
-            except BaseException as error:  # such as KeyboardInterrupt, raised by a task
-                end = End(batch, error=RuntimeError(f"the task ended its thread: {error!r}"))
+                batch.finished = run_calls(batch.pool.task, batch.calls, lambda: self._is_closed)
+            except BaseException as error:  # such as a KeyboardInterrupt that a task raises
+                batch.error = RuntimeError(f"{batch.pool.task.name} ended its thread: {error!r}")
             with self._lock:
                 self._idle += 1
-            self._ends.put(end)
+            self._ends.put(batch)
 
 
-class Workers:
-    """Tasks of Ray, of one CPU each. Ray itself repeats none."""
+@dataclass(eq=False)
+class InFlight:
+    """The batches that run. A context manager: at its end, or at an exception such as Ctrl-C, it cancels them."""
 
-    def __init__(self, ends: SimpleQueue[End]) -> None:
-        self._ends = ends
+    _batches: set[CallBatch] = field(default_factory=set)
+    _remotes: dict[Task, Any] = field(default_factory=dict)
 
-    def submit(self, batch: Batch, threads: int) -> None:
-        try:
-            batch.ref = REMOTE_CALLS.remote((batch.calls, threads))
-        except Exception as error:  # whatever pickling raises
-            self._ends.put(End(batch, error=error))
+    def __post_init__(self) -> None:
+        self._ends: SimpleQueue[CallBatch] = SimpleQueue()
+        self._threads = WorkerThreads(self._ends)
+
+    def __enter__(self) -> InFlight:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.close()
+        for batch in self._batches:
+            kill(batch)
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def submit(self, batch: CallBatch) -> None:
+        task = batch.pool.task
+        batch.deadline_s = time.monotonic() + task.timeout_s if task.timeout_s is not None else math.inf
+        self._batches.add(batch)
+        batch.pool.began()
+        if not batch.pool.capacity.in_ray:
+            self._threads.submit(batch)
             return
-        batch.ref.future().add_done_callback(partial(self._tell, batch))
+        if task not in self._remotes:
+            self._remotes[task] = remote(task)
+        try:
+            batch.ref = self._remotes[task].remote(batch.calls)
+        except Exception as error:  # whatever pickle raises for the arguments
+            batch.error = error
+            self._ends.put(batch)
+        else:
+            batch.ref.future().add_done_callback(partial(self._end, batch))
 
-    def _tell(self, batch: Batch, done: Future[Measured]) -> None:
+    def wait(self) -> list[CallBatch]:
+        """Blocks until a batch ends or reaches its deadline. May return none: a batch without results is split, and a
+        call whose worker died is repeated."""
+        ended: list[CallBatch] = []
+        first_s = min(batch.deadline_s for batch in self._batches)
+        with suppress(Empty):
+            ended.append(self._ends.get(timeout=None if first_s == math.inf else max(0.0, first_s - time.monotonic())))
+            while True:
+                ended.append(self._ends.get_nowait())
+        now_s = time.monotonic()
+        ended = [batch for batch in ended if batch in self._batches]  # the others were late
+        late = [batch for batch in self._batches.difference(ended) if batch.deadline_s <= now_s]
+        for batch in late:
+            kill(batch)
+            batch.error = DeadlineExceeded(f"{batch.pool.task.name} did not end in {batch.pool.task.timeout_s:g} s")
+        for batch in (*ended, *late):
+            self._batches.remove(batch)
+            batch.pool.ended(len(batch.calls) if batch.finished else 0, batch.finished.seconds if batch.finished else 0)
+        return [batch for batch in (*ended, *late) if not self._repeated(batch)]
+
+    def _end(self, batch: CallBatch, done: Future[FinishedCalls]) -> None:
         error = done.exception()
-        self._ends.put(End(batch, error=error) if error else End(batch, done.result()))
+        if error is None:
+            batch.finished = done.result()
+        else:
+            batch.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        self._ends.put(batch)
 
-    def cancel(self, batch: Batch) -> None:
-        """Ends its worker."""
-        if batch.ref is not None:
-            with suppress(RayError):
-                ray.cancel(batch.ref, force=True)
-
-
-def has_cluster() -> bool:
-    return bool(ray.is_initialized())
-
-
-def resources(memory_bytes: int | None) -> Resources:
-    """As they are now. memory_bytes: None for a share of what is free. All of the cluster's CPUs count, unless none is
-    free: what others hold for a while is waited for, but a cluster that is full may stay so."""
-    free_bytes = min(psutil.virtual_memory().available, memory_limit_bytes() or float("inf"))
-    cpus, worker_bytes = 0.0, 0
-    if has_cluster() and ray.available_resources().get("CPU", 0) >= 1:  # type: ignore[no-untyped-call]
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus, worker_bytes = total["CPU"], int(total.get("memory", 0))
-    return Resources(usable_cpus(), cpus, memory_bytes or int(free_bytes * MEMORY_SHARE), worker_bytes)
+    def _repeated(self, batch: CallBatch) -> bool:
+        """Whether its calls run again, each by itself: so only the one that is to blame fails."""
+        if batch.error and len(batch.calls) > 1:
+            for item, args in zip(batch.items, batch.calls, strict=True):
+                self.submit(CallBatch(batch.pool, [item], [args]))
+            return True
+        if batch.has_crashed and batch.crashes < CRASH_RETRIES:
+            batch.crashes, batch.error, batch.ref = batch.crashes + 1, None, None
+            self.submit(batch)
+            return True
+        return False
 
 
-def pickled_bytes(value: object) -> int | None:
-    """How much of it travels to another process; None if it cannot."""
-    buffers: list[Any] = []
-    try:
-        content: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
-    except Exception:  # an object's own
-        return None
-    return len(content) + sum(buffer.raw().nbytes for buffer in buffers)
+def capacity_for(task: Task) -> Capacity:
+    if task.profile is TaskProfile.IO or not ray.is_initialized():
+        return process_capacity()
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus = total.get("CPU", 0.0)
+    return Capacity(cpus, int(total.get("memory", 0)), in_ray=True) if cpus >= task.cpus else process_capacity()
+
+
+def remote(task: Task) -> Any:
+    """Ray repeats nothing: InFlight does."""
+
+    def work(calls: Sequence[tuple[Any, ...]]) -> FinishedCalls:
+        return run_calls(task, calls)
+
+    options: dict[str, Any] = {"num_cpus": task.cpus, "memory": task.memory_bytes or None, "name": task.name}
+    return ray.remote(max_retries=0, **options)(work)
+
+
+def kill(batch: CallBatch) -> None:
+    """Ends its worker. A thread cannot be ended."""
+    if batch.ref is not None:
+        with suppress(RayError):
+            ray.cancel(batch.ref, force=True)

@@ -1,82 +1,65 @@
-"""What is to be done, and what became of it."""
+"""What the parallel engine runs, and what it returns."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.errors import DeadlineExceeded, Unavailable
 
+class TaskProfile(StrEnum):
+    """What bounds a task. It decides where the task runs and how many of it run at once."""
 
-class Place(StrEnum):
-    THREADS = "threads"  # of this process
-    WORKERS = "workers"  # processes of the Ray cluster
+    CPU = "cpu"  # in Ray's workers, one for each CPU
+    IO = "io"  # in threads of this process; their number adapts to the latency that they see
+    MEMORY = "memory"  # in Ray's workers, as many as the memory allows; never two calls in one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One call of `function(*args, *values of needs)`. It may be done again after a worker's death, so it must be
-    idempotent.
+    """A function and how to run it. It must be idempotent: it runs again if its worker dies.
 
-    needs: ids of tasks whose values follow `args`, in this order. after: ids of tasks that only have to be done before.
-    retries: how often it is tried again after an exception. timeout_s: from when it is handed to a thread or to Ray; a
-    worker is ended then, a thread is left to itself. place: None for where it is measured to be best. cost_s: what it
-    is expected to take, for the order of a graph; None for what its like were measured to take.
+    retries: how often a call is repeated after an exception. timeout_s: for one call with its retries, counted from
+    when it is handed to a thread or to Ray. At its end a worker is killed; a thread cannot be, and its result is
+    ignored. cpus, memory_bytes: of one call; Ray reserves them.
+
+    If Ray is not connected, or its cluster has fewer CPUs than one call needs, all tasks run in threads.
     """
 
-    id: str
     function: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    needs: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
+    profile: TaskProfile
     retries: int = 0
     timeout_s: float | None = None
-    place: Place | None = None
-    cost_s: float | None = None
+    cpus: float = 1.0
+    memory_bytes: int = 0
 
     @property
-    def follows(self) -> tuple[str, ...]:
-        return (*self.needs, *self.after)
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Tasks of one kind are taken to cost about the same, and are planned together."""
-        function: object = self.function
-        while isinstance(function, functools.partial):
+    def name(self) -> str:
+        function: Any = self.function
+        while hasattr(function, "func"):  # functools.partial
             function = function.func
-        return getattr(function, "__func__", function), self.place, self.timeout_s is not None
-
-
-class Status(StrEnum):
-    DONE = "done"
-    FAILED = "failed"
-    SKIPPED = "skipped"  # an ancestor failed
+        return str(getattr(function, "__qualname__", function))
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """value: where it is done. error: where it failed, with the traceback as its note. because: where it is skipped,
-    the id of the task that failed. resumed: its value comes from the checkpoint."""
+class TaskResult:
+    """item: of a map; the id of a graph's step. error: what the call raised, with its traceback as a note."""
 
-    id: str
-    status: Status = Status.DONE
+    item: Any
     value: Any = None
     error: Exception | None = None
-    because: str = ""
-    attempts: int = 1
-    resumed: bool = False
 
-    def result(self) -> Any:
-        """The value. Raises the task's own error, or Unavailable if it was skipped."""
+    def get(self) -> Any:
+        """The value. Raises the error."""
         if self.error is not None:
             raise self.error
-        if self.status is Status.SKIPPED:
-            raise Unavailable(f"{self.id} was not begun, because {self.because} failed")
         return self.value
 
 
-def timed_out(task: Task) -> DeadlineExceeded:
-    return DeadlineExceeded(f"{task.id} was not done in {task.timeout_s:g} s")
+def reported(task: Task, result: TaskResult, keep_going: bool) -> TaskResult:
+    """The result. Raises its error, with the item in a note, unless the run keeps going."""
+    if result.error is not None and not keep_going:
+        result.error.add_note(f"{task.name} failed for {result.item!r:.200}")
+        raise result.error
+    return result

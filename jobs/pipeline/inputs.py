@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from jobs.parallel.run import run_all
-from jobs.parallel.task import Place, Task
+from jobs.parallel.map import map_items
+from jobs.parallel.task import Task, TaskProfile
 from jobs.pipeline.ledger import DUPLICATE, DeadLetter
-from jobs.runtime.slices import slices
 from serve_app.documents.python_packages import installed, python_package_documents
 from serve_app.documents.readers.result import ReadResult
 from serve_app.documents.reading import only_document
@@ -22,7 +21,6 @@ from serve_app.documents.sources import find_files, source_root
 from serve_app.errors import InvalidInput
 
 PYTHON_PACKAGES = "python-packages"
-PATHS_PER_TASK = 64
 PACKAGE_BYTES = 10_000  # of documentation; the mean of 172 packages. It is known only when all is read
 
 
@@ -123,14 +121,9 @@ def read_input(source: Input, reader: ReadingProcess) -> Iterator[ReadResult]:
 
 
 def sizes_bytes(paths: Sequence[Path]) -> list[int]:
-    """Many are asked for at once where each takes its time, as on a network's file system."""
-    parts = enumerate(slices(paths, PATHS_PER_TASK))
-    tasks = [Task(str(number), _sizes_of, (part,), place=Place.THREADS) for number, part in parts]
-    return [size for outcome in run_all(tasks).values() for size in outcome.result()]
-
-
-def _sizes_of(paths: Sequence[Path]) -> list[int]:
-    return [size_bytes(path) for path in paths]
+    """Asks for many at once, because each takes its time on a network's file system."""
+    found = {result.item: result.value for result in map_items(Task(size_bytes, TaskProfile.IO), paths)}
+    return [found[path] for path in paths]
 
 
 def size_bytes(path: Path) -> int:

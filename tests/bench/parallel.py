@@ -1,5 +1,5 @@
-"""The parallel engine against a plain thread pool and plain Ray tasks, on work of each sort. Every figure is against
-that of the two which is better at it: nobody told the engine which that is."""
+"""The parallel engine against a plain thread pool and plain Ray tasks, on work of each profile. Each row compares with
+the better of the two for that work. The engine knows what its tasks declare: their profile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,22 @@ from typing import Any
 
 import ray
 
-from jobs.parallel.run import run_all
-from jobs.parallel.task import Task
+from jobs.parallel.graph import GraphStep, run_graph
+from jobs.parallel.map import map_items
+from jobs.parallel.task import Task, TaskProfile
 from serve_app.local.run import QUIET
 from tests.bench.child import Child
-from tests.bench.parallel_work import AT_ONCE, LATENCY_S, fetch, fetch_and_parse, graph, parse, parse_line, transform
+from tests.bench.parallel_work import (
+    AT_ONCE,
+    LATENCY_S,
+    fetch,
+    fetch_and_parse,
+    graph,
+    parse,
+    parse_fetched,
+    parse_line,
+    transform,
+)
 from tests.bench.rounds import Comparison, Series, interleave
 
 NOT_WORSE, BETTER = 0.95, 1.0
@@ -29,28 +40,40 @@ OURS, POOL, RAY_TASKS = "jobs.parallel", "thread pool", "Ray tasks"
 
 @dataclass(frozen=True)
 class Workload:
+    """steps: what the references run, and ours, too, unless it declares the same work as other steps."""
+
     name: str
-    tasks: Sequence[Task]
+    steps: Sequence[GraphStep]
     target: float
-    note: str = ""
+    note: str
+    ours: Sequence[GraphStep] = ()
 
 
 def workloads(port: int) -> list[Workload]:
-    def many(function: Callable[..., Any], count: int, *first: object) -> list[Task]:
-        return [Task(f"{function.__name__} {number}", function, (*first, number)) for number in range(count)]
-
-    computing = [Task(f"parse {number}", parse, (4,)) for number in range(120)]
-    mixed = [task for some in zip(computing[:50], *[iter(many(fetch, 200, port))] * 4, strict=True) for task in some]
+    requests = [(port, number) for number in range(300)]
+    computing = steps_of(parse, TaskProfile.CPU, [4] * 120)
+    fetching = steps_of(fetch, TaskProfile.IO, requests)
+    mixed = [step for some in zip(computing[:50], *[iter(fetching[:200])] * 4, strict=True) for step in some]
+    in_each = steps_of(fetch_and_parse, TaskProfile.IO, requests[:200])
+    parsing = Task(parse_fetched, TaskProfile.CPU)
+    parsed = [GraphStep(f"parse {step.id}", parsing, needs=(step.id,)) for step in fetching[:200]]
     waits = f"{LATENCY_S * 1000:g} ms, {AT_ONCE} at once"
+    tiny = steps_of(parse_line, TaskProfile.CPU, range(4_000))
+    arrays = steps_of(transform, TaskProfile.MEMORY, range(40))
     return [
         Workload("CPU", computing, NOT_WORSE, "Markdown parser"),
-        Workload("CPU, tiny", many(parse_line, 4_000), NOT_WORSE, "Markdown parser, some 0.2 ms a task"),
-        Workload("I/O", many(fetch, 300, port), NOT_WORSE, f"a server of {waits}"),
-        Workload("memory", many(transform, 40), NOT_WORSE, "arrays of 48 MiB, 2 MiB come back"),
+        Workload("CPU, tiny", tiny, NOT_WORSE, "Markdown parser, some 0.2 ms a task"),
+        Workload("I/O", fetching, NOT_WORSE, f"a server of {waits}"),
+        Workload("memory", arrays, NOT_WORSE, "arrays of 48 MiB, 2 MiB come back"),
         Workload("DAG", graph(180), NOT_WORSE, "some 190 steps of 1 to 6 units, a chain beside"),
         Workload("mixed tasks", mixed, BETTER, "one of CPU to four of I/O"),
-        Workload("mixed in each task", many(fetch_and_parse, 200, port), BETTER, f"fetch ({waits}) and parse"),
+        Workload("mixed in each task", in_each, BETTER, f"fetch ({waits}), then parse", [*fetching[:200], *parsed]),
     ]
+
+
+def steps_of(function: Callable[[Any], Any], profile: TaskProfile, items: Iterable[Any]) -> list[GraphStep]:
+    task = Task(function, profile)
+    return [GraphStep(f"{task.name} {number}", task, (item,)) for number, item in enumerate(items)]
 
 
 def compare(rounds: int) -> Iterator[Comparison]:
@@ -67,53 +90,60 @@ def compare(rounds: int) -> Iterator[Comparison]:
 
 def compare_workload(workload: Workload, rounds: int) -> Comparison:
     ways = {OURS: ours, POOL: in_pool, RAY_TASKS: in_ray}
-    rates = interleave({name: partial(rate, way, workload.tasks) for name, way in ways.items()}, rounds)
+    steps = dict.fromkeys(ways, workload.steps) | {OURS: workload.ours or workload.steps}
+    count = len(workload.steps)
+    rates = interleave({name: partial(rate, way, steps[name], count) for name, way in ways.items()}, rounds)
     best, other = sorted((POOL, RAY_TASKS), key=lambda name: -statistics.median(rates[name]))
     series = {name: Series(name, "tasks/s", values) for name, values in rates.items()}
     note = f"{workload.note}; {other} {series[other].median:,.4g}"
     return Comparison(f"parallel, {workload.name}", series[OURS], series[best], workload.target, note)
 
 
-def rate(way: Callable[[Sequence[Task]], None], tasks: Sequence[Task]) -> float:
+def rate(way: Callable[[Sequence[GraphStep]], None], steps: Sequence[GraphStep], count: int) -> float:
     started_s = time.perf_counter()
-    way(tasks)
-    return len(tasks) / (time.perf_counter() - started_s)
+    way(steps)
+    return count / (time.perf_counter() - started_s)
 
 
-def ours(tasks: Sequence[Task]) -> None:
-    for outcome in run_all(tasks).values():
-        outcome.result()
+def ours(steps: Sequence[GraphStep]) -> None:
+    """A map where all steps are calls of one task with one item each."""
+    tasks = {step.task for step in steps}
+    if len(tasks) == 1 and not any(step.needs for step in steps):
+        results = map_items(tasks.pop(), [step.args[0] for step in steps])
+    else:
+        results = run_graph(steps)
+    assert sum(1 for _ in results) == len(steps)
 
 
-def in_pool(tasks: Sequence[Task]) -> None:
+def in_pool(steps: Sequence[GraphStep]) -> None:
     """With as many threads as Python takes."""
-    if not any(task.needs for task in tasks):
+    if not any(step.needs for step in steps):
         with ThreadPoolExecutor() as pool:
-            for future in [pool.submit(task.function, *task.args) for task in tasks]:
+            for future in [pool.submit(step.task.function, *step.args) for step in steps]:
                 future.result()
         return
     values: dict[str, Any] = {}
-    by_id = {task.id: task for task in tasks}
-    sorter = TopologicalSorter({task.id: task.needs for task in tasks})
+    by_id = {step.id: step for step in steps}
+    sorter = TopologicalSorter({step.id: step.needs for step in steps})
     sorter.prepare()
     with ThreadPoolExecutor() as pool:
         running: dict[Future[Any], str] = {}
         while sorter.is_active():
             for id in sorter.get_ready():
-                task = by_id[id]
-                running[pool.submit(task.function, *task.args, *(values[each] for each in task.needs))] = id
+                step = by_id[id]
+                running[pool.submit(step.task.function, *step.args, *(values[each] for each in step.needs))] = id
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 id = running.pop(future)
                 values[id] = future.result()
                 sorter.done(id)
 
 
-def in_ray(tasks: Sequence[Task]) -> None:
+def in_ray(steps: Sequence[GraphStep]) -> None:
     """All at once; Ray begins each when what it needs is there."""
-    remote: dict[Callable[..., Any], Any] = {task.function: ray.remote(task.function) for task in tasks}
-    by_id = {task.id: task for task in tasks}
+    remote: dict[Callable[..., Any], Any] = {step.task.function: ray.remote(step.task.function) for step in steps}
+    by_id = {step.id: step for step in steps}
     refs: dict[str, Any] = {}
-    for id in TopologicalSorter({task.id: task.needs for task in tasks}).static_order():
-        task = by_id[id]
-        refs[id] = remote[task.function].remote(*task.args, *(refs[each] for each in task.needs))
+    for id in TopologicalSorter({step.id: step.needs for step in steps}).static_order():
+        step = by_id[id]
+        refs[id] = remote[step.task.function].remote(*step.args, *(refs[each] for each in step.needs))
     ray.get(list(refs.values()))

@@ -14,7 +14,8 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.parallel.task import Task
+from jobs.parallel.graph import GraphStep
+from jobs.parallel.task import Task, TaskProfile
 from serve_app.documents.markdown_blocks import parse_blocks
 from tests.bench.child import answer_all
 
@@ -41,15 +42,20 @@ def parse_line(number: int) -> int:
     return len(list(parse_blocks(page()[start : start + 400])))
 
 
-def fetch(port: int, number: int) -> int:
-    """Waits for the server."""
+def fetch(request: tuple[int, int]) -> int:
+    """Waits for the server. request: its port and a number."""
+    port, number = request
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(b"x")
         return len(connection.recv(64)) + number
 
 
-def fetch_and_parse(port: int, number: int) -> int:
-    return fetch(port, number) + parse(1)
+def parse_fetched(fetched: int) -> int:
+    return fetched + parse(1)
+
+
+def fetch_and_parse(request: tuple[int, int]) -> int:
+    return parse_fetched(fetch(request))
 
 
 def transform(seed: int) -> NDArray[np.float32]:
@@ -65,22 +71,23 @@ def step(times: int, *_: object) -> int:
     return parse(times)
 
 
-def graph(nodes: int, seed: int = 0) -> list[Task]:
+def graph(nodes: int, seed: int = 0) -> list[GraphStep]:
     """Layers of steps of very different length, each after one or two of the layer before; a chain beside them."""
     chance = random.Random(seed)
-    tasks: list[Task] = []
+    task = Task(step, TaskProfile.CPU)
+    steps: list[GraphStep] = []
     layer: list[str] = []
-    while len(tasks) < nodes:
+    while len(steps) < nodes:
         width = chance.randint(3, 8)
-        ids = [f"{len(tasks) + number}" for number in range(width)]
+        ids = [f"{len(steps) + number}" for number in range(width)]
         for id in ids:
             before = tuple(chance.sample(layer, min(len(layer), chance.randint(1, 2))))
-            tasks.append(Task(id, step, (chance.choice((1, 1, 2, 6)),), needs=before))
+            steps.append(GraphStep(id, task, (chance.choice((1, 1, 2, 6)),), needs=before))
         layer = ids
     chain = [f"chain {number}" for number in range(10)]
-    for before, id in zip(["", *chain], chain, strict=False):
-        tasks.append(Task(id, step, (4,), needs=(before,) if before else ()))
-    return tasks
+    for former, id in zip(["", *chain], chain, strict=False):
+        steps.append(GraphStep(id, task, (4,), needs=(former,) if former else ()))
+    return steps
 
 
 async def serve(ports: SimpleQueue[int]) -> None:

@@ -1,10 +1,10 @@
-"""What the tests run. A module of its own, so that workers import it."""
+"""What the tests run. It is a module of its own so that Ray's workers can import it."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-import zlib
 from pathlib import Path
 
 from serve_app.errors import InvalidInput
@@ -14,21 +14,12 @@ def add(*numbers: int) -> int:
     return sum(numbers)
 
 
-def fail(*_: object) -> None:
-    raise ValueError("on purpose")
+def double(number: int) -> int:
+    return 2 * number
 
 
-def spin(turns: int) -> int:
-    """Computes and holds the global lock."""
-    total = 0
-    for number in range(turns):
-        total += number * number
-    return total
-
-
-def press(content: bytes) -> int:
-    """Computes without the lock."""
-    return len(zlib.compress(content, 6))
+def process(_: object) -> int:
+    return os.getpid()
 
 
 def wait(seconds: float) -> float:
@@ -36,25 +27,33 @@ def wait(seconds: float) -> float:
     return seconds
 
 
-def process() -> int:
-    return os.getpid()
+def fail(*_: object) -> None:
+    raise ValueError("on purpose")
+
+
+def fail_if_odd(number: int) -> int:
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number
 
 
 def marked(folder: Path, name: str) -> int:
-    """How often it was called with this name, by files, which outlive processes."""
+    """How often it was called with this name before. It counts in files, because they outlive processes."""
     count = len(list(folder.glob(f"{name}.*")))
     (folder / f"{name}.{count}").touch()
     return count
 
 
-def fail_first(folder: Path, name: str, times: int) -> str:
+def fail_first(call: tuple[Path, str, int]) -> str:
+    folder, name, times = call
     if marked(folder, name) < times:
         raise InvalidInput(f"{name} fails at first")
     return name
 
 
-def die_first(folder: Path, name: str, times: int) -> str:
+def die_first(call: tuple[Path, str, int]) -> str:
     """Its process ends as if it was killed."""
+    folder, name, times = call
     if marked(folder, name) < times:
         os._exit(1)
     return name
@@ -65,12 +64,29 @@ def hang(folder: Path) -> None:
     time.sleep(3_600)
 
 
+def hang_or_double(item: Path | int) -> int:
+    if isinstance(item, int):
+        return double(item)
+    hang(item)
+    return 0
+
+
+def leave(number: int) -> int:
+    if number == 5:
+        raise SystemExit
+    return number
+
+
+def unpicklable_if_odd(number: int) -> object:
+    return threading.Lock() if number % 2 else number
+
+
 class Clumsy(Exception):
-    """Cannot be pickled back."""
+    """Cannot be unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}")
 
 
-def raise_clumsy() -> None:
-    raise Clumsy("does not", "travel")
+def raise_clumsy(_: object) -> None:
+    raise Clumsy("cannot be", "unpickled")
