@@ -19,6 +19,7 @@ PlatformError
     │   ├── StoreLocked        another process owns the store's folder
     │   ├── StoreBroken        the store's process must end and be started again
     │   └── StoreFull          the store's disk has no room for the write
+    ├── StateUnavailable       releases, flags, consents and keys cannot be read or changed
     └── EngineUnavailable
 
 Adapters translate their library's errors into these at the seam; `api/problems.py` maps them to HTTP.
@@ -106,6 +107,10 @@ class StoreBroken(StoreUnavailable):
 
 class StoreFull(StoreUnavailable):
     """The write was not done, or only partly: repeat it once there is room. Open collections can still be searched."""
+
+
+class StateUnavailable(Unavailable):
+    code, title = "state-unavailable", "State unavailable"
 
 
 class EngineUnavailable(Unavailable):

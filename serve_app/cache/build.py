@@ -40,7 +40,8 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path, meter
         segments = open_segments("l2", shared, within_memory("l2", cache.l2.size_bytes), cache.l2.ttl_s)
         yield guard(SharedMemoryTier("l2", segments), cache.l2.timeout_s, meter)
     if cache.l3.enabled and redis.url:
-        from serve_app.cache.tiers.redis import RedisTier, connect  # the library takes 0.1 s to import
+        from serve_app.cache.tiers.redis import RedisTier  # the library takes 0.1 s to import
+        from serve_app.redis_client import connect
 
         client = connect(redis.url.get_secret_value(), redis.timeout_s)
         yield guard(RedisTier(client, cache.l3.size_bytes, cache.l3.ttl_s, name="l3"), redis.timeout_s, meter)

@@ -26,10 +26,10 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster
 
 from serve_app.cache.keys import version_key
-from serve_app.cache.tiers.redis import connect, translated
 from serve_app.errors import PlatformError, StoreUnavailable, Unavailable
 from serve_app.flow.breaker import Guard
 from serve_app.flow.rounds import Rounds
+from serve_app.redis_client import connect, translated
 from serve_app.types import Scope
 
 logger = logging.getLogger(__name__)

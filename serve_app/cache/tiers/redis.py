@@ -6,25 +6,21 @@ what has a time to live, as everything here does and control state does not. Whe
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisClusterException, RedisError
+from redis.exceptions import OutOfMemoryError
 
 from serve_app.cache.entry import Entry, decode, encode
 from serve_app.cache.tiers.tier import Clock, TierUsage, utc_s
-from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.redis_client import info_of_primaries, translated
 
 logger = logging.getLogger(__name__)
 PREFIX = b"aidocs:cache:"
 MAX_ENTRY_BYTES = 4 * 1024 * 1024
-CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 CLEAR_AT_ONCE = 1_000
 DATABASE = re.compile(r"db\d+")
 
@@ -91,7 +87,7 @@ class RedisTier:
     async def _check_limit(self) -> None:
         if not self._limit_is_checked:
             self._limit_is_checked = True
-            for server in await self._servers():
+            for server in await info_of_primaries(self._client):
                 limit_bytes, policy = int(server.get("maxmemory", 0)), str(server.get("maxmemory_policy", ""))
                 if limit_bytes == 0 or not policy.startswith(("volatile", "allkeys")):
                     logger.warning(
@@ -101,13 +97,6 @@ class RedisTier:
                         policy,
                         self._limit_bytes,
                     )
-
-    async def _servers(self) -> list[dict[str, Any]]:
-        """INFO memory and keyspace of the server, or of each primary of the cluster."""
-        if isinstance(self._client, RedisCluster):
-            by_node = await self._client.info("everything", target_nodes=RedisCluster.PRIMARIES)
-            return [by_node] if "used_memory" in by_node else list(by_node.values())  # of one node it is the answer
-        return [await self._client.info("everything")]
 
     async def clear(self) -> None:
         with translated():
@@ -123,7 +112,7 @@ class RedisTier:
     async def usage(self) -> TierUsage:
         """Of the whole server or cluster, whoever else uses it."""
         with translated():
-            servers = await self._servers()
+            servers = await info_of_primaries(self._client)
         databases = [value for server in servers for name, value in server.items() if DATABASE.fullmatch(name)]
         return TierUsage(
             sum(int(server["used_memory"]) for server in servers),
@@ -134,32 +123,3 @@ class RedisTier:
     async def close(self) -> None:
         with translated():
             await self._client.aclose()
-
-
-def connect(url: str, timeout_s: float) -> Redis | RedisCluster:
-    """url: redis://, rediss:// or unix:// for a server; redis+cluster:// or rediss+cluster:// for any node of a
-    cluster. Raises ConfigurationError, which does not repeat the URL: it may hold a password."""
-    scheme, _, rest = url.partition("://")
-    limits: dict[str, Any] = {
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 0),  # a cache that does not answer is left out, not asked again
-    }
-    try:
-        if scheme in CLUSTER_SCHEMES:
-            cluster_url = f"{CLUSTER_SCHEMES[scheme]}://{rest}"
-            return RedisCluster.from_url(cluster_url, **limits)
-        return Redis.from_url(url, **limits)
-    except (ValueError, RedisError, RedisClusterException) as error:
-        raise ConfigurationError(
-            "AIDOCS_REDIS__URL is not a Redis URL: redis://host:6379/0, rediss://…, unix://… "
-            "or redis+cluster://host:6379 for a cluster"
-        ) from error
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, RedisClusterException, OSError) as error:
-        raise Unavailable(f"Redis: {error}") from error

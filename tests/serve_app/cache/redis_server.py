@@ -16,6 +16,7 @@ from serve_app.local.ports import free_port
 from tests.services import require
 
 START_TIMEOUT_S = 20.0
+CLUSTER_TIMEOUT_S = 30.0
 # An empty server takes about a mebibyte itself.
 BOUNDED = ("--maxmemory", str(4 * 1024 * 1024), "--maxmemory-policy", "volatile-lfu", "--maxmemory-clients", "0")
 
@@ -30,6 +31,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def cluster_url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
@@ -66,3 +71,27 @@ def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def redis_cluster(folders: Sequence[Path], *options: str) -> Iterator[RedisServer]:
+    """One of the primaries of a cluster, with one primary for each folder."""
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(redis_server(folder, "--cluster-enabled", "yes", *options)) for folder in folders]
+        for number, node in enumerate(nodes):
+            with node.client() as client:
+                first, end = (16_384 * part // len(nodes) for part in (number, number + 1))
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port) if number else None
+        deadline_s = time.monotonic() + CLUSTER_TIMEOUT_S
+        for node in nodes:
+            with node.client() as client:
+                while not is_whole(client.execute_command("CLUSTER INFO"), len(nodes)):
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.02)
+        yield nodes[0]
+
+
+def is_whole(state: dict[str, str], nodes: int) -> bool:
+    return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == str(nodes)

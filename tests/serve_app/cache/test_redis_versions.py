@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.cache.redis_versions import CURRENT, PREFIX, RECORD, RedisVersions
-from serve_app.cache.tiers.redis import connect
 from serve_app.errors import InvalidInput, StoreUnavailable
+from serve_app.redis_client import connect
 from serve_app.types import Scope
 from tests.serve_app.cache.redis_server import RedisServer, redis_server
 

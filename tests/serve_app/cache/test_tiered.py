@@ -15,10 +15,11 @@ from serve_app.cache.tiered import MISS, CachedPayload, Tiered
 from serve_app.cache.tiers.guarded import guard
 from serve_app.cache.tiers.lmdb import LmdbTier, SharedMemoryTier
 from serve_app.cache.tiers.memory import MemoryTier
-from serve_app.cache.tiers.redis import RedisTier, connect
+from serve_app.cache.tiers.redis import RedisTier
 from serve_app.cache.tiers.segments import Segments
 from serve_app.cache.tiers.tier import Tier, TierUsage
 from serve_app.errors import InvalidInput, NotFound, PlatformError, StoreUnavailable
+from serve_app.redis_client import connect
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane
 from tests.contracts.cache_tier import TTL_S, Clock, key

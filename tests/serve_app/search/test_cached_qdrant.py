@@ -14,9 +14,9 @@ from hypothesis.stateful import rule
 from qdrant_client import AsyncQdrantClient
 
 from serve_app.cache.redis_versions import RedisVersions
-from serve_app.cache.tiers.redis import connect
 from serve_app.errors import Conflict, StoreUnavailable
 from serve_app.ports import VectorStore
+from serve_app.redis_client import connect
 from serve_app.settings import StoreSettings
 from serve_app.store.qdrant.store import QdrantStore
 from serve_app.types import VectorSpace

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from serve_app.cache.tiers.guarded import GuardedTier
-from serve_app.cache.tiers.redis import PREFIX, RedisTier, connect
+from serve_app.cache.tiers.redis import PREFIX, RedisTier
 from serve_app.cache.tiers.tier import Tier
 from serve_app.errors import ConfigurationError, Unavailable
+from serve_app.redis_client import connect
 from serve_app.telemetry.meter import Meter
 from tests.contracts.cache_tier import TTL_S, CacheTierContract, Clock, entry, key
 from tests.serve_app.cache.redis_server import BOUNDED, RedisServer, redis_server
