@@ -1,4 +1,7 @@
-"""Who may write to an index of the embedded store now."""
+"""Who may write to an index of the embedded store now.
+
+docs/decisions/0001-state.md says why this does not stand on `state`.
+"""
 
 from __future__ import annotations
 

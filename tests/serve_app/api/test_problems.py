@@ -45,6 +45,7 @@ EXPECTED = {
     errors.StoreLocked: 503,
     errors.StoreBroken: 503,
     errors.StoreFull: 503,
+    errors.StateUnavailable: 503,
     errors.EngineUnavailable: 503,
 }
 
