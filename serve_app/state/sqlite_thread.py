@@ -48,8 +48,9 @@ class SqliteThread:
             ) from error
 
     async def close(self) -> None:
-        with contextlib.suppress(StateUnavailable):
-            await self.run(lambda _: self._disconnect())
+        with contextlib.suppress(RuntimeError, TimeoutError):  # it is closed already, or a call hangs
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.wrap_future(self._executor.submit(self._disconnect))
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, call: Callable[[sqlite3.Connection], Out], deadline_s: float) -> Out:

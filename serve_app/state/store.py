@@ -19,7 +19,7 @@ from typing import Protocol
 from serve_app.errors import InvalidInput
 
 MAX_KEY_BYTES = 512
-MAX_VALUE_BYTES = 1024 * 1024
+MAX_VALUE_BYTES = 64 * 1024  # a page of the largest values is 64 MiB
 MAX_PAGE = 1_000
 MIN_TTL_S, MAX_TTL_S = 0.01, 86_400.0
 DELETIONS_KEPT = 10_000  # a reader who missed more than this must read everything again

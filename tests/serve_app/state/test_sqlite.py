@@ -148,6 +148,13 @@ async def test_after_close_calls_are_refused(connect: Connect) -> None:
         await state.get("k")
 
 
+async def test_a_state_that_nobody_used_leaves_no_file(path: Path, connect: Connect) -> None:
+    state = connect()
+    await state.close()
+    await state.close()
+    assert not path.parent.exists()
+
+
 async def test_the_date_has_no_part_in_a_lease(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     state = connect()
     lease = await leased(state, "rollout", 60)
