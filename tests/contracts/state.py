@@ -180,6 +180,20 @@ class StateContract:
         again = await put(state, "k1")
         assert (await state.changes(gap.cursor)).changes == (StateChange("k1", b"value", again),)
 
+    async def test_a_key_that_is_created_again_is_no_deletion_to_forget(self, connect: Connect) -> None:
+        state = connect(deletions_kept=2)
+        cursor = await cursor_of(state)
+        await put(state, "again")
+        await remove(state, "again")
+        again = await put(state, "again")
+        deleted = []
+        for number in range(2):
+            await put(state, f"k{number}")
+            deleted.append(await remove(state, f"k{number}"))
+        changes = (StateChange("again", b"value", again), *map(StateChange, ("k0", "k1"), (None, None), deleted))
+        assert (await state.changes(cursor)).changes == changes
+        assert await state.compare_and_set("again", b"2", expected=again) == Written(deleted[-1] + 1)
+
     async def test_a_lease_has_one_holder(self, state: StateStore, connect: Connect) -> None:
         other = connect()
         lease = await leased(state, "rollout")
