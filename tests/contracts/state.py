@@ -163,6 +163,7 @@ class StateContract:
 
     async def test_a_cursor_that_the_feed_does_not_reach_is_a_gap(self, connect: Connect) -> None:
         state = connect(deletions_kept=2)
+        old = await put(state, "old")
         cursor = await cursor_of(state)
         for number in range(3):
             await put(state, f"k{number}")
@@ -179,6 +180,7 @@ class StateContract:
         assert (await state.changes(gap.cursor + 1)).is_gap  # of a history that was lost
         again = await put(state, "k1")
         assert (await state.changes(gap.cursor)).changes == (StateChange("k1", b"value", again),)
+        assert await state.get("old") == StateEntry("old", b"value", old)
 
     async def test_a_key_that_is_created_again_is_no_deletion_to_forget(self, connect: Connect) -> None:
         state = connect(deletions_kept=2)
@@ -258,7 +260,7 @@ class StateContract:
 
     def test_it_does_what_the_model_does(self, example: Example) -> None:
         run_state_machine_as_test(
-            lambda: StateMachine(example), settings=settings(max_examples=25, stateful_step_count=40)
+            lambda: StateMachine(example), settings=settings(max_examples=25, stateful_step_count=60)
         )
 
     def test_two_processes_lose_no_increment(self, target: str) -> None:
