@@ -68,6 +68,12 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 
 
+def test_images_are_small() -> None:
+    """A clone carries every version of them."""
+    sizes = {image.name: image.stat().st_size for image in (ROOT / "docs" / "images").iterdir()}
+    assert {name: size for name, size in sizes.items() if size > 200_000} == {}
+
+
 def test_every_page_is_in_the_list_of_pages() -> None:
     """docs/README.md, or decisions/README.md for the records."""
     for page in PAGES:
