@@ -130,7 +130,7 @@ def last_json(printed: str) -> Any:
 def kind_of(line: str) -> str:
     """Of a line of `make demo`."""
     kinds = {"hit": r" *\d+\.\d{3}  \S", "text": r" {8}\S", "end": r"\d+ hits in [\d.]+ ms \(.+\)$"}
-    kinds |= {"url": "(already )?running: http://", "result": r'\{"documents": '}
+    kinds |= {"url": "(already running|the search page): http://", "result": r'\{"documents": '}
     return next((name for name, pattern in kinds.items() if re.match(pattern, line)), line)
 
 
