@@ -22,6 +22,7 @@ import pytest
 
 from tests.docs.pages import README, ROOT, Example, examples
 from tests.integration.running import Run, http
+from tests.services import require
 
 GUIDES = (README, ROOT / "docs" / "getting-started.md")
 ACTIVATE = "source .venv/bin/activate"
@@ -54,6 +55,8 @@ def collections(service: Run) -> set[str]:
 @pytest.mark.usefixtures("only_own_collections")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_the_commands_of_a_guide_run_and_print_what_it_shows(guide: Path, service: Run, clone: Path) -> None:
+    for program in ("bash", "curl", "make"):
+        require(program)
     own = examples(guide)
     assert len(own) > 3
     for example in own:
