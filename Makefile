@@ -9,7 +9,7 @@ COLLECTION ?= demo
 SOURCE ?= python-packages
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve stop index test check format bench lock clean
+.PHONY: help install demo serve stop index test check format bench docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -26,7 +26,7 @@ install: $(INSTALLED) ## the environment in .venv, from requirements.lock
 demo: install ## start the service, index the documentation of every installed Python package, search it
 	@$(BIN)/python -m serve_app start
 	@$(BIN)/python -m jobs.index --source python-packages --collection demo
-	@$(BIN)/python -m serve_app search "read a parquet file in batches" --collection demo
+	@$(BIN)/python -m serve_app search "show a progress bar" --collection demo
 	@$(BIN)/python -m serve_app start
 
 serve: install ## Ray + Serve in the foreground; Ctrl-C ends all of it
@@ -50,8 +50,11 @@ format: install ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## benchmarks against references measured in the same run; writes benchmarks.json
+bench: install ## benchmarks against references measured in the same run; writes benchmarks.json and its tables
 	$(BIN)/python -m tests.bench
+
+docs: install ## docs/reference/ from the code
+	@$(BIN)/python -m docs.generate
 
 lock: install ## requirements.lock anew, from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \

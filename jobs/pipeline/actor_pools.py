@@ -14,7 +14,7 @@ from serve_app.settings import EmbeddingSettings
 log = logging.getLogger(__name__)
 
 LEAST_FREE_CPUS = 0.05
-# Reading takes a fifteenth of the CPU that embedding takes, and writing half of that (tests/bench/NOTES.md).
+# Reading takes a fifteenth of the CPU that embedding takes, and writing half of that (docs/performance.md).
 CPUS_OF_A_READER = 8
 READERS_SHARE = 0.6  # of the CPUs, where GPUs embed
 READERS_OF_A_WRITER = 2

@@ -4,7 +4,7 @@ Several files may hold a document of the same id. The first file's document is k
 read first: even a single reader's calls may run in another order, because Ray Data allows its actors to reorder them.
 
 Only files with rows, such as JSON lines, name ids. They are parsed twice, which costs a part of what reading and
-cutting them takes (tests/bench/NOTES.md). A file that is one document has its path as id. It is read here only if some
+cutting them takes (docs/performance.md). A file that is one document has its path as id. It is read here only if some
 row has that id. If a file changes between its two readings, a row of another file may be refused for an id that the
 changed file no longer has; the next run indexes that row.
 """

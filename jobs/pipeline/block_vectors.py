@@ -1,5 +1,5 @@
 """The vectors of a block's rows, filled in column by column: to unpack all rows in Python would take a GPU's engine as
-long as it computes (tests/bench/NOTES.md)."""
+long as it computes (docs/performance.md)."""
 
 from __future__ import annotations
 

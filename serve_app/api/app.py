@@ -20,8 +20,8 @@ from serve_app.api.traffic import make_limiters
 
 DESCRIPTION = """Put documents in, ask in plain language, get the right passages back.
 
-Errors are problems (RFC 9457), on `/v1/embeddings` and `/v1/models` OpenAI's error envelope. 429 and 503 carry
-`Retry-After`, in seconds. `X-Request-Timeout-Ms` says how long you wait: what is not done by then is dropped (504)."""
+Errors are problem documents (RFC 9457); on `/v1/embeddings` and `/v1/models` they have OpenAI's form. Statuses 429 and
+503 carry `Retry-After`, in seconds."""
 
 
 def build_app(services: Services) -> FastAPI:

@@ -20,7 +20,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
-    "description": "RFC 9457",
+    "description": "An error, as RFC 9457 has it.",
     "required": ["type", "title", "status", "detail"],
     "properties": {
         "type": {"type": "string", "examples": [TYPE_PREFIX + "invalid-input"]},
@@ -29,7 +29,7 @@ PROBLEM: dict[str, Any] = {
         "detail": {"type": "string", "description": "What is wrong and what to do"},
         "errors": {
             "type": "array",
-            "description": "Of a request that does not fit: what is wrong where",
+            "description": "What is wrong where, in a body or parameters that do not fit",
             "items": {
                 "type": "object",
                 "required": ["detail"],

@@ -14,9 +14,8 @@ SESSION_PARAMETER: dict[str, Any] = {  # for OpenAPI
     "name": SESSION_HEADER,
     "in": "header",
     "required": False,
-    "description": "Any text that is the same for the searches of one person's visit, such as a random number: what "
-    "often follows a search is then made ready when it is asked. 1 to 128 visible ASCII characters; neither stored nor "
-    "logged",
+    "description": "Any text that is the same for all searches of one person's visit, such as a random number. It lets "
+    "prefetching learn which search follows which. 1 to 128 visible ASCII characters; neither stored nor logged",
     "schema": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
 }
 

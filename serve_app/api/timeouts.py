@@ -28,6 +28,6 @@ def timeout_parameter(longest_s: float) -> dict[str, Any]:
         "name": TIMEOUT_HEADER,
         "in": "header",
         "required": False,
-        "description": "How long the client waits. Work that is not done by then is dropped, and the answer is 504",
+        "description": "How long the client waits. Work that is not finished by then is dropped, with status 504",
         "schema": {"type": "integer", "minimum": 1, "maximum": int(longest_s * 1_000)},
     }

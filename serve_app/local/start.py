@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 APP_NAME = "ai-docs"
 # A replica closes an idle connection then, maybe just when HAProxy sends a request on it, and the client is dropped
-# without an answer: seen at Serve's 90 s (tests/bench/NOTES.md); an hour makes it rare, not impossible.
+# without an answer: seen at Serve's 90 s (docs/decisions/0009); an hour makes it rare, not impossible.
 KEEP_ALIVE_S = 3_600
 DASHBOARD_PORT = 8265  # where Ray's commands look by default
 

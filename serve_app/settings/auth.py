@@ -1,4 +1,4 @@
-"""Who may ask."""
+"""Who may use the API."""
 
 from __future__ import annotations
 
@@ -8,4 +8,7 @@ from serve_app.settings.section import Section
 
 
 class AuthSettings(Section):
-    mode: Literal["off"] = "off"  # off: every request is the local development principal
+    """Who may use the API."""
+
+    mode: Literal["off"] = "off"
+    """`off`: there is no login; every request acts as the local development principal."""

@@ -10,15 +10,27 @@ from serve_app.settings.section import Section
 
 
 class EmbeddingSettings(Section):
-    model: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: folder, installed package or name on the hub
-    revision: str | None = None  # a hub revision; None = the newest that is at hand
-    also: tuple[str, ...] = ()  # further models, of collections that are not of the first; each takes its memory
+    """Which models embed, and with what."""
+
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers model: a folder, the installed package, or a name on the Hugging Face hub."""
+    revision: str | None = None
+    """Revision of the model on the hub. Unset: the newest that is installed or can be downloaded."""
+    also: tuple[str, ...] = ()
+    """Models loaded besides `model`, for collections that were made with them. Each takes its memory."""
     engine: Literal["openvino", "torch"] = "openvino"
+    """`openvino` for CPUs, `torch` for GPUs."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    placement: Literal["local", "pooled"] = "local"  # in the gateway replica, or in a deployment of its own
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # torch engine only
-    max_batch_tokens: PositiveInt | None = None  # padded tokens in one forward pass; None = what the device gains from
-    threads: PositiveInt | None = None  # None = the CPUs that this process may use; in a pool, those it reserves
+    """What the engine computes in. `auto`: int8 on CPUs with VNNI, bf16 on CPUs and GPUs that have it, otherwise
+    fp32."""
+    placement: Literal["local", "pooled"] = "local"
+    """`local`: in each gateway replica. `pooled`: in a deployment of its own."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device of the torch engine."""
+    max_batch_tokens: PositiveInt | None = None
+    """Most padded tokens in one forward pass. Unset: as many as the device gains from."""
+    threads: PositiveInt | None = None
+    """Threads of the engine. Unset: the CPUs that the process may use; in a pool, those that an embedder reserves."""
 
     @property
     def of_each(self) -> list[EmbeddingSettings]:
@@ -28,5 +40,9 @@ class EmbeddingSettings(Section):
 
 
 class ChunkingSettings(Section):
-    max_tokens: PositiveInt = 256  # a passage with its title and headings; the model's own limit if that is lower
-    overlap_tokens: NonNegativeInt = 0  # of a passage that had to be cut inside a paragraph
+    """How documents are cut into passages."""
+
+    max_tokens: PositiveInt = 256
+    """Longest passage in tokens, its title and headings included. The model's own limit counts if it is lower."""
+    overlap_tokens: NonNegativeInt = 0
+    """Tokens that neighbouring passages have in common where a paragraph had to be cut."""

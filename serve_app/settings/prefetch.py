@@ -17,9 +17,16 @@ class PrefetchSettings(Section):
     """
 
     enabled: bool = False
-    max_load: float = Field(0.1, ge=0, le=1)  # no prefetch while more than this share of a limit is in use
-    least_confidence: float = Field(0.3, ge=0, le=1)  # of the times a step was taken, the share that was followed so
-    least_useful_ratio: float = Field(0.2, ge=0, le=1)  # a kind below this ratio stops, apart from occasional probes
-    half_life_s: PositiveFloat = 3_600.0  # of the observations
-    session_idle_s: PositiveFloat = 600.0  # after a longer pause, a session's next query is not a follow-up
-    timeout_s: PositiveFloat = 2.0  # for one prefetch
+    """Whether searches are prefetched."""
+    max_load: float = Field(0.1, ge=0, le=1)
+    """Used part of a limit (searches, uploads, …) above which nothing is prefetched."""
+    least_confidence: float = Field(0.3, ge=0, le=1)
+    """How often a search must have followed another one before it is prefetched after it."""
+    least_useful_ratio: float = Field(0.2, ge=0, le=1)
+    """Used part of the prefetched searches below which prefetching stops, apart from occasional probes."""
+    half_life_s: PositiveFloat = 3_600.0
+    """Half-life of what was observed."""
+    session_idle_s: PositiveFloat = 600.0
+    """Pause in a session after which the next query is not a follow-up."""
+    timeout_s: PositiveFloat = 2.0
+    """Longest that one prefetched search may take."""

@@ -11,23 +11,40 @@ from serve_app.settings.section import Section
 
 
 class SearchProfile(Section):
-    """How a search is done; requests name one."""
+    """How a search is done. A request names one with `"profile"`."""
 
     fusion: FusionMethod = FusionMethod.DBSF
+    """How hybrid search merges the dense and the sparse list: `dbsf` (by the distribution of their scores) or `rrf` (by
+    rank)."""
     rrf_k: PositiveInt = 60
-    prefetch: PositiveInt = 100  # candidates from each retriever before fusion
-    hnsw_ef: PositiveInt | None = None  # candidates that the graph's search keeps; None = hnsw_ef_construct
-    exact: bool = False  # compare with every vector, without graph and codes
-    rescore: bool = True  # order what a quantised collection found by its float32 vectors
-    oversampling: float = Field(2.0, ge=1, le=100)  # candidates taken for each one wanted, to be rescored
-    feedback_passages: int = Field(0, ge=0, le=100)  # first hits that the query moves towards, for a second search
-    feedback_share: float = Field(0.25, ge=0, le=1)  # of the mean of their vectors in the query
-    smoothing_candidates: int = Field(0, ge=0, le=1_000)  # first hits whose scores similar ones share; 0 = none
-    smoothing_neighbours: PositiveInt = 5  # nearest candidates
-    smoothing_share: float = Field(0.3, ge=0, le=1)  # of their mean in a score
-    rerank_model: str | None = None  # a cross-encoder that orders the first hits: folder, or name on the hub
-    rerank_revision: str | None = None  # a hub revision; None = the newest that is at hand
-    rerank_candidates: int = Field(50, ge=1, le=200)  # first hits that it orders; behind them the order stays
+    """Constant k of reciprocal rank fusion: a hit scores 1 / (k + rank) in each list."""
+    prefetch: PositiveInt = 100
+    """Candidates that each retriever (dense and sparse) hands to fusion."""
+    hnsw_ef: PositiveInt | None = None
+    """Candidates that the HNSW graph search keeps. More finds more of the true neighbours and takes longer. Unset:
+    `STORE__HNSW_EF_CONSTRUCT`."""
+    exact: bool = False
+    """Compare the query with every vector instead of searching the graph."""
+    rescore: bool = True
+    """Score the candidates from a quantised collection again with their float32 vectors."""
+    oversampling: float = Field(2.0, ge=1, le=100)
+    """Candidates taken from the quantised vectors for each hit that is wanted, before they are scored again."""
+    feedback_passages: int = Field(0, ge=0, le=100)
+    """First hits that the query is moved towards before a second search (Rocchio feedback). 0: no second search."""
+    feedback_share: float = Field(0.25, ge=0, le=1)
+    """Weight of the mean vector of those hits in the moved query."""
+    smoothing_candidates: int = Field(0, ge=0, le=1_000)
+    """First hits whose scores are smoothed with those of similar hits. 0: no smoothing."""
+    smoothing_neighbours: PositiveInt = 5
+    """Most similar hits that a score is smoothed with."""
+    smoothing_share: float = Field(0.3, ge=0, le=1)
+    """Weight of the neighbours' mean score in a smoothed score."""
+    rerank_model: str | None = None
+    """Cross-encoder that orders the first hits: a folder, or a name on the Hugging Face hub. Unset: none."""
+    rerank_revision: str | None = None
+    """Revision of the cross-encoder on the hub. Unset: the newest that is installed or can be downloaded."""
+    rerank_candidates: int = Field(50, ge=1, le=200)
+    """First hits that the cross-encoder orders. Hits after these keep their order."""
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)
@@ -40,14 +57,17 @@ class SearchProfile(Section):
         return Smoothing(self.smoothing_candidates, neighbours, share) if self.smoothing_candidates else None
 
 
-QUALITY = SearchProfile(feedback_passages=3, smoothing_candidates=50)  # why: tests/bench/NOTES.md
+QUALITY = SearchProfile(feedback_passages=3, smoothing_candidates=50)  # why: docs/ranking.md
 
 
 class SearchSettings(Section):
+    """Named search profiles."""
+
     default_profile: str = "default"
-    profiles: dict[str, SearchProfile] = Field(
-        {}
-    )  # beside the built-in "default" and "quality", or whole in their place
+    """Profile of searches that name none."""
+    profiles: dict[str, SearchProfile] = Field({})
+    """More profiles, `AIDOCS_SEARCH__PROFILES__<NAME>__<FIELD>`. One named `default` or `quality` replaces the built-in
+    profile of that name."""
 
     @model_validator(mode="after")
     def default_exists(self) -> Self:

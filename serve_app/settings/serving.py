@@ -10,38 +10,64 @@ from serve_app.settings.section import Section
 
 
 class BatchingSettings(Section):
-    """Micro-batches at the gateway: what waits when a worker is free goes together, up to these limits."""
+    """Micro-batches in the gateway. Requests that wait when a worker becomes free go together, up to these limits."""
 
-    max_embed_texts: PositiveInt = 64  # in one batch to the pool, as the next two; a local engine composes its passes
+    max_embed_texts: PositiveInt = 64
+    """Most texts in one batch to the embedder pool. An engine in the gateway composes its own forward passes."""
     max_embed_chars: PositiveInt = 65_536
-    embed_concurrency: PositiveInt | None = None  # batches of each lane at once; None = 2 per embedder
+    """Most characters in one batch to the embedder pool."""
+    embed_concurrency: PositiveInt | None = None
+    """Batches to the embedder pool at once, for interactive and for bulk texts each. Unset: 2 for each embedder."""
     max_queries: PositiveInt = 64
-    query_concurrency: PositiveInt = 2  # batches on their way to the store at once
-    max_waiting: PositiveInt = 4_096  # texts in each lane, and queries; beyond it: 429
+    """Most queries in one batch to the store."""
+    query_concurrency: PositiveInt = 2
+    """Batches to the store at once."""
+    max_waiting: PositiveInt = 4_096
+    """Most texts of each lane, and most queries, that may wait for a batch. Requests beyond it are refused with 429."""
 
 
 class ServingSettings(Section):
-    """Serve's own knobs. Bounds, target and delays of the autoscaling are for each deployment."""
+    """What Ray Serve runs. Replica bounds, autoscaling target and delays apply to each deployment."""
 
     host: str = "127.0.0.1"
+    """Address that the API listens on."""
     port: int = Field(8000, ge=1, le=65_535)
+    """Port that the API listens on."""
     min_replicas: PositiveInt = 1
+    """Fewest gateway replicas."""
     max_replicas: PositiveInt = 4
+    """Most gateway replicas."""
     target_ongoing_requests: PositiveFloat = 32.0
-    max_ongoing_requests: PositiveInt = 640  # more than the API admits: it is what refuses, and health gets through
+    """Requests at work in a gateway replica that autoscaling aims for."""
+    max_ongoing_requests: PositiveInt = 640
+    """Requests that Serve hands to one gateway replica at once. It must exceed what the API admits, so that the replica
+    itself refuses the excess and health checks still get through."""
     max_queued_requests: PositiveInt = 1_024
+    """Requests that may wait in Serve for a replica."""
     upscale_delay_s: float = Field(5.0, ge=0)
+    """How long load must be high before replicas are added."""
     downscale_delay_s: float = Field(60.0, ge=0)
+    """How long load must be low before replicas are removed."""
     max_surge_percent: int = Field(100, ge=1, le=100)
-    graceful_shutdown_timeout_s: PositiveFloat = 310.0  # how long a replica may finish what it has begun
+    """Extra replicas during a rolling update, in percent of the running ones."""
+    graceful_shutdown_timeout_s: PositiveFloat = 310.0
+    """How long a replica may take to finish its requests before it is stopped. It must exceed both request timeouts."""
     health_check_period_s: PositiveFloat = 5.0
+    """Time between Serve's health checks of a replica."""
     health_check_timeout_s: PositiveFloat = 10.0
-    gateway_cpus: PositiveFloat = 0.1  # what a replica reserves; it uses what is free
+    """How long Serve waits for a health check."""
+    gateway_cpus: PositiveFloat = 0.1
+    """CPUs that Ray reserves for a gateway replica. It may use more where they are free."""
     embedder_cpus: PositiveFloat = 1.0
+    """CPUs of each embedder in the pool, which are its engine's threads as well."""
     embedder_gpus: float = Field(0.0, ge=0)
+    """GPUs of each embedder in the pool."""
     embedder_min_replicas: PositiveInt = 1
+    """Fewest embedders in the pool."""
     embedder_max_replicas: PositiveInt = 2
-    embedder_target_ongoing_requests: PositiveFloat = 1.5  # batches, not requests
+    """Most embedders in the pool."""
+    embedder_target_ongoing_requests: PositiveFloat = 1.5
+    """Batches at work in an embedder that autoscaling aims for."""
 
     @model_validator(mode="after")
     def bounds_are_in_order(self) -> Self:

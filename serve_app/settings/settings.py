@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("~/.local/share/ai-docs"), validate_default=True)
+    """Folder for the embedded store, converted models, the disk cache and logs. One service at a time may use it."""
     embedding: EmbeddingSettings = EmbeddingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     store: StoreSettings = StoreSettings()

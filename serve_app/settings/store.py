@@ -9,15 +9,28 @@ from serve_app.types import Quantization
 
 
 class StoreSettings(Section):
-    url: str | None = None  # None = embedded; http://… or grpc://… = a Qdrant server or cluster
+    """Where vectors and payload are stored, and how they are indexed."""
+
+    url: str | None = None
+    """Qdrant server or cluster: `http://…` or `grpc://…`. Unset: the embedded store in `DATA_DIR`."""
     api_key: SecretStr | None = None
-    timeout_s: PositiveFloat = 10.0  # for one call
+    """API key of the Qdrant server."""
+    timeout_s: PositiveFloat = 10.0
+    """Longest that one call of the store may take."""
     hnsw_m: PositiveInt = 16
+    """Edges of each node in the HNSW graph."""
     hnsw_ef_construct: PositiveInt = 128
-    # A collection takes another one at its next optimisation (embedded), or keeps its own (Qdrant server).
+    """Candidates that are compared while the graph is built."""
     quantization: Quantization = Quantization.NONE
-    optimize_after_passages: PositiveInt = 10_000  # unindexed passages that start an optimisation (embedded)
-    min_free_bytes: NonNegativeInt = 256 * MIB  # of its disk; writes that would leave less are refused (embedded)
-    search_threads: PositiveInt | None = None  # that share a search (embedded); None = half of the CPUs
-    shards: PositiveInt = 1  # of a new collection (Qdrant cluster)
-    replicas: PositiveInt = 1  # of each shard (Qdrant cluster)
+    """Compressed vectors that a search reads first: `int8`, `binary` or `turbo` (4 bits). The embedded store changes
+    a collection at its next optimisation; on a Qdrant server only new collections take it."""
+    optimize_after_passages: PositiveInt = 10_000
+    """Passages outside the HNSW graph that start an optimisation (embedded store)."""
+    min_free_bytes: NonNegativeInt = 256 * MIB
+    """Free space that the disk must keep. Writes that would leave less are refused (embedded store)."""
+    search_threads: PositiveInt | None = None
+    """Threads that one search uses (embedded store). Unset: half of the CPUs."""
+    shards: PositiveInt = 1
+    """Shards of a new collection (Qdrant cluster)."""
+    replicas: PositiveInt = 1
+    """Replicas of each shard of a new collection (Qdrant cluster)."""

@@ -1,7 +1,7 @@
 """`make bench` or `python -m tests.bench`: ratios against references that are started in the same run.
 
-Writes benchmarks.json, README's tables and latency.svg, and prints the tables: a quarter of an hour, and half an
-hour more the first time. Nothing else should run on the machine meanwhile.
+Writes benchmarks.json, the tables of docs/performance.md and README, and the plot, and prints the tables: a quarter of
+an hour, and half an hour more the first time. Nothing else should run on the machine meanwhile.
 
 Examples:  python -m tests.bench  ·  python -m tests.bench --only engine --rounds 7  ·  … --only memory  (ten minutes)
 """
@@ -26,7 +26,7 @@ from tests.bench.prepared import prepared_store
 from tests.bench.rounds import Comparison
 
 ROOT = Path(__file__).parents[2]
-PLOT = Path(__file__).parent / "latency.svg"
+PLOT = ROOT / "docs" / "images" / "latency.svg"
 LEAST_ROUNDS = 5
 
 
@@ -46,7 +46,7 @@ DEFAULT = [part for part in Part if part is not Part.MEMORY]  # which takes ten 
 
 
 def main(
-    only: Annotated[list[Part] | None, typer.Option(help="parts to run; README is left as it is then")] = None,
+    only: Annotated[list[Part] | None, typer.Option(help="parts to run; nothing is written then")] = None,
     rounds: Annotated[int, typer.Option(min=LEAST_ROUNDS)] = LEAST_ROUNDS,
     documents: Annotated[int, typer.Option(min=1_000, help="that are searched; embedded once")] = 52_000,
     out: Annotated[Path, typer.Option()] = ROOT / "benchmarks.json",
@@ -65,7 +65,8 @@ def main(
     if not only:
         results = report.Results(machine.describe(), rounds, comparisons, latencies)
         out.write_text(results.to_json())
-        report.into_readme(results.markdown(), ROOT / "README.md")
+        report.into_page(results.markdown(), ROOT / "docs" / "performance.md")
+        report.into_page(results.chosen(), ROOT / "README.md")
         latency.plot(latencies, PLOT)
 
 

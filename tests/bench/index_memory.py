@@ -38,7 +38,7 @@ from serve_app.settings import Settings, load_settings
 from tests.bench.corpus import sentences
 from tests.bench.process_memory import Role, sampled
 
-PLOT = Path(__file__).parent / "index_memory.svg"
+PLOT = Path(__file__).parents[2] / "docs" / "images" / "index_memory.svg"
 PERIOD_S = 1.0
 TIMEOUT_S = 4 * 3_600.0
 FILE_DOCUMENTS = 10_000

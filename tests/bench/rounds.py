@@ -21,7 +21,12 @@ class Series:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        return f"{self.median:,.4g} {self.unit} ({min(self.values):,.4g}–{max(self.values):,.4g})"
+        return f"{shown(self.median)} {self.unit} ({shown(min(self.values))}–{shown(max(self.values))})"
+
+
+def shown(value: float) -> str:
+    """Four digits, or all before the point."""
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,27 +44,34 @@ def test_interleave_measures_each_as_often_and_leaves_out_the_warm_up() -> None:
     assert values == {"a": (3.0, 6.0), "b": (4.0, 5.0)}
 
 
-def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.into_readme(RESULTS.markdown(), readme)
-    text = readme.read_text()
+def test_a_page_gets_the_table_between_its_markers_and_nothing_else_changes(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.into_page(RESULTS.markdown(), page)
+    text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| 50% | 5 | 9 | 12 | 25% |" in text
     assert "| engine | 4 x/s (2–6) | them: 2 x/s (1–4) | 2.00 (1.00–3.00) | ≥ 1.5 |" in text
 
 
-def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("mine")
+def test_a_missed_target_is_marked() -> None:
+    assert report.target_of(replace(COMPARISON, target=2.5)) == "≥ 2.5, **missed**"
+    assert report.target_of(replace(COMPARISON, target=None)) == "–"
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("mine")
     with pytest.raises(ValueError, match="markers"):
-        report.into_readme("table", readme)
+        report.into_page("table", page)
+    assert page.read_text() == "mine"
 
 
-def test_the_committed_table_is_that_of_the_committed_figures() -> None:
+def test_the_committed_tables_are_those_of_the_committed_figures() -> None:
     root = Path(__file__).parents[2]
     results = report.Results.from_json((root / "benchmarks.json").read_text())
-    assert results.markdown() in (root / "README.md").read_text()
+    for page, content in (("docs/performance.md", results.markdown()), ("README.md", results.chosen())):
+        assert f"{report.BEGIN}\n{content}\n{report.END}" in (root / page).read_text()
 
 
 def test_results_survive_json() -> None:

@@ -19,20 +19,20 @@ router = APIRouter(route_class=LookupRoute, tags=["collections"])
 
 @router.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(*READ))
 async def list_collections(call: Called) -> Response:
-    """All collections, by name."""
+    """List all collections by name."""
     found = await call.services.collections.collections(call.principal.tenant)
     return json_response({"collections": [describe(info) for info in found]})
 
 
 @router.get("/v1/collections/{collection}", response_model=CollectionAnswer, responses=problems(*READ))
 async def get_collection(call: InCollection) -> Response:
-    """What is in a collection."""
+    """Count a collection's documents and passages."""
     return json_response(describe(await call.services.collections.count(call.scope)))
 
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_collection(call: InCollection) -> Response:
-    """Remove a collection with all that is in it. One that cannot be read can be removed, too; `deleted` is then 0."""
+    """Delete a collection with all its documents. A damaged collection can be deleted as well; `deleted` is then 0."""
     try:
         documents = (await call.services.collections.count(call.scope)).documents
     except StoreUnavailable:  # if of the whole store, `drop` raises it as well

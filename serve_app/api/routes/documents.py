@@ -38,10 +38,11 @@ DocumentId = Annotated[
 
 @uploads.post(DOCUMENTS, response_model=UploadAnswer, responses=problems(*WRITE))
 async def put_documents(call: InCollection, body: UploadRequest) -> Response:
-    """Put documents in; the collection is made when it does not exist. They are found as soon as 200 arrives.
+    """Add or replace documents. The collection is created if it does not exist.
 
-    A body that does not fit is refused as a whole and nothing is written. A document whose content cannot be indexed
-    is in `failed`, with the reason; the others are indexed."""
+    The documents can be searched when the response arrives. An invalid body is refused as a whole, and nothing is
+    written. A document whose content cannot be indexed is listed in `failed`, with the reason; the others are indexed.
+    """
     limits = call.services.settings
     accepted: list[Document] = []
     failed: list[dict[str, str]] = []
@@ -62,9 +63,9 @@ async def put_documents(call: InCollection, body: UploadRequest) -> Response:
 async def list_documents(
     call: InCollection,
     limit: Annotated[int, Query(ge=1)] = 100,
-    cursor: Annotated[str | None, Query(description="From the page before")] = None,
+    cursor: Annotated[str | None, Query(description="From the previous page")] = None,
 ) -> Response:
-    """Documents in a stable order, page by page, without their texts: those can have megabytes each."""
+    """List documents in a stable order, page by page, without their texts."""
     if limit > call.services.settings.max_limit:
         raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit}")
     return json_response(await call.services.documents.listing(call.scope, limit=limit, cursor=cursor))
@@ -72,13 +73,13 @@ async def list_documents(
 
 @router.get(DOCUMENTS + "/{id:path}", response_model=DocumentAnswer, responses=problems(*READ))
 async def get_document(call: InCollection, id: DocumentId) -> Response:
-    """A document as it was put in."""
+    """Get a document as it was uploaded."""
     return json_response(await call.services.documents.document(call.scope, id))
 
 
 @router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_document(call: InCollection, id: DocumentId) -> Response:
-    """Remove a document with all its passages."""
+    """Delete a document with all its passages."""
     deleted = await call.services.documents.delete_documents(call.scope, [id])
     if not deleted:
         raise NotFound(f"there is no document {id!r} in {call.scope.collection}")

@@ -33,7 +33,7 @@ models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # answers from me
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=openai_errors(*WRITE))
 async def create_embeddings(call: Called, body: EmbeddingsRequest) -> Response:
-    """Texts to vectors."""
+    """Embed texts."""
     services = call.services
     require_model(services, body.model)
     require_within_limits(body, services.settings, services.embedder.space.dim)
@@ -57,13 +57,13 @@ async def create_embeddings(call: Called, body: EmbeddingsRequest) -> Response:
 
 @models.get("/v1/models", response_model=ModelsAnswer, responses=openai_errors(*READ))
 async def list_models(call: Called) -> Response:
-    """The embedding models that are served."""
+    """List the embedding models that are served."""
     return json_response({"object": "list", "data": [describe(call.request, name) for name in call.services.models]})
 
 
 @models.get("/v1/models/{model:path}", response_model=ModelAnswer, responses=openai_errors(*READ))
 async def get_model(model: str, call: Called) -> Response:
-    """One model; its name may contain slashes."""
+    """Get one model. Its name may contain slashes."""
     return json_response(describe(call.request, require_model(call.services, model)))
 
 

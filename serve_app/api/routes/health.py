@@ -22,14 +22,15 @@ router = APIRouter(route_class=ApiRoute, tags=["health"])
 
 @router.get("/health/live", response_model=LiveAnswer, responses=problems(500))
 async def live() -> Response:
-    """200 while this replica's event loop turns."""
+    """Is the process alive? 200 while it answers at all."""
     return json_response({"status": "live"})
 
 
 @router.get("/health", response_model=ReadyAnswer, responses=problems(500, 503))
 @router.get("/health/ready", response_model=ReadyAnswer, responses=problems(500, 503))
 async def ready(call: Called) -> Response:
-    """200 if the engine is loaded and the store can be reached; else 503, and `checks` says which part is not."""
+    """Can it answer requests? 200 if the engine is loaded and the store can be reached. Otherwise 503, and `checks`
+    says which part cannot."""
     services, timeout_s = call.services, call.services.settings.health_timeout_s
     states = await asyncio.gather(*(state_of(check, timeout_s) for check in services.checks.values()))
     checks = dict(zip(services.checks, states, strict=True))

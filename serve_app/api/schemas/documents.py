@@ -12,7 +12,7 @@ from serve_app.validation import ID_PATTERN, MAX_ID_CHARS, MAX_SUBJECT_CHARS, MA
 
 
 class DocumentBody(Body):
-    """`subject` names the person the document is about, if any."""
+    """One document."""
 
     id: str = Field(
         min_length=1,
@@ -20,18 +20,18 @@ class DocumentBody(Body):
         pattern=ID_PATTERN,
         description="Unique in its collection; no control characters",
     )
-    text: str
-    title: str = Field("", max_length=MAX_TITLE_CHARS)
-    url: str = Field("", max_length=MAX_URL_CHARS)
-    metadata: dict[str, Any] = Field({}, description="Any JSON; found by filters, counted by facets")
-    subject: str = Field("", max_length=MAX_SUBJECT_CHARS)
+    text: str = Field(description="Markdown or plain text")
+    title: str = Field("", max_length=MAX_TITLE_CHARS, description="Embedded with each passage")
+    url: str = Field("", max_length=MAX_URL_CHARS, description="Where people find the document; returned with each hit")
+    metadata: dict[str, Any] = Field({}, description="Any JSON object, for filters, facets and grouping")
+    subject: str = Field("", max_length=MAX_SUBJECT_CHARS, description="The person whom the document is about, if any")
 
     def to_document(self) -> Document:
         return Document(self.id, self.text, self.title, self.url, self.metadata, self.subject)
 
 
 class UploadRequest(Body):
-    """A document whose id exists replaces the former one; one that has not changed costs nothing."""
+    """A document replaces the stored one with the same id. An unchanged document is skipped."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -60,12 +60,12 @@ class FailedDocumentAnswer(Answer):
 
 
 class UploadAnswer(Answer):
-    """`failed` documents are not in the index; all others are, and are found from now on."""
+    """All documents but the failed ones can be searched now."""
 
-    indexed: int
-    passages: int
-    unchanged: int
-    failed: list[FailedDocumentAnswer]
+    indexed: int = Field(description="Documents that were new or had changed")
+    passages: int = Field(description="Passages of these")
+    unchanged: int = Field(description="Documents that were stored already")
+    failed: list[FailedDocumentAnswer] = Field(description="Documents that could not be indexed, with the reason")
 
 
 class ListedDocumentAnswer(Answer):
@@ -81,7 +81,7 @@ class DocumentAnswer(ListedDocumentAnswer):
 
 
 class DocumentPageAnswer(Answer):
-    """Pass `cursor` to go on; null after the last page."""
+    """One page of documents. Pass `cursor` for the next one; it is null after the last page."""
 
     documents: list[ListedDocumentAnswer]
     cursor: str | None
@@ -98,6 +98,6 @@ class CollectionsAnswer(Answer):
 
 
 class DeletedAnswer(Answer):
-    """How many documents there were and are no more; 0 where they could not be counted."""
+    """How many documents were deleted; 0 if they could not be counted."""
 
     deleted: int

@@ -26,7 +26,7 @@ Texts = Annotated[
 
 
 class EmbeddingsRequest(Body):
-    """`sparse` adds BM25 weights. `dimensions` keeps the first ones and makes the vector unit length again.
+    """OpenAI's request, and `sparse` and `output_dtype` beyond it.
 
     `output_dtype` int8: each component times 127, rounded. binary: one bit per dimension, 1 where it is positive,
     8 to a byte, the first in the highest bit, zeros after the last. With `encoding_format` base64 the vector's bytes
@@ -40,9 +40,9 @@ class EmbeddingsRequest(Body):
     input: Texts
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: int | None = Field(None, ge=1, description="Return only the first ones, scaled to unit length again")
     user: str | None = Field(None, description="Accepted for OpenAI's clients, not used")
-    sparse: bool = False
+    sparse: bool = Field(False, description="Add BM25 weights")
     output_dtype: Literal["float32", "int8", "binary"] = "float32"
 
 
@@ -71,7 +71,7 @@ class EmbeddingsAnswer(Answer):
 
 
 class ModelAnswer(Answer):
-    """created: when this replica began to serve it, in seconds since 1970."""
+    """`created` is when this replica started, in seconds since 1970."""
 
     id: str
     object: Literal["model"]

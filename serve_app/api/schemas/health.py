@@ -12,7 +12,7 @@ class LiveAnswer(Answer):
 
 
 class ReadyAnswer(Answer):
-    """checks: "ok" for each part."""
+    """`checks` has "ok" for each part."""
 
     status: Literal["ready"]
     checks: dict[str, str]

@@ -22,20 +22,24 @@ EXAMPLE: JsonValue = {
 
 
 class SearchBody(Body):
-    """`filter` is Qdrant's filter JSON; a field is one of `metadata` unless it is document_id, title, url or subject.
-    `group_by` keeps the best passage of each value. `diversity` goes from 0 (relevance only) to 1 (variety only)."""
+    """One search. In `filter`, `group_by` and `facets`, a field is one of the metadata, or `document_id`, `title`,
+    `url` or `subject`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    query: str = Field(min_length=1)
-    limit: int = Field(10, ge=1)
-    offset: int = Field(0, ge=0)
-    mode: Literal["hybrid", "dense", "sparse"] = "hybrid"
-    filter: dict[str, Any] | None = None
-    group_by: str | None = None
-    facets: list[str] | None = Field(None, fail_fast=True)
-    diversity: float | None = Field(None, ge=0, le=1)
-    profile: str | None = None
+    query: str = Field(min_length=1, description="What to look for, in plain language")
+    limit: int = Field(10, ge=1, description="Most hits to return")
+    offset: int = Field(0, ge=0, description="Hits to skip, for the next page")
+    mode: Literal["hybrid", "dense", "sparse"] = Field(
+        "hybrid", description="dense: by meaning (embeddings). sparse: by words (BM25). hybrid: both, fused"
+    )
+    filter: dict[str, Any] | None = Field(None, description="Qdrant's filter JSON: must, should, must_not, …")
+    group_by: str | None = Field(None, description="Return only the best passage of each value of this field")
+    facets: list[str] | None = Field(
+        None, fail_fast=True, description="Fields whose values are counted over all passages that match the filter"
+    )
+    diversity: float | None = Field(None, ge=0, le=1, description="0: relevance only. 1: variety only")
+    profile: str | None = Field(None, description="A search profile of the settings; null for the default one")
 
     def to_request(self, collection: str, limits: ApiSettings) -> SearchRequest:
         """Raises InvalidInput, which begins with the field's name."""
@@ -99,23 +103,23 @@ class HitAnswer(Answer):
 
 
 class SearchAnswerBody(Answer):
-    """`facets` (value → passages) and `total` (passages that match the filter) only where facets were asked for."""
+    """The hits of one search, best first."""
 
     hits: list[HitAnswer]
-    release: str
-    cache: Literal["l1", "l2", "l3", "l4", "miss"]
+    release: str = Field(description="Identifies the model, settings and index that the answer comes from")
+    cache: Literal["l1", "l2", "l3", "l4", "miss"] = Field(description="Cache tier that had the answer")
     took_ms: float
-    total: int | None = None
-    facets: dict[str, dict[str, int]] | None = None
+    total: int | None = Field(None, description="Passages that match the filter; only with facets")
+    facets: dict[str, dict[str, int]] | None = Field(None, description="For each field, passages by value")
 
 
 class BatchError(Answer):
-    """The problem that this query alone would have been answered with."""
+    """The problem that this query would have had as a single search."""
 
     error: dict[str, Any]
 
 
 class BatchSearchAnswer(Answer):
-    """One result per query, in order; a query that failed has its problem and does not disturb the others."""
+    """One result for each query, in order. A query that failed has its problem; the others have their answers."""
 
     results: list[SearchAnswerBody | BatchError]

@@ -16,7 +16,7 @@ from serve_app.types import Vector
 
 logger = logging.getLogger(__name__)
 
-PASSES_AT_ONCE = 2  # measured, see tests/bench/NOTES.md
+PASSES_AT_ONCE = 2  # measured, see docs/performance.md
 PASS_TOKENS_PER_THREAD = 512  # measured: throughput is flat from there, activations take 40 kB a token
 PASS_OVERHEAD_TOKENS = 16  # measured: each pass reads all weights from memory
 SHAPES_KEPT = 512  # of a kind of kernel, by each stream, those used last; passes have few, see embedding.batches

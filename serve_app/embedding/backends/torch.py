@@ -22,7 +22,7 @@ Pipeline = SentenceTransformer | CrossEncoder
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_PASS_TOKENS_PER_THREAD, CPU_PASS_TOKENS = 2_048, 16_384  # at most
 CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
-# Measured on an H100, see tests/bench/NOTES.md.
+# Measured on an H100, see docs/performance.md.
 GPU_PASS_TOKENS = 65_536
 GPU_PASS_OVERHEAD_TOKENS = 12_000  # to start a pass's kernels takes 4.6 ms
 

@@ -7,8 +7,6 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from serve_app.telemetry.catalogue import cache, prefetch, requests
 from serve_app.telemetry.catalogue.metric import Metric
 
@@ -16,13 +14,3 @@ DOMAINS = (requests, cache, prefetch)
 CATALOGUE: tuple[Metric, ...] = tuple(
     metric for domain in DOMAINS for metric in vars(domain).values() if isinstance(metric, Metric)
 )
-
-
-def as_markdown(catalogue: Iterable[Metric] = CATALOGUE) -> str:
-    """The table in README."""
-    lines = ["| metric | kind | labels | counts |", "|---|---|---|---|"]
-    for metric in catalogue:
-        values = [sorted({series[i] for series in metric.series}) for i in range(len(metric.labels))]
-        labels = "<br>".join(f"{name}: {', '.join(each)}" for name, each in zip(metric.labels, values, strict=True))
-        lines.append(f"| `{metric.exported_name}` | {metric.kind} | {labels} | {metric.description} |")
-    return "\n".join(lines)

@@ -1,25 +1,15 @@
-"""The catalogue: named as Prometheus asks, bounded, and in README as it is."""
+"""The catalogue: named as Prometheus asks, bounded."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from serve_app.cache.entry import EntryKind
 from serve_app.search.prefetch.usefulness import PrefetchKind
-from serve_app.telemetry.catalogue import CATALOGUE, as_markdown, cache, prefetch
+from serve_app.telemetry.catalogue import CATALOGUE, cache, prefetch
 from serve_app.telemetry.catalogue.metric import Counter, Gauge, Histogram, combined
 from serve_app.telemetry.catalogue.requests import LANES
 from serve_app.types import Lane
-
-README = Path(__file__).parents[3] / "README.md"
-BEGIN, END = "<!-- metrics: begin, from serve_app/telemetry/catalogue -->", "<!-- metrics: end -->"
-
-
-def test_the_table_in_readme_is_the_catalogues() -> None:
-    text = README.read_text()
-    assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == as_markdown()
 
 
 def test_names_are_unique() -> None:
