@@ -10,7 +10,7 @@ promoted before it had all) is made anew with a new version, and with a lease fo
 What remains: a primary cut off from its replicas, that clients still reach, is believed.
 
 Leases after Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency",
-SOSP 1989; by Redis's own clock. docs/decisions/0001-state.md says why this does not stand on `state`.
+SOSP 1989; by Redis's own clock. docs/decisions/0011-state.md says why this does not stand on `state`.
 """
 
 from __future__ import annotations

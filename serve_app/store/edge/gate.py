@@ -1,6 +1,6 @@
 """Who may write to an index of the embedded store now.
 
-docs/decisions/0001-state.md says why this does not stand on `state`.
+docs/decisions/0011-state.md says why this does not stand on `state`.
 """
 
 from __future__ import annotations

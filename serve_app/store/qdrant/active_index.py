@@ -19,7 +19,7 @@ new one gets the time from which it accepts writes. So the new index has every a
 Searches look the active index up every ACTIVE_INDEX_TTL_S. A new active index therefore accepts no writes for that
 long after the switch: when it acknowledges its first write, every process knows that it is active.
 
-docs/decisions/0001-state.md says why a hold is not a lease of `state`.
+docs/decisions/0011-state.md says why a hold is not a lease of `state`.
 """
 
 from __future__ import annotations
