@@ -23,6 +23,7 @@ INT64 = range(-(2**63), 2**63)  # integers in metadata and in filters
 
 ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"  # JSON Schema; what JSON cannot hold (half a surrogate pair) is not in it
 NOT_IN_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+DOT_SEGMENT = re.compile(r"(?:^|[/\\])(?:\.|%2[eE]){1,2}(?:[/\\]|$)")  # RFC 3986, 5.2.4; browsers take "\" for "/"
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, which some store or client refuses, and half a surrogate pair
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -49,6 +50,8 @@ def id_fault(id: str) -> str:
         return "id is empty: give the document an id that is unique in its collection"
     if len(id) > MAX_ID_CHARS:
         return f"id has {len(id)} characters; at most {MAX_ID_CHARS} are allowed"
+    if DOT_SEGMENT.search(id):
+        return "id has a path segment '.' or '..', which HTTP clients resolve before they send it: leave it out"
     return "id has a control character or half of a surrogate pair: take it out" if NOT_IN_ID.search(id) else ""
 
 

@@ -35,6 +35,10 @@ DocumentId = Annotated[
     ),
 ]
 
+ID_IN_QUERY = Query(min_length=1, max_length=MAX_ID_CHARS, pattern=ID_PATTERN, description="A document's id")
+AnyDocumentId = Annotated[str | None, ID_IN_QUERY]
+RequiredDocumentId = Annotated[str, ID_IN_QUERY]
+
 
 @uploads.post(DOCUMENTS, response_model=UploadAnswer, responses=problems(*WRITE))
 async def put_documents(call: InCollection, body: UploadRequest) -> Response:
@@ -59,13 +63,16 @@ async def put_documents(call: InCollection, body: UploadRequest) -> Response:
     return json_response({**counts, "failed": failed})
 
 
-@router.get(DOCUMENTS, response_model=DocumentPageAnswer, responses=problems(*READ))
+@router.get(DOCUMENTS, response_model=DocumentPageAnswer | DocumentAnswer, responses=problems(*READ))
 async def list_documents(
     call: InCollection,
     limit: Annotated[int, Query(ge=1)] = 100,
     cursor: Annotated[str | None, Query(description="From the previous page")] = None,
+    id: AnyDocumentId = None,
 ) -> Response:
-    """List documents in a stable order, page by page, without their texts."""
+    """List documents in a stable order, page by page, without their texts. With `id`, get that document."""
+    if id is not None:
+        return json_response(await call.services.documents.document(call.scope, id))
     if limit > call.services.settings.max_limit:
         raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit}")
     return json_response(await call.services.documents.listing(call.scope, limit=limit, cursor=cursor))
@@ -80,6 +87,18 @@ async def get_document(call: InCollection, id: DocumentId) -> Response:
 @router.delete(DOCUMENTS + "/{id:path}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_document(call: InCollection, id: DocumentId) -> Response:
     """Delete a document with all its passages."""
+    return await deletion(call, id)
+
+
+@router.delete(DOCUMENTS, response_model=DeletedAnswer, responses=problems(*READ))
+async def delete_document_by_query(call: InCollection, id: RequiredDocumentId) -> Response:
+    """Delete a document whose id is in the query string, which no client rewrites. Paths may be normalised on the way:
+    `//` becomes `/`, and `a/../b` becomes `b`."""
+    return await deletion(call, id)
+
+
+async def deletion(call: InCollection, id: str) -> Response:
+    """Raises NotFound."""
     deleted = await call.services.documents.delete_documents(call.scope, [id])
     if not deleted:
         raise NotFound(f"there is no document {id!r} in {call.scope.collection}")

@@ -211,3 +211,27 @@ async def test_collection_names(client: httpx.AsyncClient, name: str) -> None:
         assert "is not a collection name: 1 to 63 letters" in response.json()["detail"]
     response = await client.post(f"{path}/documents", json={"documents": [KEYS]})
     assert response.status_code == 422
+
+
+@pytest.mark.parametrize("id", ["..", "../../x", "a/../b", "a/./b", "a/%2e%2e/b"])
+async def test_an_id_that_a_client_would_resolve_is_refused(client: httpx.AsyncClient, id: str) -> None:
+    """Sent as a path, `../../x` would be another collection before the service saw it."""
+    response = await client.post(DOCUMENTS, json={"documents": [{"id": id, "text": "text"}]})
+    assert response.json()["indexed"] == 0 and "path segment" in response.json()["failed"][0]["error"]
+
+
+@pytest.mark.parametrize("id", ["a//b", "/a", "a/b/", "a?b=c&d", "...", "a..b", ".hidden", "ключ 🔑"])
+async def test_an_id_in_the_query_is_taken_as_it_is(client: httpx.AsyncClient, id: str) -> None:
+    await client.post(DOCUMENTS, json={"documents": [{"id": id, "text": "text"}]})
+    response = await client.get(DOCUMENTS, params={"id": id})
+    assert (response.status_code, response.json()["id"], response.json()["text"]) == (200, id, "text")
+    assert (await client.delete(DOCUMENTS, params={"id": id})).json() == {"deleted": 1}
+    assert (await client.delete(DOCUMENTS, params={"id": id})).status_code == 404
+    assert (await client.get(DOCUMENTS, params={"id": id})).status_code == 404
+
+
+async def test_deleting_without_an_id_deletes_nothing(client: httpx.AsyncClient) -> None:
+    await client.post(DOCUMENTS, json={"documents": [{"id": "a", "text": "text"}]})
+    for parameters in ({}, {"id": ""}):
+        assert (await client.delete(DOCUMENTS, params=parameters)).status_code == 422
+    assert (await client.get(f"{DOCUMENTS}/a")).status_code == 200
