@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -121,9 +122,20 @@ def prepare_model(settings: Settings) -> None:
 
 @cli.command()
 def stop() -> None:
-    """End a run of this data folder, also what a killed one left behind."""
-    found = local.stop(read_settings())
-    out.print("stopped" if found else "nothing was running")
+    """End the run of this data folder (AIDOCS_DATA_DIR), and what a killed one left behind.
+
+    If there is none, runs of other data folders are listed, with the command that ends each.
+    """
+    settings = read_settings()
+    if local.stop(settings):
+        out.print("stopped")
+        return
+    others = local.other_runs(settings)
+    out.print(Text(f"nothing was running on {settings.data_dir}" if others else "nothing was running"))
+    for each in others:
+        out.print(Text(f"running on {each.data_dir}: {each.url or 'a service'} (process {each.pid or 'unknown'})"))
+        command = f"AIDOCS_DATA_DIR={shlex.quote(str(each.data_dir))} {sys.executable} -m serve_app stop"
+        out.print(Text(f"  to end it: {command}"), soft_wrap=True)
 
 
 @cli.command()

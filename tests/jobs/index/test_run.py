@@ -29,6 +29,7 @@ from serve_app.settings import ChunkingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, VectorSpace
 
+pytestmark = pytest.mark.usefixtures("shell")
 WORDS = "aileron bulkhead camber dihedral elevon fuselage gyroscope hydrazine"
 
 
@@ -183,9 +184,7 @@ async def test_a_repeated_reading_gives_the_same_blocks(settings: Settings, tmp_
 def blocks(source: Path, scope: Scope, settings: Settings) -> list[list[str]]:
     """Ids of the documents in each block that reading gives."""
     space = resolve_model(settings.embedding, settings.data_dir).space
-    stage = ReadStage(
-        IndexingPlan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote()
-    )
+    stage = ReadStage(IndexingPlan(scope, space, settings, block_tokens=32), Ledger())
     read = (block for some in reads(inputs_of(str(source))) for block in stage(to_block(some)))
     return [sorted(row.document_id for row in from_block(block)) for block in read]
 
