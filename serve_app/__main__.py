@@ -9,9 +9,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
@@ -70,15 +72,26 @@ def start() -> None:
     process = None
     if local.owner(settings) is None:
         local.stop(settings)  # what a killed one left
-        with err.status("preparing the embedding model (once per machine)"):
+        with phase("preparing the embedding model (once per machine)"):
             prepare_model(settings)
         process = start_in_background(log)
     elif local.readiness_fault(settings) is None:
         out.print(Text(f"already running: {local.url(settings)}"))
         return
-    with err.status("starting Ray and Serve" if process else "waiting for the run that is there"):
+    with phase("starting Ray and Serve" if process else "waiting for the service that is starting"):
         wait_until_ready(settings, process, log)
     out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+
+
+@contextmanager
+def phase(message: str) -> Iterator[None]:
+    """Something that takes seconds: a spinner on a terminal, a line elsewhere."""
+    if err.is_terminal:
+        with err.status(message):
+            yield
+    else:
+        err.print(message)
+        yield
 
 
 def start_in_background(log: Path) -> subprocess.Popen[bytes]:
@@ -171,6 +184,8 @@ def search(
         out.print(Text.assemble((f"{hit['score']:6.3f}  ", "cyan"), (hit["title"] or hit["document_id"], "bold")))
         out.print(Text("        " + " ".join(hit["text"].split())[:220], style="dim"))
     out.print(Text(f"{len(answer['hits'])} hits in {answer['took_ms']:.1f} ms ({answer['release']})"))
+    page = urlencode({"collection": collection, "q": query})
+    out.print(Text(f"the search page: {local.url(settings)}/?{page}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,9 @@ def run(
     tally = Tally(letters)
     started_s = time.monotonic()
     try:
-        with ray_session(address, settings):
+        with ExitStack() as session:
+            with errors.status("connecting to Ray"):
+                session.enter_context(ray_session(address, settings))
             started_s = time.monotonic()
             with display:
                 tally.show = display.show
