@@ -23,6 +23,7 @@ import psutil
 
 from serve_app.cache.tiers.shared_folder import in_shared_memory
 from serve_app.deployments import environment
+from serve_app.local.haproxy import answer_503
 from serve_app.local.ports import choose_ports
 from serve_app.settings import Settings
 
@@ -65,6 +66,7 @@ def mark_this_run(settings: Settings) -> str:
     environment.set_for_new_ray()
     choose_ports()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    answer_503(settings.data_dir.absolute())
     note_run(settings, mark)
     return mark
 
