@@ -146,7 +146,8 @@ def stop() -> None:
     others = local.other_runs(settings)
     out.print(Text(f"nothing was running on {settings.data_dir}" if others else "nothing was running"))
     for each in others:
-        out.print(Text(f"running on {each.data_dir}: {each.url or 'a service'} (process {each.pid or 'unknown'})"))
+        found = f"running on {each.data_dir}: {each.url or 'a service'} (process {each.pid or 'unknown'})"
+        out.print(Text(found), soft_wrap=True)
         command = f"AIDOCS_DATA_DIR={shlex.quote(str(each.data_dir))} {sys.executable} -m serve_app stop"
         out.print(Text(f"  to end it: {command}"), soft_wrap=True)
 
