@@ -19,9 +19,6 @@ from serve_app.settings import Settings
 
 # Of tasks and metrics, for a dashboard that is not there: that grew by 5 KB a task and by 10 MiB a minute.
 RECORD_NOTHING = {"task_events_report_interval_ms": 0, "enable_metrics_collection": False}
-# Ray's core writes errors to the terminal. Those that concern the job are raised as well. What is left is about how Ray
-# Data uses it, for each stage: "constructor arguments in the object store and max_restarts > 0".
-ONLY_RAISED = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @contextmanager
@@ -36,7 +33,7 @@ def ray_session(address: str | None, settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in (environment.QUIET | ONLY_RAISED).items():
+    for name, value in environment.QUIET.items():
         os.environ.setdefault(name, value)
     # A driver whose parent is process 1, orphaned by `ray job stop` or in a container under an init, is told by this
     # that its raylet is not dead; Ray looks at the parent else, and may end the process within ray.shutdown().
