@@ -15,7 +15,10 @@ QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "
 
 
 def is_ray_running(address: str | None = None) -> bool:
-    """Whether `ray.init(address)` connects to a Ray that runs. If not, it starts one."""
+    """Whether `ray.init(address)` connects to a Ray, as far as an address tells. If not, it starts one."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address and address not in {"auto", "local"}:
+        return True  # `ray.init` says so if nobody is there
     from ray._private.services import canonicalize_bootstrap_address  # Ray reads the environment when it is imported
 
     return canonicalize_bootstrap_address(address) is not None  # type: ignore[arg-type]  # None is allowed

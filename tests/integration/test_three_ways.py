@@ -19,7 +19,7 @@ from serve_app.cache.tiers.shared_folder import in_shared_memory
 from serve_app.deployments.environment import is_ray_running
 from serve_app.local.ports import is_free
 from serve_app.local.run import KEEP_MARK, RUN_MARK
-from tests.integration.running import bearing, http, is_ready, poll
+from tests.integration.running import bearing, http, is_ready, poll, statuses_of
 from tests.services import missing
 
 URL = "http://127.0.0.1:8000"
@@ -89,8 +89,10 @@ def test_serve_run_then_a_job_then_a_client(home: Path, clone: Path, mark: str, 
         ) as service,
     ):  # fmt: skip
         try:
-            poll(lambda: service.poll() is not None or is_ready(URL), timeout_s=120)
+            with statuses_of(f"{URL}/health/ready") as statuses:
+                poll(lambda: service.poll() is not None or is_ready(URL), timeout_s=120)
             assert service.poll() is None, log.read_text()
+            assert statuses <= {200, 404, 503}, "404: Serve's own, before it knows the application"
 
             address = {"RAY_ADDRESS": "http://127.0.0.1:8265"} if others else {}
             job = poll(lambda: submitted(clone, environ | address), timeout_s=90, pause_s=1)
