@@ -22,6 +22,7 @@ from rich.text import Text
 from serve_app.errors import PlatformError
 from serve_app.local import run as local
 from serve_app.local import serve as local_serve
+from serve_app.local.ports import require_free
 from serve_app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def start() -> None:
     process = None
     if local.owner(settings) is None:
         local.stop(settings)  # what a killed one left
+        require_free_port(settings)
         with phase("preparing the embedding model (once per machine)"):
             prepare_model(settings)
         process = start_in_background(log)
@@ -81,6 +83,14 @@ def start() -> None:
     with phase("starting Ray and Serve" if process else "waiting for the service that is starting"):
         wait_until_ready(settings, process, log)
     out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+
+
+def require_free_port(settings: Settings) -> None:
+    """At once, and not from the log of a start that has failed."""
+    try:
+        require_free(settings.serving.host, settings.serving.port)
+    except PlatformError as error:
+        fail(str(error))
 
 
 @contextmanager

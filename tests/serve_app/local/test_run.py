@@ -122,6 +122,14 @@ def test_stop_names_a_run_of_another_folder_and_leaves_it(
     assert f"AIDOCS_DATA_DIR='{settings.data_dir}' " in done.stdout
 
 
+def test_a_start_on_a_taken_port_says_so_at_once(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIDOCS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("AIDOCS_SERVING__PORT", server.rpartition(":")[2])
+    done = CliRunner().invoke(cli, ["start"])
+    assert done.exit_code == 1
+    assert "is in use" in done.stderr and "make stop" in done.stderr
+
+
 def test_stop_ends_what_is_left_of_a_run_without_a_record(elsewhere: tuple[Settings, subprocess.Popen[bytes]]) -> None:
     settings, child = elsewhere
     assert local.stop(settings)
