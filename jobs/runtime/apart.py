@@ -20,7 +20,7 @@ def run_apart(work: Callable[[], T], stop: Callable[[], object] = lambda: None) 
     until the work has ended: the first call may come before there is anything to stop.
 
     It waits a moment at a time. A signal goes to the main thread, but a thread that happens to start another one can
-    take it first (Linux, at clone), as those of gRPC do; that does not wake the main thread, which has to look.
+    take it first (Linux, at clone), as those of gRPC do; that does not wake the main thread, which has to check.
     """
     outcome: Future[T] = Future()
 
