@@ -27,7 +27,6 @@ demo: install ## start the service, index the documentation of every installed P
 	@$(BIN)/python -m serve_app start
 	@$(BIN)/python -m jobs.index --source python-packages --collection demo
 	@$(BIN)/python -m serve_app search "show a progress bar" --collection demo
-	@$(BIN)/python -m serve_app start
 
 serve: install ## Ray + Serve in the foreground; Ctrl-C ends all of it
 	@exec $(BIN)/python -m serve_app serve

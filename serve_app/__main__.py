@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
@@ -19,6 +22,7 @@ from rich.text import Text
 from serve_app.errors import PlatformError
 from serve_app.local import run as local
 from serve_app.local import serve as local_serve
+from serve_app.local.ports import require_free
 from serve_app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -69,15 +73,35 @@ def start() -> None:
     process = None
     if local.owner(settings) is None:
         local.stop(settings)  # what a killed one left
-        with err.status("preparing the embedding model (once per machine)"):
+        require_free_port(settings)
+        with phase("preparing the embedding model (once per machine)"):
             prepare_model(settings)
         process = start_in_background(log)
     elif local.readiness_fault(settings) is None:
         out.print(Text(f"already running: {local.url(settings)}"))
         return
-    with err.status("starting Ray and Serve" if process else "waiting for the run that is there"):
+    with phase("starting Ray and Serve" if process else "waiting for the service that is starting"):
         wait_until_ready(settings, process, log)
     out.print(Text(f"running: {local.url(settings)}   (log: {log})"))
+
+
+def require_free_port(settings: Settings) -> None:
+    """At once, and not from the log of a start that has failed."""
+    try:
+        require_free(settings.serving.host, settings.serving.port)
+    except PlatformError as error:
+        fail(str(error))
+
+
+@contextmanager
+def phase(message: str) -> Iterator[None]:
+    """Something that takes seconds: a spinner on a terminal, a line elsewhere."""
+    if err.is_terminal:
+        with err.status(message):
+            yield
+    else:
+        err.print(message)
+        yield
 
 
 def start_in_background(log: Path) -> subprocess.Popen[bytes]:
@@ -121,9 +145,21 @@ def prepare_model(settings: Settings) -> None:
 
 @cli.command()
 def stop() -> None:
-    """End a run of this data folder, also what a killed one left behind."""
-    found = local.stop(read_settings())
-    out.print("stopped" if found else "nothing was running")
+    """End the run of this data folder (AIDOCS_DATA_DIR), and what a killed one left behind.
+
+    If there is none, runs of other data folders are listed, with the command that ends each.
+    """
+    settings = read_settings()
+    if local.stop(settings):
+        out.print("stopped")
+        return
+    others = local.other_runs(settings)
+    out.print(Text(f"nothing was running on {settings.data_dir}" if others else "nothing was running"))
+    for each in others:
+        found = f"running on {each.data_dir}: {each.url or 'a service'} (process {each.pid or 'unknown'})"
+        out.print(Text(found), soft_wrap=True)
+        command = f"AIDOCS_DATA_DIR={shlex.quote(str(each.data_dir))} {sys.executable} -m serve_app stop"
+        out.print(Text(f"  to end it: {command}"), soft_wrap=True)
 
 
 @cli.command()
@@ -159,6 +195,8 @@ def search(
         out.print(Text.assemble((f"{hit['score']:6.3f}  ", "cyan"), (hit["title"] or hit["document_id"], "bold")))
         out.print(Text("        " + " ".join(hit["text"].split())[:220], style="dim"))
     out.print(Text(f"{len(answer['hits'])} hits in {answer['took_ms']:.1f} ms ({answer['release']})"))
+    page = urlencode({"collection": collection, "q": query})
+    out.print(Text(f"the search page: {local.url(settings)}/?{page}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ serve run serve_app.main:app version=2026-11    # a code-only rollout: another v
 serve deploy serve.yaml                         # the same by a config file, `import_path: serve_app.main:app`
 """
 
+import ray
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
-from serve_app.deployments import options
+from serve_app.deployments import environment, options
 from serve_app.deployments.embedder import EmbedderDeployment
 from serve_app.deployments.gateway import GatewayDeployment
 from serve_app.settings import load_settings
@@ -26,6 +27,8 @@ class AppArguments(BaseModel, extra="forbid"):
 def app(arguments: AppArguments) -> Application:
     """gateway (HTTP) → a pool of embedders for each model, if placement is `pooled`; the store is an actor that
     replicas find by name."""
+    if not ray.is_initialized() and not environment.is_ray_running():
+        environment.set_for_new_ray()  # `serve run` starts one next
     settings = load_settings().without_secrets()
     pools = []
     if settings.embedding.placement == "pooled":

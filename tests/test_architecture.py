@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # jobs reach the running service by the deployments' store client, and find it by the record of its run.
 JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache", "flow"}
-JOBS_MAY_IMPORT |= {"deployments.store", "local.run"}
+JOBS_MAY_IMPORT |= {"deployments.store", "deployments.environment", "local.run"}
 
 HOMES: dict[str, tuple[str, ...]] = {
     "ray": ("serve_app.deployments", "serve_app.local", "serve_app.main", "serve_app.__main__", "jobs"),

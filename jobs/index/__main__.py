@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,9 @@ goes to the dead letters and ends nothing; its stored version stays. So does a f
 or has vanished since it was listed, and one that is too long (64 MiB as a whole, 16 Mi characters a row). A store that
 is away, or refuses for want of room on its disk, is waited for two minutes.
 
+A source of less than 4 MiB is indexed by this process itself, without actors on the cluster, unless --concurrency or
+--block-tokens is given. A model on a GPU always takes actors.
+
 The last line of stdout is JSON: documents and passages (indexed), unchanged, deleted, failed, seconds (without the
 start of Ray), passages_per_s, replaced (documents), embedded (passages), dry_run. Exit code: 0 done, 1 failed or every
 document failed, 2 wrong use, 130 interrupted."""
@@ -81,7 +85,7 @@ def index(
             min=1,
             help="Embedding actors. One uses all CPUs of its machine; of several that are asked for each takes "
             "AIDOCS_EMBEDDING__THREADS (or 1).",
-            show_default="one on each GPU, else on each node",
+            show_default="one on each GPU, else on each node; none for a small source",
         ),
     ] = None,
     block_tokens: Annotated[
@@ -143,7 +147,9 @@ def run(
     tally = Tally(letters)
     started_s = time.monotonic()
     try:
-        with ray_session(address, settings):
+        with ExitStack() as session:
+            with errors.status("connecting to Ray"):
+                session.enter_context(ray_session(address, settings))
             started_s = time.monotonic()
             with display:
                 tally.show = display.show

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a plain line every few seconds elsewhere. Goes to stderr."""
+"""How far a run is: a bar on a terminal, plain lines elsewhere. Goes to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from rich.progress import (
 
 from jobs.pipeline.ledger import Report
 
-LINE_PERIOD_S = 5.0
+
+def line_period_s(elapsed_s: float) -> float:
+    """Between plain lines: somebody may watch the first minute; later it is a log."""
+    return 1.0 if elapsed_s < 60 else 5.0
 
 
 def done_ratio(report: Report, total_bytes: int) -> float:
@@ -27,6 +30,10 @@ def done_ratio(report: Report, total_bytes: int) -> float:
 def eta_s(ratio: float, elapsed_s: float) -> float | None:
     """Seconds left if it goes on as it went; None while nothing is done."""
     return elapsed_s * (1 - ratio) / ratio if ratio > 0 else None
+
+
+def percent(ratio: float) -> str:
+    return "<1%" if ratio < 0.01 else f"{ratio:.0%}"
 
 
 def summary(report: Report, elapsed_s: float) -> str:
@@ -63,7 +70,7 @@ class ProgressDisplay:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+            TextColumn("{task.fields[text]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -81,8 +88,10 @@ class ProgressDisplay:
     def show(self, report: Report) -> None:
         elapsed_s = self._now() - self._started_at
         ratio = done_ratio(report, self._total_bytes)
-        text = f"{summary(report, elapsed_s)} · ETA {clock(eta_s(ratio, elapsed_s))}"
+        text = f"starting, {clock(elapsed_s)}"
+        if report.documents:
+            text = f"{percent(ratio)} · {summary(report, elapsed_s)} · ETA {clock(eta_s(ratio, elapsed_s))}"
         self._progress.update(self._bar, completed=ratio, text=text)
-        if not self._console.is_terminal and self._now() - self._line_at >= LINE_PERIOD_S:
+        if not self._console.is_terminal and self._now() - self._line_at >= line_period_s(elapsed_s):
             self._line_at = self._now()
-            self._console.print(f"{self.title}: {ratio:.0%} · {text}", highlight=False, soft_wrap=True)
+            self._console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
-
-import ray
 
 from jobs.pipeline.inputs import Input, read_input
-from jobs.pipeline.ledger import LEDGER_TIMEOUT_S, Report
+from jobs.pipeline.ledger import Report, RunLedger
 from jobs.runtime.patience import patiently
 from jobs.runtime.slices import slices
 from serve_app.deployments.store import connect_store
@@ -24,7 +21,7 @@ ASKED_DOCUMENTS = 512
 
 
 async def prune(
-    settings: Settings, scope: Scope, ledger: Any, add: Callable[[Report], object], *, dry_run: bool
+    settings: Settings, scope: Scope, ledger: RunLedger, add: Callable[[Report], object], *, dry_run: bool
 ) -> None:
     """ledger: of a run that has been through all inputs. Repeating it does the rest, wherever it was cut off. In a dry
     run it only counts. Raises StoreUnavailable."""
@@ -34,7 +31,7 @@ async def prune(
         while True:
             page = await patiently(partial(store.listing, scope, limit=PAGE_DOCUMENTS, cursor=cursor))
             ids = [document.id for document in page.documents]
-            absent: list[str] = ray.get(ledger.absent.remote(ids), timeout=LEDGER_TIMEOUT_S)
+            absent = ledger.absent(ids)
             if absent and not dry_run:
                 await patiently(partial(store.delete_documents, scope, absent))
             add(Report(deleted=len(absent)))

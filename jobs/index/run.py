@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import ray
+
 from jobs.index.prune import prune, require_its_own, require_prunable
+from jobs.pipeline.actor_pools import gpus_of_one
 from jobs.pipeline.cutting import IndexingPlan, settings_of
+from jobs.pipeline.in_driver import run_in_driver
 from jobs.pipeline.inputs import Input, total_bytes
-from jobs.pipeline.run import run_pipeline
+from jobs.pipeline.ledger import Ledger, RunLedger
 from jobs.pipeline.tally import Tally, Watch, require_complete, start_ledger
 from jobs.runtime.patience import patiently
 from serve_app.deployments.store import connect_store
 from serve_app.embedding.models import resolve_model
 from serve_app.errors import NotFound
-from serve_app.settings import Settings
+from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.types import IndexInfo, Scope
+
+SMALL_SOURCE_BYTES = 4 * 1024 * 1024
 
 
 def index_source(
@@ -42,15 +48,34 @@ def index_source(
     space = resolve_model(settings.embedding, settings.data_dir).space
     if prunes and documents:
         asyncio.run(require_its_own(settings, scope, inputs))
-    ledger = start_ledger()
     made_for = made.scope.index if made else None
     plan = IndexingPlan(scope, space, settings.without_secrets(), dry_run, block_tokens, made_for=made_for)
-    with Watch(ledger, tally):
-        run_pipeline(inputs, plan, ledger, embedders=embedders)
+    ledger = run_stages(inputs, plan, tally, embedders)
     require_complete(tally.total, total_bytes(inputs))
     if prunes and documents:
         require_prunable(tally.total)
         asyncio.run(prune(settings, scope, ledger, tally.add, dry_run=dry_run))
+
+
+def run_stages(inputs: list[Input], plan: IndexingPlan, tally: Tally, embedders: int | None) -> RunLedger:
+    """The ledger of the run, which has been through all inputs."""
+    if embedders is None and plan.block_tokens is None and is_small(inputs, plan.settings.embedding):
+        local = Ledger()
+        with Watch(local, tally):
+            run_in_driver(inputs, plan, local)
+        return local
+    from jobs.pipeline.run import run_pipeline  # Ray Data takes a second to import
+
+    ledger = start_ledger()
+    with Watch(ledger, tally):
+        run_pipeline(inputs, plan, ledger, embedders=embedders)
+    return ledger
+
+
+def is_small(inputs: list[Input], embedding: EmbeddingSettings) -> bool:
+    """Whether the driver is done before Ray Data has started its actors, or soon after. A GPU only they can have."""
+    gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    return total_bytes(inputs) <= SMALL_SOURCE_BYTES and not gpus_of_one(embedding, gpus)
 
 
 async def active_index(settings: Settings, scope: Scope) -> tuple[IndexInfo | None, int]:

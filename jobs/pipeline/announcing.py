@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
-from typing import Any
-
-import ray
 
 from jobs.parallel.map import map_items
 from jobs.parallel.task import Task, TaskProfile
 from jobs.pipeline.claims import Claim
 from jobs.pipeline.inputs import Input, read_input
-from jobs.pipeline.ledger import LEDGER_TIMEOUT_S
+from jobs.pipeline.ledger import RunLedger
 from jobs.runtime.slices import slices
 from serve_app.documents.reading import has_rows
 from serve_app.documents.reading_process import ReadingProcess
@@ -32,7 +29,7 @@ CLAIMS_AT_ONCE = 4_096
 reading_process = cache(ReadingProcess)  # one in each worker, for all of its calls
 
 
-def announce_all(parts: Sequence[Sequence[Input]], ledger: Any, *, at_once: int, cpus: float) -> None:
+def announce_all(parts: Sequence[Sequence[Input]], ledger: RunLedger, *, at_once: int, cpus: float) -> None:
     """parts: of the source, one for each call of that many CPUs. Raises what reading or Ray raised."""
     rows = [some for part in parts if (some := [each for each in part if has_rows(each.path)])]
     pages = [some for part in parts if (some := [each for each in part if not has_rows(each.path)])]
@@ -43,15 +40,15 @@ def announce_all(parts: Sequence[Sequence[Input]], ledger: Any, *, at_once: int,
                 pass  # what it announced is in the ledger
 
 
-def announce(inputs: Sequence[Input], ledger: Any) -> None:
+def announce(inputs: Sequence[Input], ledger: RunLedger) -> None:
     for some in slices(claims_of(inputs), CLAIMS_AT_ONCE):
-        ray.get(ledger.announce.remote(some), timeout=LEDGER_TIMEOUT_S)
+        ledger.announce(some)
 
 
-def announce_pages(inputs: Sequence[Input], ledger: Any) -> None:
+def announce_pages(inputs: Sequence[Input], ledger: RunLedger) -> None:
     """Announces the files that are one document, can be read, and share their id with a row."""
     pages = {id: each for each in inputs if (id := each.only_document)}
-    shared = ray.get(ledger.known.remote([*pages]), timeout=LEDGER_TIMEOUT_S) if pages else []
+    shared = ledger.known([*pages]) if pages else []
     announce([pages[id] for id in shared], ledger)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from jobs.pipeline.cutting import NO_COPIES, Cutter, IndexingPlan, Share
 from jobs.pipeline.inputs import Input
-from jobs.pipeline.ledger import LEDGER_TIMEOUT_S, Report
+from jobs.pipeline.ledger import Ledger, Report, RunLedger
 from jobs.pipeline.rows import PipelineRow, RowOutcome, to_block
 from jobs.pipeline.stages import EmbedStage, StoreStage
 from jobs.runtime.patience import patiently
@@ -36,17 +34,17 @@ def copy_inputs(versions: Mapping[str, str | None], block_documents: int = BLOCK
 
 
 class CopyStage:
-    """Inputs → rows as ReadStage gives them, of the documents of `plan.source` that the inputs name. It tells `note`
-    which of them it found in another version than the input says, or not at all.
+    """Inputs → rows as ReadStage gives them, of the documents of `plan.source` that the inputs name. It reports to the
+    ledger which of them it found in another version than the input says, or not at all.
 
     A block for each input, which ends with the input's end. So a call that is repeated gives as many, each with the
     documents of the same ids as far as these are there by then, and whichever of the two Ray takes of a block, it is
     whole; what either of them found moved is noted."""
 
-    def __init__(self, plan: IndexingPlan, ledger: Any, note: Callable[[list[str]], object] | None = None) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: RunLedger) -> None:
         assert plan.source is not None
         self._plan, self._source = plan, plan.source
-        self._note = note or (lambda ids: ray.get(ledger.moved.remote(ids), timeout=LEDGER_TIMEOUT_S))
+        self._ledger = ledger
         self.cutter = Cutter(plan)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -54,7 +52,7 @@ class CopyStage:
             found, documents = self._stored([id for id, _ in source.versions])
             versions = {id: one.fingerprint for id, one in found.items()}
             if moved := [id for id, version in source.versions if version is None or versions.get(id) != version]:
-                self._note(moved)
+                self._ledger.moved(moved)
             shares = [Share(document, source.name, source_bytes=1) for document in documents]
             rows = self.cutter.rows(shares, found if self._plan.reuses else NO_COPIES)
             gone = source.size_bytes - len(rows)
@@ -82,15 +80,14 @@ class Copier:
 
     def __init__(self, plan: IndexingPlan) -> None:
         self._plan = plan
-        self._moved: list[str] = []
-        self._copy = CopyStage(plan, None, self._moved.extend)
-        self._embed, self._store = EmbedStage(plan.settings), StoreStage(plan, None)
+        self._ledger = Ledger()
+        self._copy = CopyStage(plan, self._ledger)
+        self._embed, self._store = EmbedStage(plan.settings), StoreStage(plan, self._ledger)
 
     def copy(self, versions: Mapping[str, str | None]) -> Report:
-        self._moved.clear()
         block = pa.Table.from_pylist([each.to_columns() for each in copy_inputs(versions)], schema=Input.SCHEMA)
         report = sum((self._store.write(self._embed(rows)) for rows in self._copy(block)), Report())
-        return report + Report(moved=tuple(self._moved))
+        return report + self._ledger.take()  # what has moved
 
     def faults(self, ids: Sequence[str]) -> list[str]:
         """What is wrong with these documents in the new index; what is no longer there has no fault."""

@@ -77,6 +77,10 @@ class Cutter:
     def ask(self, answer: Coroutine[Any, Any, T]) -> T:
         return self._loop.run(answer)
 
+    def close(self) -> None:
+        self.ask(self.store.close())
+        self._loop.close()
+
     def rows(self, shares: Sequence[Share], copies: Mapping[str, IndexedDocument] = NO_COPIES) -> list[PipelineRow]:
         """One for each, in order; ids are unique. Of a document that is not stored as it is, to be embedded; the others
         are unchanged. copies: other stored versions, by id, with vectors of the same model."""

@@ -1,9 +1,13 @@
-"""What an indexing run has done so far. Stages report to one Ledger, which the driver reads out."""
+"""What an indexing run has done so far. Stages report to one ledger, which the driver reads."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
+
+import ray
 
 from jobs.pipeline.claims import Claim, Claims
 from jobs.pipeline.rows import PipelineRow, RowOutcome
@@ -77,18 +81,20 @@ def report_of(rows: Iterable[PipelineRow]) -> Report:
 
 
 class Ledger:
-    """Runs as an actor. A task may write twice; it counts once."""
+    """Thread-safe. A task may write twice; it counts once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._news = Report()
         self._tasks: set[str] = set()  # ids, seen; one for each block
         self._claims = Claims()
 
     def written(self, task: str, report: Report) -> None:
-        if task not in self._tasks:
-            self._tasks.add(task)
-            self._news = self._news + report
-            self._claims.fail(letter.document_id for letter in report.dead_letters if letter.document_id)
+        with self._lock:
+            if task not in self._tasks:
+                self._tasks.add(task)
+                self._news += report
+                self._claims.fail(letter.document_id for letter in report.dead_letters if letter.document_id)
 
     def announce(self, claims: Sequence[Claim]) -> None:
         self._claims.announce(claims)
@@ -97,7 +103,8 @@ class Ledger:
         return self._claims.claim(claims)
 
     def moved(self, ids: Sequence[str]) -> None:
-        self._news += Report(moved=tuple(ids))
+        with self._lock:
+            self._news += Report(moved=tuple(ids))
 
     def known(self, ids: Sequence[str]) -> list[str]:
         return [id for id in ids if self._claims.knows(id)]
@@ -108,5 +115,41 @@ class Ledger:
 
     def take(self) -> Report:
         """What came since the last call."""
-        news, self._news = self._news, Report()
+        with self._lock:
+            news, self._news = self._news, Report()
         return news
+
+
+class LedgerClient:
+    """A Ledger that runs as an actor. A handle of it may be sent to any process of the cluster."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def written(self, task: str, report: Report) -> None:
+        self._call("written", task, report)
+
+    def announce(self, claims: Sequence[Claim]) -> None:
+        self._call("announce", claims)
+
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        return self._call("claim", claims)
+
+    def moved(self, ids: Sequence[str]) -> None:
+        self._call("moved", ids)
+
+    def known(self, ids: Sequence[str]) -> list[str]:
+        return self._call("known", ids)
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        return self._call("absent", ids)
+
+    def take(self) -> Report:
+        return self._call("take")
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Raises RayError if the actor does not answer in LEDGER_TIMEOUT_S."""
+        return ray.get(getattr(self._actor, method).remote(*arguments), timeout=LEDGER_TIMEOUT_S)
+
+
+RunLedger = Ledger | LedgerClient

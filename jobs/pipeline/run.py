@@ -27,8 +27,9 @@ from jobs.pipeline.announcing import announce_all
 from jobs.pipeline.copying import CopyStage
 from jobs.pipeline.cutting import IndexingPlan
 from jobs.pipeline.inputs import Input
+from jobs.pipeline.ledger import LedgerClient
 from jobs.pipeline.stages import EmbedStage, ReadStage, StoreStage
-from jobs.runtime.execution import run_apart
+from jobs.runtime.execution import run_ray_data
 from jobs.runtime.slices import slices
 from serve_app.errors import PlatformError, Unavailable
 from serve_app.settings import Settings
@@ -44,8 +45,8 @@ BYTES_PER_TOKEN = 14  # of a block that is to be embedded; measured: 13 to 15
 RETRIES: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
 
-def run_pipeline(inputs: Sequence[Input], plan: IndexingPlan, ledger: Any, *, embedders: int | None) -> None:
-    """Blocks until all inputs are through. ledger: handle of a Ledger actor. embedders: see actor_pools.
+def run_pipeline(inputs: Sequence[Input], plan: IndexingPlan, ledger: LedgerClient, *, embedders: int | None) -> None:
+    """Blocks until all inputs are through. embedders: see actor_pools.
 
     Raises the PlatformError that ended it, ConfigurationError if no CPU is free, Unavailable for whatever Ray or Ray
     Data raised. What was written until then stays, and a new run passes over it.
@@ -62,8 +63,8 @@ def run_pipeline(inputs: Sequence[Input], plan: IndexingPlan, ledger: Any, *, em
     try:
         if not plan.source:
             announce_all(parts, ledger, at_once=pools.readers, cpus=pools.read_cpus)
-        reports = run_apart(lambda: pipeline(parts, plan, ledger, pools))
-        run_apart(partial(exhaust, reports))
+        reports = run_ray_data(lambda: pipeline(parts, plan, ledger, pools))
+        run_ray_data(partial(exhaust, reports))
     except Exception as error:
         ours = platform_error(error)
         raise ours or Unavailable(f"Ray ended the run: {type(error).__name__}: {error}") from error
@@ -75,7 +76,7 @@ def exhaust(rows: Dataset) -> None:
         pass
 
 
-def pipeline(parts: Sequence[Sequence[Input]], plan: IndexingPlan, ledger: Any, pools: ActorPools) -> Dataset:
+def pipeline(parts: Sequence[Sequence[Input]], plan: IndexingPlan, ledger: LedgerClient, pools: ActorPools) -> Dataset:
     """parts: as `reads` gives them. Lazy, but for a task that looks at the inputs."""
     rows = ray.data.from_arrow([to_block(part) for part in parts]).map_batches(
         CopyStage if plan.source else ReadStage,

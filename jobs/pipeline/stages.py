@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -18,7 +17,7 @@ from jobs.pipeline.block_vectors import texts_to_embed, with_vectors
 from jobs.pipeline.claims import Claim
 from jobs.pipeline.cutting import Cutter, IndexingPlan, Share, own_fault
 from jobs.pipeline.inputs import Input, read_input
-from jobs.pipeline.ledger import DUPLICATE, LEDGER_TIMEOUT_S, Report, report_of
+from jobs.pipeline.ledger import DUPLICATE, Report, RunLedger, report_of
 from jobs.pipeline.rows import PipelineRow, RowOutcome, failed_row, from_block, indexed_document, to_block
 from jobs.runtime.patience import patiently
 from jobs.runtime.slices import slices
@@ -78,7 +77,7 @@ class ReadStage:
     Which documents are in a block follows from the inputs alone, and not from what is stored: Ray repeats the work of a
     node that died, and of a repeated task takes the blocks that it had not yet got of it, by their number."""
 
-    def __init__(self, plan: IndexingPlan, ledger: Any) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: RunLedger) -> None:
         assert plan.block_tokens
         self._block_chars = CHARS_PER_TOKEN * plan.block_tokens
         self._block_documents = max(BLOCK_DOCUMENTS, plan.block_tokens // LEAST_TOKENS)
@@ -87,7 +86,13 @@ class ReadStage:
         self._reader = ReadingProcess()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        inputs = map(Input.from_columns, batch.to_pylist())
+        return self.blocks(map(Input.from_columns, batch.to_pylist()))
+
+    def close(self) -> None:
+        self._cutter.close()
+        self._reader.close()
+
+    def blocks(self, inputs: Iterable[Input]) -> Iterator[pa.Table]:
         for some in slices(self._read(inputs), self._block_documents, self._block_chars, lambda one: chars(one[1])):
             yield to_block(self._rows(some))
 
@@ -126,7 +131,7 @@ class ReadStage:
     def _claimed(self, documents: Sequence[tuple[Reading, Document]]) -> list[bool]:
         """Whether each is the one of its id that is kept in this run."""
         claims = [Claim(document.id, reading.source.name, reading.source.place) for reading, document in documents]
-        return ray.get(self._ledger.claim.remote(claims), timeout=LEDGER_TIMEOUT_S) if claims else []
+        return self._ledger.claim(claims) if claims else []
 
 
 class EmbedStage:
@@ -163,7 +168,7 @@ class StoreStage:
     No Datasink: its tasks come seconds apart, Ray ends idle processes sooner, and to start one costs two seconds of
     CPU."""
 
-    def __init__(self, plan: IndexingPlan, ledger: Any) -> None:
+    def __init__(self, plan: IndexingPlan, ledger: RunLedger) -> None:
         self._plan = plan
         self._ledger = ledger
         self._store = connect_store(plan.settings)
@@ -172,8 +177,13 @@ class StoreStage:
     def __call__(self, batch: pa.Table) -> pa.Table:
         report = self.write(batch)
         task = ray.get_runtime_context().get_task_id()
-        ray.get(self._ledger.written.remote(task, report), timeout=LEDGER_TIMEOUT_S)
+        assert task is not None  # Ray Data calls a stage in a task
+        self._ledger.written(task, report)
         return to_block([])
+
+    def close(self) -> None:
+        self._loop.run(self._store.close())
+        self._loop.close()
 
     def write(self, block: pa.Table) -> Report:
         """Without the ledger."""

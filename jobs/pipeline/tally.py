@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.pipeline.dead_letters import DeadLetterFile
-from jobs.pipeline.ledger import LEDGER_TIMEOUT_S, Ledger, Report
+from jobs.pipeline.ledger import Ledger, LedgerClient, Report, RunLedger
 from serve_app.errors import PlatformError, Unavailable
 
 POLL_PERIOD_S = 0.5
@@ -35,10 +35,10 @@ class Tally:
             self.show(self.total)
 
 
-def start_ledger() -> Any:
-    """A handle. Of what a run needs, only this must not die: it lives and dies with the driver's node."""
+def start_ledger() -> LedgerClient:
+    """Of what a run needs, only this must not die: it lives and dies with the driver's node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    return LedgerClient(ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote())
 
 
 def require_complete(total: Report, size_bytes: int) -> None:
@@ -55,7 +55,7 @@ class Watch:
 
     The run goes on whatever fails here. Its end raises the first failure, as a PlatformError, unless the run failed."""
 
-    def __init__(self, ledger: Any, tally: Tally) -> None:
+    def __init__(self, ledger: RunLedger, tally: Tally) -> None:
         self._ledger = ledger
         self._tally = tally
         self._failure: Exception | None = None
@@ -82,6 +82,6 @@ class Watch:
 
     def _take(self) -> None:
         try:
-            self._tally.add(ray.get(self._ledger.take.remote(), timeout=LEDGER_TIMEOUT_S))
+            self._tally.add(self._ledger.take())
         except Exception as error:
             self._failure = self._failure or error

@@ -11,9 +11,10 @@ from typing import Any
 
 import ray
 
+from serve_app.deployments import environment
 from serve_app.deployments.store import NAMESPACE
 from serve_app.errors import Unavailable
-from serve_app.local.run import OBJECT_STORE_BYTES, QUIET, owner_of, read_run
+from serve_app.local.run import OBJECT_STORE_BYTES, owner_of, read_run
 from serve_app.settings import Settings
 
 # Of tasks and metrics, for a dashboard that is not there: that grew by 5 KB a task and by 10 MiB a minute.
@@ -32,7 +33,7 @@ def ray_session(address: str | None, settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in QUIET.items():
+    for name, value in environment.QUIET.items():
         os.environ.setdefault(name, value)
     # A driver whose parent is process 1, orphaned by `ray job stop` or in a container under an init, is told by this
     # that its raylet is not dead; Ray looks at the parent else, and may end the process within ray.shutdown().
@@ -54,19 +55,17 @@ def ray_session(address: str | None, settings: Settings) -> Iterator[None]:
 
 def connect(address: str | None) -> None:
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address not in {None, "local"}:
+    if environment.is_ray_running(address):
         ray.init(address=address, **common)
         return
-    try:
-        ray.init(
-            address=address,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _system_config=RECORD_NOTHING,
-            **common,
-        )
-    except ValueError:  # None has found a running cluster, which has its own memory
-        ray.init(**common)
+    environment.set_for_new_ray()
+    ray.init(
+        address="local",
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        _system_config=RECORD_NOTHING,
+        **common,
+    )
 
 
 def address_of_service(settings: Settings) -> str | None:

@@ -1,7 +1,7 @@
 """One run of Ray + Serve + the app on this machine: its mark, its record, what belongs to it, and its end.
 
-Every process it starts, Ray's daemons and HAProxy included, inherits RUN_MARK; `stop` ends what bears it and nothing
-else, so that a proxy which outlived a killed run gives its port back (DESIGN §10).
+Every process it starts, Ray's daemons and HAProxy included, inherits RUN_MARK and RUN_FOLDER. `stop` ends what bears
+the mark and nothing else, so that a proxy which outlived a killed run gives its port back (DESIGN §10).
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ import http.client
 import json
 import os
 import shutil
-import sys
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from serve_app.cache.tiers.shared_folder import in_shared_memory
+from serve_app.deployments import environment
+from serve_app.local.haproxy import answer_503
 from serve_app.local.ports import choose_ports
 from serve_app.settings import Settings
 
 RUN_MARK = "AI_DOCS_RUN"
+RUN_FOLDER = "AI_DOCS_RUN_FOLDER"  # the data folder of the run
+RECORD = "run.json"  # in the data folder
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a Ray that is started on this machine
@@ -38,20 +42,14 @@ HIGH_THROUGHPUT = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # Serve kills it after 5 s, which a busy machine needs
 }
-# Ray's token must be asked for by every process alike, jobs and the `serve` command too, before they import Ray. So it
-# is the user's choice for all of them (README), and off where nothing is said.
-AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
-# By itself glibc has eight arenas for each CPU, which keep what is free: a gateway grew by a tenth in ten minutes.
-FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 # Ray would wait for its dashboard before it starts its node: 3 s. start.py waits for it last.
 NO_WAIT_FOR_DASHBOARD = {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"}
 # Titles that Ray gives its processes would be written over their environment, and the mark with it.
 KEEP_MARK = {"SPT_NOENV": "1"}
-QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def run_file(settings: Settings) -> Path:
-    return settings.data_dir / "run.json"
+    return settings.data_dir / RECORD
 
 
 def url(settings: Settings) -> str:
@@ -61,28 +59,33 @@ def url(settings: Settings) -> str:
 def mark_this_run(settings: Settings) -> str:
     """Set the environment that all processes of this run inherit, and note the run where `stop` looks for it."""
     mark = uuid.uuid4().hex
-    os.environ.update({RUN_MARK: mark, **KEEP_MARK, **QUIET, **NO_WAIT_FOR_DASHBOARD})
-    commands = str(Path(sys.executable).parent)  # so that `python` in a submitted job is this one
-    os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
-    for name, value in (HIGH_THROUGHPUT | AUTHENTICATION | FEW_ARENAS).items():
+    folder = str(settings.data_dir.absolute())
+    os.environ.update({RUN_MARK: mark, RUN_FOLDER: folder, **KEEP_MARK, **NO_WAIT_FOR_DASHBOARD})
+    for name, value in HIGH_THROUGHPUT.items():
         os.environ.setdefault(name, value)
+    environment.set_for_new_ray()
     choose_ports()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    answer_503(settings.data_dir.absolute())
     note_run(settings, mark)
     return mark
 
 
 def note_run(settings: Settings, mark: str, **more: str) -> None:
     owner = psutil.Process()
-    record = {"pid": owner.pid, "started_at_s": owner.create_time(), "mark": mark, **more}
+    record = {"pid": owner.pid, "started_at_s": owner.create_time(), "mark": mark, "url": url(settings), **more}
     run_file(settings).write_text(json.dumps(record))
 
 
 def read_run(settings: Settings) -> dict[str, Any] | None:
     """The record of the last run of this data folder that has not ended in order."""
+    return read_record(run_file(settings))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
     try:
-        record: dict[str, Any] = json.loads(run_file(settings).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
         return None
     return record
 
@@ -147,13 +150,34 @@ def end(settings: Settings, mark: str) -> None:
 
 def stop(settings: Settings) -> bool:
     """From outside: end the run of this data folder, or what is left of it. False if there was none."""
-    if (run := read_run(settings)) is None:
+    run = read_run(settings)
+    marks = marks_by_folder().get(settings.data_dir.absolute(), set())
+    if run is None and not marks:
         return False
-    if (process := owner_of(run)) is not None:
-        end_processes([process], STOP_TIMEOUT_S)
-    end_marked(run["mark"], spare=os.getpid())
+    if run is not None:
+        marks.add(run["mark"])
+        if (process := owner_of(run)) is not None:
+            end_processes([process], STOP_TIMEOUT_S)
+    for mark in marks:
+        end_marked(mark, spare=os.getpid())
     forget(settings)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRun:
+    """A run of another data folder. url and pid, of its owner: None if its record is gone."""
+
+    data_dir: Path
+    url: str | None
+    pid: int | None
+
+
+def other_runs(settings: Settings) -> list[OtherRun]:
+    """Of this user, on this machine."""
+    records = {folder: read_record(folder / RECORD) or {} for folder in sorted(marks_by_folder())}
+    own = settings.data_dir.absolute()
+    return [OtherRun(folder, each.get("url"), each.get("pid")) for folder, each in records.items() if folder != own]
 
 
 def forget(settings: Settings) -> None:
@@ -193,15 +217,29 @@ def end_processes(processes: list[psutil.Process], timeout_s: float) -> None:
 
 def marked(mark: str) -> list[psutil.Process]:
     """This user's processes that were started with the mark in their environment (the owner itself was not)."""
-    return [process for process in psutil.process_iter() if bears(process, f"{RUN_MARK}={mark}".encode())]
+    return [process for process in psutil.process_iter() if environ_of(process).get(RUN_MARK) == mark]
 
 
-def bears(process: psutil.Process, entry: bytes) -> bool:
-    """Looks for the bytes on Linux: Ray writes titles over the head of the block, and psutil cannot parse it then."""
+def marks_by_folder() -> dict[Path, set[str]]:
+    """Of the runs that have processes of this user alive, by their data folder."""
+    found: dict[Path, set[str]] = {}
+    for process in psutil.process_iter():
+        entries = environ_of(process)
+        folder, mark = entries.get(RUN_FOLDER), entries.get(RUN_MARK)
+        if folder and mark:
+            found.setdefault(Path(folder), set()).add(mark)
+    return found
+
+
+def environ_of(process: psutil.Process) -> dict[str, str]:
+    """Empty for another user's. psutil cannot parse it where Ray has written a title over the head of the block."""
     try:
-        if psutil.LINUX:
-            return entry in Path(f"/proc/{process.pid}/environ").read_bytes()
-        name, _, value = entry.decode().partition("=")
-        return process.environ().get(name) == value
+        if process.uids().real != os.getuid():
+            return {}
+        if not psutil.LINUX:
+            return process.environ()
+        block = Path(f"/proc/{process.pid}/environ").read_bytes()
+        pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
+        return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
     except (psutil.Error, OSError):
-        return False  # not ours to see, so not ours to end
+        return {}

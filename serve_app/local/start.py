@@ -68,6 +68,7 @@ def start_ray() -> str:
 def start_proxies(settings: Settings) -> None:
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it tells of each step, and of the app that it finds
     serving = settings.serving
     serve.start(http_options={"host": serving.host, "port": serving.port, "keep_alive_timeout_s": KEEP_ALIVE_S})
 

@@ -19,7 +19,7 @@ import ray
 from jobs.parallel.graph import GraphStep, run_graph
 from jobs.parallel.map import map_items
 from jobs.parallel.task import Task, TaskProfile
-from serve_app.local.run import QUIET
+from serve_app.deployments.environment import QUIET
 from tests.bench.child import Child
 from tests.bench.parallel_work import (
     AT_ONCE,

@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import psutil
 
 from serve_app.local.ports import free_port
@@ -58,6 +60,7 @@ class Run:
     url: str
     environ: dict[str, str]
     data_dir: Path
+    start_statuses: frozenset[int] = frozenset()  # of /health/ready, asked all the time while it started
 
     def command(self, *arguments: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -96,6 +99,26 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 @contextmanager
+def statuses_of(url: str) -> Iterator[set[int]]:
+    """What it answered until the end of the context, asked every few milliseconds."""
+    statuses: set[int] = set()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.02):
+            with suppress(httpx.TransportError):  # nobody listens yet
+                statuses.add(httpx.get(url, timeout=10, trust_env=False).status_code)
+
+    thread = threading.Thread(target=ask, name="statuses")
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def run(folder: Path, model_data_dir: Path, **settings: str) -> Iterator[Run]:
     """Start in the background with a data folder of its own, stop at the end and see that nothing is left."""
     (folder / "models").symlink_to(model_data_dir / "models")  # converted once for all
@@ -105,8 +128,10 @@ def run(folder: Path, model_data_dir: Path, **settings: str) -> Iterator[Run]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
     }  # fmt: skip
     this = Run(f"http://127.0.0.1:{port}", environ, folder)
-    started = this.command("serve_app", "start")
+    with statuses_of(f"{this.url}/health/ready") as statuses:
+        started = this.command("serve_app", "start")
     assert started.returncode == 0, started.stderr
+    this = replace(this, start_statuses=frozenset(statuses))
     record = this.record()
     try:
         yield this

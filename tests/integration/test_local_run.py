@@ -54,6 +54,21 @@ def test_a_document_is_found_right_after_200(service: Run) -> None:
     assert http("GET", f"{service.url}/health/ready")[0] == 200
 
 
+def test_while_it_starts_it_is_not_there_or_not_ready_and_never_broken(service: Run) -> None:
+    """404: Serve's own, before it knows the application."""
+    assert 200 in service.start_statuses
+    assert service.start_statuses <= {200, 404, 503}
+
+
+def test_stop_from_another_folder_names_it_and_leaves_it(service: Run, tmp_path: Path) -> None:
+    other = Run(service.url, service.environ | {"AIDOCS_DATA_DIR": str(tmp_path)}, tmp_path)
+    done = other.command("serve_app", "stop")
+    assert done.returncode == 0, done.stderr
+    assert f"{service.url} (process {service.record()['pid']})" in done.stdout.replace("\n", " ")
+    assert f"AIDOCS_DATA_DIR={service.data_dir}" in done.stdout
+    assert is_ready(service.url)
+
+
 def test_the_command_line_searches(service: Run) -> None:
     done = service.command("serve_app", "search", "receipts", "--collection", "handbook")
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.index.__main__ import cli, exit_code, result
+from jobs.index.run import SMALL_SOURCE_BYTES
 from jobs.pipeline.ledger import Report
 from serve_app.deployments.store import connect_store
 from serve_app.settings import Settings
@@ -53,12 +54,16 @@ def test_indexes_into_the_running_cluster(settings: Settings, ray_cluster: str, 
     assert asyncio.run(connect_store(settings).count(Scope("local", "command"))).documents == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stop", "documents"), [(signal.SIGINT, 2_000), (signal.SIGINT, 3_000), (signal.SIGTERM, 3_000)]
+)
 def test_a_stopped_run_says_how_to_go_on(
-    stop: signal.Signals, settings: Settings, ray_cluster: str, tmp_path: Path
+    stop: signal.Signals, documents: int, settings: Settings, ray_cluster: str, tmp_path: Path
 ) -> None:
-    rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(3_000)]
+    """In the driver, and on Ray Data."""
+    rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(documents)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert ((tmp_path / "rows.jsonl").stat().st_size > SMALL_SOURCE_BYTES) == (documents == 3_000)
     with subprocess.Popen(
         arguments(tmp_path, "interrupted", ray_cluster),
         env={**os.environ, "AIDOCS_DATA_DIR": str(settings.data_dir)},
@@ -73,7 +78,7 @@ def test_a_stopped_run_says_how_to_go_on(
             job.kill()
     assert job.returncode == 130, errors
     assert "interrupted; the same command goes on from here" in " ".join(errors.split())
-    assert json.loads(output.splitlines()[-1])["documents"] < 3_000
+    assert json.loads(output.splitlines()[-1])["documents"] < documents
     assert "Traceback" not in errors
 
 

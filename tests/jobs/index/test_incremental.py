@@ -19,6 +19,7 @@ from serve_app.settings import Settings
 from serve_app.types import Scope
 from tests.jobs.contents import contents, require_equal
 
+pytestmark = pytest.mark.usefixtures("shell")
 SENTENCES = [f"Part {number} tells of engine {number} and its pistons. " * 30 for number in range(12)]
 
 

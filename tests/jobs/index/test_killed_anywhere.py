@@ -39,7 +39,17 @@ def write_version(corpus: Path, version: int) -> None:
 
 
 def start(corpus: Path, collection: str, settings: Settings, address: str) -> subprocess.Popen[bytes]:
-    arguments = ["--source", str(corpus), "--collection", collection, "--address", address, "--prune"]
+    arguments = [
+        "--source",
+        str(corpus),
+        "--collection",
+        collection,
+        "--address",
+        address,
+        "--prune",
+        "--concurrency",
+        "1",
+    ]
     environ = {**os.environ, "AIDOCS_DATA_DIR": str(settings.data_dir)}
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.index", *arguments],

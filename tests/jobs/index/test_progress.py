@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.index.progress import LINE_PERIOD_S, ProgressDisplay, clock, done_ratio, eta_s, summary
+from jobs.index.progress import ProgressDisplay, clock, done_ratio, eta_s, percent, summary
 from jobs.pipeline.ledger import Report
-from jobs.runtime.steps import Steps
+from jobs.runtime.steps import LINE_PERIOD_S, Steps
 
 
 def test_summary_leaves_out_what_is_zero() -> None:
@@ -38,12 +38,25 @@ def test_nothing_known_yet() -> None:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     out, now = io.StringIO(), [0.0]
     with ProgressDisplay("Indexing demo", 100, Console(file=out), lambda: now[0]) as display:
-        display.show(Report(indexed=1, passages=4, source_bytes=10))
+        display.show(Report())
         assert out.getvalue() == ""
-        now[0] = LINE_PERIOD_S
-        display.show(Report(indexed=2, passages=10, source_bytes=25))
-        display.show(Report(indexed=3, passages=11, source_bytes=26))
-    assert out.getvalue() == "Indexing demo: 25% · 2 documents · 10 passages · 2/s · ETA 0:15\n"
+        for now[0], report in [
+            (1, Report()),
+            (5, Report(indexed=2, passages=10, source_bytes=25)),
+            (5.9, Report(indexed=3, passages=11, source_bytes=26)),
+            (61, Report(indexed=3, passages=11, source_bytes=50)),
+            (65, Report(indexed=4, passages=12, source_bytes=60)),
+        ]:
+            display.show(report)
+    assert out.getvalue().splitlines() == [
+        "Indexing demo: starting, 0:01",
+        "Indexing demo: 25% · 2 documents · 10 passages · 2/s · ETA 0:15",
+        "Indexing demo: 50% · 3 documents · 11 passages · 0/s · ETA 1:01",
+    ]
+
+
+def test_a_beginning_is_not_nothing() -> None:
+    assert (percent(0.001), percent(0.01), percent(1)) == ("<1%", "1%", "100%")
 
 
 def test_a_bar_on_a_terminal() -> None:

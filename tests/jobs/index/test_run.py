@@ -29,6 +29,8 @@ from serve_app.settings import ChunkingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import Document, IndexedDocument, IndexedPassage, Passage, Scope, SparseVector, VectorSpace
 
+pytestmark = pytest.mark.usefixtures("shell")
+on_ray_data = pytest.mark.parametrize("shell", ["on_ray_data"], indirect=True)
 WORDS = "aileron bulkhead camber dihedral elevon fuselage gyroscope hydrazine"
 
 
@@ -157,6 +159,7 @@ async def test_a_document_of_a_thousand_passages(settings: Settings, tmp_path: P
     assert (await connect_store(settings).count(scope)).passages == total.passages
 
 
+@on_ray_data
 async def test_documents_larger_than_all_that_may_wait_between_the_stages(settings: Settings, tmp_path: Path) -> None:
     scope, source = Scope("local", "larger"), tmp_path / "source"
     source.mkdir()
@@ -168,6 +171,7 @@ async def test_documents_larger_than_all_that_may_wait_between_the_stages(settin
     assert (tally.total.indexed, tally.total.failed) == (4, 0)
 
 
+@on_ray_data
 async def test_a_repeated_reading_gives_the_same_blocks(settings: Settings, tmp_path: Path) -> None:
     """Ray repeats what a node that died was reading, and takes the blocks after those it has. By then the first
     documents are stored."""
@@ -183,13 +187,12 @@ async def test_a_repeated_reading_gives_the_same_blocks(settings: Settings, tmp_
 def blocks(source: Path, scope: Scope, settings: Settings) -> list[list[str]]:
     """Ids of the documents in each block that reading gives."""
     space = resolve_model(settings.embedding, settings.data_dir).space
-    stage = ReadStage(
-        IndexingPlan(scope, space, settings, block_tokens=32), ray.remote(Ledger).options(num_cpus=0).remote()
-    )
+    stage = ReadStage(IndexingPlan(scope, space, settings, block_tokens=32), Ledger())
     read = (block for some in reads(inputs_of(str(source))) for block in stage(to_block(some)))
     return [sorted(row.document_id for row in from_block(block)) for block in read]
 
 
+@on_ray_data
 async def test_the_torch_engine_takes_a_gpu_of_the_cluster(settings: Settings, tmp_path: Path) -> None:
     """Ray Data asks more of a stage that has one; here it is a GPU on paper, and torch computes on the CPU."""
     (tmp_path / "source").mkdir()

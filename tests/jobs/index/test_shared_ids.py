@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 
 from jobs.index.run import index_source
 from jobs.pipeline import run as pipeline
@@ -86,7 +85,7 @@ def test_ids_of_all_files_are_announced(tmp_path: Path) -> None:
     }
     for id, owner in wanted.items():
         for name, each in names.items():
-            assert ray.get(ledger.claim.remote([Claim(id, each.name, each.place)])) == [name == owner], (id, name)
+            assert ledger.claim([Claim(id, each.name, each.place)]) == [name == owner], (id, name)
 
 
 def test_of_dead_letters_only_their_documents_claim(tmp_path: Path) -> None:

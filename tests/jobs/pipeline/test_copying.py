@@ -103,7 +103,7 @@ def test_a_repeated_task_gives_as_many_blocks_each_whole_whatever_was_written_me
 
     def attempted(inputs: list[Input]) -> tuple[list[list[PipelineRow]], set[str]]:
         blocks = ray.get(task.remote(plan, inputs, ledger), timeout=TIMEOUT_S)
-        return blocks, set(ray.get(ledger.take.remote(), timeout=TIMEOUT_S).moved)
+        return blocks, set(ledger.take().moved)
 
     try:
         session.ask(partial(session.store.write, scope, SPACE, [document(f"d{n}", "cats purr") for n in range(5)]))

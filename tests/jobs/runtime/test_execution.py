@@ -13,7 +13,8 @@ from ray.data import DataContext
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from jobs.pipeline.run import quiet
-from jobs.runtime.execution import executors, run_apart
+from jobs.runtime.apart import run_apart
+from jobs.runtime.execution import executors, run_ray_data
 from tests.signals import take_signal
 
 BLOCKS = 1_000
@@ -97,5 +98,5 @@ def test_ctrl_c_ends_ray_data_that_only_begins(
     quiet(DataContext.get_current())
     rows = ray.data.range(BLOCKS, override_num_blocks=BLOCKS).map_batches(slowly)
     with pytest.raises(KeyboardInterrupt):
-        run_apart(rows.materialize)
+        run_ray_data(rows.materialize)
     assert executors() == []
