@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from serve_app.embedding.artifacts import ensure_artifact
 from serve_app.embedding.models import resolve_model
 from serve_app.settings import EmbeddingSettings
+from tests import services
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never go to the network
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
@@ -28,6 +30,30 @@ hypothesis.settings.load_profile("ai-docs")
 # A folder kept between runs, so that the default model is converted once. Taken out of the environment, where
 # load_settings would refuse the name.
 TEST_CACHE = os.environ.pop("AIDOCS_TEST_CACHE", None)
+
+# A shell starts a background command with SIGINT ignored, and children inherit that. A handler is reset to the default
+# in a child, so tests of Ctrl-C work however the tests were started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker, and before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out, and say which tests one worker of xdist runs: those with Ray, which has
+    fixed ports and uses every core, in one; else those of a file, which share its fixtures."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & services.SLOW_FIXTURES:
+            item.add_marker("slow")
+        if fixtures & services.RAY_FIXTURES:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    services.may_start = item.get_closest_marker("slow") is not None
 
 
 def pytest_collection_finish() -> None:
