@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -74,10 +75,22 @@ def leave_out_of_collections() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)  # of xdist, whose workers do not find what was taken out of the environment
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["test_cache"] = TEST_CACHE
+
+
 @pytest.fixture(scope="session")
-def model_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data_dir in which the default model is already converted (fp32)."""
-    data_dir = Path(TEST_CACHE).resolve() if TEST_CACHE else tmp_path_factory.mktemp("models")
+def model_data_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir of this process in which the default model is already converted (fp32). All workers share the
+    converted models: `ensure_artifact` makes the others wait for the first."""
+    worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    base = tmp_path_factory.getbasetemp()
+    kept = worker["test_cache"] if worker else TEST_CACHE
+    models = (Path(kept).resolve() if kept else base.parent if worker else base) / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    data_dir = tmp_path_factory.mktemp("model-data")
+    (data_dir / "models").symlink_to(models)
     ensure_artifact(resolve_model(EmbeddingSettings(), data_dir), "fp32")
     return data_dir
 
