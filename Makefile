@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COLLECTION ?= demo
 SOURCE ?= python-packages
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve stop index test check format bench docs lock clean
+.PHONY: help install demo serve stop index test test-fast check format bench docs lock clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 2; }
@@ -38,7 +39,10 @@ index: install ## index SOURCE into COLLECTION: make index SOURCE=docs/ COLLECTI
 	@$(BIN)/python -m jobs.index --source "$(SOURCE)" --collection "$(COLLECTION)"
 
 test: install ## all tests; REQUIRE_SERVICES=1 makes a missing server a failure
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: install ## the tests that take little time: no Ray, no server, no browser, no converted model
+	$(PYTEST) -m "not slow"
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from serve_app.embedding.artifacts import ensure_artifact
 from serve_app.embedding.models import resolve_model
 from serve_app.settings import EmbeddingSettings
+from tests import services
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never go to the network
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
@@ -28,6 +31,30 @@ hypothesis.settings.load_profile("ai-docs")
 # A folder kept between runs, so that the default model is converted once. Taken out of the environment, where
 # load_settings would refuse the name.
 TEST_CACHE = os.environ.pop("AIDOCS_TEST_CACHE", None)
+
+# A shell starts a background command with SIGINT ignored, and children inherit that. A handler is reset to the default
+# in a child, so tests of Ctrl-C work however the tests were started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker, and before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out, and say which tests one worker of xdist runs: those with Ray, which has
+    fixed ports and uses every core, in one; else those of a file, which share its fixtures."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & services.SLOW_FIXTURES:
+            item.add_marker("slow")
+        if fixtures & services.RAY_FIXTURES:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    services.may_start = item.get_closest_marker("slow") is not None
 
 
 def pytest_collection_finish() -> None:
@@ -48,10 +75,22 @@ def leave_out_of_collections() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)  # of xdist, whose workers do not find what was taken out of the environment
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["test_cache"] = TEST_CACHE
+
+
 @pytest.fixture(scope="session")
-def model_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data_dir in which the default model is already converted (fp32)."""
-    data_dir = Path(TEST_CACHE).resolve() if TEST_CACHE else tmp_path_factory.mktemp("models")
+def model_data_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir of this process in which the default model is already converted (fp32). All workers share the
+    converted models: `ensure_artifact` makes the others wait for the first."""
+    worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    base = tmp_path_factory.getbasetemp()
+    kept = worker["test_cache"] if worker else TEST_CACHE
+    models = (Path(kept).resolve() if kept else base.parent if worker else base) / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    data_dir = tmp_path_factory.mktemp("model-data")
+    (data_dir / "models").symlink_to(models)
     ensure_artifact(resolve_model(EmbeddingSettings(), data_dir), "fp32")
     return data_dir
 

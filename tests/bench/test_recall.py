@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from serve_app.query_types import StoreQuery
 from serve_app.settings import StoreSettings
@@ -17,6 +18,7 @@ from tests.serve_app.store.random_documents import SPACE, random_document, rando
 DOCUMENTS, PASSAGES = 20, 20
 
 
+@pytest.mark.slow
 async def test_recall_is_of_what_exact_search_finds(tmp_path: Path) -> None:
     store = EdgeStore.open(tmp_path / "prepared", StoreSettings())
     await store.write(SCOPE, SPACE, [random_document(f"d{number}", PASSAGES) for number in range(DOCUMENTS)])

@@ -59,7 +59,7 @@ def index(source: Path, collection: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobCluster]:
+def job_cluster(model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobCluster]:
     data_dir = tmp_path_factory.mktemp("job-cluster")
     (data_dir / "models").symlink_to(model_data_dir / "models")
     environ = {**os.environ, "AIDOCS_DATA_DIR": str(data_dir)}
@@ -88,34 +88,34 @@ def cluster(model_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             child.terminate()
 
 
-def test_the_result_is_handed_back(cluster: JobCluster, tmp_path: Path) -> None:
+def test_the_result_is_handed_back(job_cluster: JobCluster, tmp_path: Path) -> None:
     (tmp_path / "overtime.md").write_text("# Overtime\n\nIt is paid twice.")
-    code, output, errors = cluster.run(*index(tmp_path, "as-a-job"))
+    code, output, errors = job_cluster.run(*index(tmp_path, "as-a-job"))
     assert code == 0, errors
     result = json.loads(output)
     assert (result["documents"], result["failed"]) == (1, 0)
     assert "Indexing as-a-job: 1 documents" in errors
-    newest = max(cluster.client.list_jobs(), key=lambda job: job.start_time or 0)
+    newest = max(job_cluster.client.list_jobs(), key=lambda job: job.start_time or 0)
     assert newest.status == JobStatus.SUCCEEDED and str(newest.submission_id) in errors
 
 
-def test_a_job_that_fails_is_told(cluster: JobCluster, tmp_path: Path) -> None:
-    code, output, errors = cluster.run(*index(tmp_path / "none", "failing"))
+def test_a_job_that_fails_is_told(job_cluster: JobCluster, tmp_path: Path) -> None:
+    code, output, errors = job_cluster.run(*index(tmp_path / "none", "failing"))
     assert (code, output) == (2, ""), errors
     assert "no such file" in " ".join(errors.split()) and str(JobStatus.FAILED) in errors
     assert "has left no result" in errors
 
 
-def test_a_job_that_fails_can_have_a_result(cluster: JobCluster) -> None:
-    code, output, errors = cluster.run("-c", """print('{"failed": 1}'); raise SystemExit(1)""")
+def test_a_job_that_fails_can_have_a_result(job_cluster: JobCluster) -> None:
+    code, output, errors = job_cluster.run("-c", """print('{"failed": 1}'); raise SystemExit(1)""")
     assert (code, output) == (1, '{"failed": 1}\n'), errors
     assert str(JobStatus.FAILED) in errors
 
 
-def test_ctrl_c_stops_the_job_which_says_how_far_it_is(cluster: JobCluster, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_job_which_says_how_far_it_is(job_cluster: JobCluster, tmp_path: Path) -> None:
     rows = [{"id": str(number), "text": "Pistons move up and down. " * 60} for number in range(DOCUMENTS)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    code, output, errors = cluster.stop("Indexing stopped: ", *index(tmp_path, "stopped"))
+    code, output, errors = job_cluster.stop("Indexing stopped: ", *index(tmp_path, "stopped"))
     assert code == 130, errors
     assert str(JobStatus.STOPPED) in errors
     assert output, errors
@@ -124,15 +124,15 @@ def test_ctrl_c_stops_the_job_which_says_how_far_it_is(cluster: JobCluster, tmp_
     assert "is submitted" not in errors and "Running entrypoint" not in errors, "what was shown before is not again"
 
 
-def test_ctrl_c_before_the_job_has_begun(cluster: JobCluster, tmp_path: Path) -> None:
-    code, output, errors = cluster.stop(" is submitted", *index(tmp_path, "stopped-at-once"))
+def test_ctrl_c_before_the_job_has_begun(job_cluster: JobCluster, tmp_path: Path) -> None:
+    code, output, errors = job_cluster.stop(" is submitted", *index(tmp_path, "stopped-at-once"))
     assert code == 130, errors
     assert str(JobStatus.STOPPED) in errors
     assert output or "has left no result" in errors
-    assert all(each.status.is_terminal() for each in cluster.client.list_jobs())
+    assert all(each.status.is_terminal() for each in job_cluster.client.list_jobs())
 
 
-def test_ctrl_c_while_the_cluster_takes_the_job(cluster: JobCluster) -> None:
+def test_ctrl_c_while_the_cluster_takes_the_job(job_cluster: JobCluster) -> None:
     """The job used to go on, and nothing was said of it."""
 
     class Interrupted(JobSubmissionClient):
@@ -143,8 +143,8 @@ def test_ctrl_c_while_the_cluster_takes_the_job(cluster: JobCluster) -> None:
 
     for delay_s in (0.0, 1.0):
         job_id = f"raysubmit_interrupted_{delay_s}"
-        assert run(Interrupted(cluster.dashboard), job_id, "sleep 600", {}) == 130
-        assert cluster.client.get_job_status(job_id) == JobStatus.STOPPED
+        assert run(Interrupted(job_cluster.dashboard), job_id, "sleep 600", {}) == 130
+        assert job_cluster.client.get_job_status(job_id) == JobStatus.STOPPED
     delay_s = None
     with pytest.raises(KeyboardInterrupt):
-        run(Interrupted(cluster.dashboard), "raysubmit_never", "sleep 600", {})
+        run(Interrupted(job_cluster.dashboard), "raysubmit_never", "sleep 600", {})

@@ -99,6 +99,7 @@ def test_every_way_to_rank_documents_ranks_and_one_passage_a_document_leaves_no_
             assert one.ndcg == pytest.approx(first.ndcg)
 
 
+@pytest.mark.slow
 def test_a_question_of_installed_packages_is_not_in_the_document_that_answers_it() -> None:
     data = package_summaries(30)
     documents = {document.id: document for document in data.documents}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from jobs.export.__main__ import cli, export_file
@@ -28,7 +29,14 @@ ROOT = Path(__file__).parents[3]
 DOCUMENTS = [document(f"d{n}", *[f"word{n} part{part}" for part in range(n % 5)]) for n in range(150)]
 
 
-def export(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+def export(settings: Settings, *arguments: str) -> Result:
+    """In this process, which is connected to the cluster."""
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("AIDOCS_DATA_DIR", str(settings.data_dir))
+        return CliRunner().invoke(cli, arguments)
+
+
+def export_process(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobs.export", *arguments],
         env={**os.environ, "AIDOCS_DATA_DIR": str(settings.data_dir)},
@@ -41,22 +49,22 @@ def test_there_and_back(suffix: str, settings: Settings, ray_cluster: str, tmp_p
     name = f"export-{suffix.replace('.', '')}"
     original, copy, path = Scope("local", name), Scope("local", f"{name}-copy"), tmp_path / f"a{suffix}"
     asyncio.run(connect_store(settings).write(original, SPACE, DOCUMENTS))
-    there = export(settings, "--collection", name, "--to", str(path), "--address", ray_cluster)
+    there = export_process(settings, "--collection", name, "--to", str(path), "--address", ray_cluster)
     assert there.returncode == 0, there.stderr
     result = json.loads(there.stdout.splitlines()[-1])
     assert [result[key] for key in ("documents", "passages", "skipped")] == [150, 300, 0]
-    back = ["--collection", copy.collection, "--from", str(path), "--address", ray_cluster]
     for expected in ([150, 0], [0, 150]):
-        done = export(settings, *back)
-        assert done.returncode == 0, done.stderr
+        done = export(settings, "--collection", copy.collection, "--from", str(path))
+        assert done.exit_code == 0, done.stderr
         result = json.loads(done.stdout.splitlines()[-1])
         assert [result["documents"], result["unchanged"]] == expected
     require_equal(*(asyncio.run(contents(scope, settings)) for scope in (original, copy)))
 
 
-def test_what_cannot_be(settings: Settings, ray_cluster: str, tmp_path: Path) -> None:
-    absent = export(settings, "--collection", "nowhere", "--to", str(tmp_path / "a.jsonl"), "--address", ray_cluster)
-    assert absent.returncode == 1
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_cannot_be(settings: Settings, tmp_path: Path) -> None:
+    absent = export(settings, "--collection", "nowhere", "--to", str(tmp_path / "a.jsonl"))
+    assert absent.exit_code == 1
     assert "there is no collection 'nowhere'" in absent.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -103,37 +103,6 @@ async def test_index_again_and_after_a_change(settings: Settings, tmp_path: Path
     assert await found("parachutes", scope, stored.space, settings) == {"deep/0.md"}
 
 
-async def test_an_id_counts_once_in_a_run_however_many_files_it_has(settings: Settings, tmp_path: Path) -> None:
-    scope, letters, source = Scope("local", "twice"), tmp_path / "letters.jsonl", tmp_path / "source"
-    source.mkdir()
-    for number in range(40):  # more than one call of ReadStage takes
-        own = json.dumps({"id": f"own-{number}", "text": f"only in file {number}"})
-        shared = json.dumps({"id": "shared", "text": f"as file {number} has it"})
-        (source / f"{number:02}.jsonl").write_text(f"{own}\n{shared}\n")
-    total = await index(source, scope, settings, letters)
-    assert (total.indexed, total.failed) == (41, 39)
-    failures = [json.loads(line) for line in letters.read_text().splitlines()]
-    assert {failure["document_id"] for failure in failures} == {"shared"}
-    assert all("an earlier document has the same id" in failure["error"] for failure in failures)
-    assert (await connect_store(settings).count(scope)).documents == 41
-    again = await index(source, scope, settings, tmp_path / "again.jsonl")
-    assert (again.indexed, again.unchanged, again.failed) == (0, 41, 39)
-
-
-@pytest.mark.parametrize("first", ["a", "z"])
-async def test_the_first_of_an_id_is_the_first_file_and_row(first: str, settings: Settings, tmp_path: Path) -> None:
-    """Whichever of the two files that is."""
-    scope, letters, source = Scope("local", f"first-{first}"), tmp_path / "letters.jsonl", tmp_path / "source"
-    source.mkdir()
-    rows = [{"id": "same", "text": f"row {number}"} for number in range(3)]
-    (source / f"{first}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (source / "m.jsonl").write_text(json.dumps({"id": "same", "text": "of m"}))
-    total = await index(source, scope, settings, letters)
-    assert (total.indexed, total.failed) == (1, 3)
-    kept = await connect_store(settings).document(scope, "same")
-    assert kept.text == ("row 0" if first == "a" else "of m")
-
-
 async def test_a_thousand_small_files(settings: Settings, tmp_path: Path) -> None:
     scope, source = Scope("local", "many"), tmp_path / "source"
     for folder in range(10):

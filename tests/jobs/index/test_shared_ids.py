@@ -14,7 +14,7 @@ from jobs.index.run import index_source
 from jobs.pipeline import run as pipeline
 from jobs.pipeline.announcing import announce_all, claims_of
 from jobs.pipeline.claims import Claim
-from jobs.pipeline.dead_letters import DeadLetterFile
+from jobs.pipeline.dead_letters import DeadLetterFile, read_letters
 from jobs.pipeline.inputs import Input, inputs_of
 from jobs.pipeline.ledger import Report
 from jobs.pipeline.tally import Tally, start_ledger
@@ -31,7 +31,8 @@ def write_source(folder: Path) -> None:
             {"id": f"own-{number}", "text": "alone"},
             {"id": "shared", "text": f"of file {number}. " * 200 * number or "first"},
         ]
-        (folder / f"{number}.jsonl").write_text("\n".join([*map(json.dumps, rows), "no json", json.dumps(rows[1])]))
+        later = {"id": "shared", "text": "a later row of the file"}
+        (folder / f"{number}.jsonl").write_text("\n".join([*map(json.dumps, rows), "no json", json.dumps(later)]))
     (folder / "page.md").write_text("# A page\n\nOf its own.")
     (folder / "empty.md").write_text("")
     (folder / "rows.csv").write_text("id,text\npage.md,as a row\nempty.md,as a row\nown-csv,alone\n")
@@ -58,6 +59,9 @@ async def test_several_readers_keep_what_one_keeps(
     expected, lost = await asyncio.to_thread(run, inputs, one, settings, tmp_path / "one.jsonl", 1)
     assert [name for name, id in lost if id == "shared"] == ["0.jsonl", *(f"{n}.jsonl" for n in (1, 1, 2, 2, 3, 3))]
     assert ("rows.csv", "page.md") in lost
+    errors = [letter.error for letter in read_letters(tmp_path / "one.jsonl") if letter.document_id == "shared"]
+    assert all("an earlier document has the same id" in error for error in errors)
+    assert (await contents(one, settings)).documents["shared"].document.text == "first"
     total, also_lost = await asyncio.to_thread(run, inputs[::-1], several, settings, tmp_path / "2.jsonl", 2)
     assert (total, also_lost) == (expected, lost)
     require_equal(await contents(one, settings), await contents(several, settings))

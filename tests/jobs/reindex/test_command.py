@@ -235,12 +235,14 @@ def test_wrong_use_says_what_to_do(
     assert done.stdout == ""
 
 
-def test_what_cannot_be(two_models: Settings, ray_cluster: str) -> None:
+def test_what_cannot_be(two_models: Settings, ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which is connected to the cluster."""
+    monkeypatch.setenv("AIDOCS_DATA_DIR", str(two_models.data_dir))
+    monkeypatch.setenv("AIDOCS_EMBEDDING__ALSO", json.dumps(two_models.embedding.also))
     for arguments, code, message in (
         (["--max-tokens", "64"], 1, "there is no collection 'nowhere'"),
         (["--model", "another"], 1, "there is no collection 'nowhere'"),
     ):
-        line, environ = command(two_models, "nowhere", *arguments, address=ray_cluster)
-        done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
-        assert (done.returncode, done.stdout) == (code, "")
+        done = CliRunner().invoke(cli, ["--collection", "nowhere", *arguments])
+        assert (done.exit_code, done.stdout) == (code, "")
         assert message in done.stderr

@@ -17,6 +17,8 @@ from serve_app.redis_client import connect
 from serve_app.types import Scope
 from tests.serve_app.cache.redis_server import RedisServer, redis_server
 
+pytestmark = pytest.mark.slow
+
 SCOPE = Scope("acme", "handbook")
 TIMEOUT_S = 5.0
 LONG_S = 300.0  # a lease that no test outlives

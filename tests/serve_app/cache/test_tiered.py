@@ -64,6 +64,7 @@ async def answer(payload: bytes = b"computed") -> bytes:
     return payload
 
 
+@pytest.mark.slow
 async def test_all_four_real_tiers_answer_in_order_and_under_their_names(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with redis_server(tmp_path / "redis") as server:

@@ -101,6 +101,7 @@ async def test_a_store_that_hangs_is_unavailable_in_time(ray_cluster: object, tm
     await client.check()
 
 
+@pytest.mark.slow
 async def test_on_a_qdrant_server_versions_are_in_redis_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

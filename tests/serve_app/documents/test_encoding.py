@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.documents.encoding import clean, decode
+from serve_app.documents.encoding import clean, decode, unicode_encoding
 from serve_app.errors import UnreadableDocument
 
 
@@ -92,3 +92,8 @@ def test_bytes_are_clean_text_or_binary(content: bytes) -> None:
     assert clean(text) == text
     assert "\x00" not in text
     text.encode()
+
+
+def test_zeros_in_both_halves_of_a_pair_are_no_sign_of_utf_16() -> None:
+    assert unicode_encoding(b"A\x00B\x00" * 50) == "utf-16-le"
+    assert unicode_encoding(b"\x00\x00A\x00" * 50) == "utf-8"

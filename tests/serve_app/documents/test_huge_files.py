@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from serve_app.documents.readers.result import ReadFailure
 from serve_app.documents.reading import read_file
 from serve_app.types import Document
@@ -26,6 +28,7 @@ def write_huge(path: Path, head: bytes, tail: bytes = b"") -> None:
         file.write(tail)
 
 
+@pytest.mark.slow
 def test_a_line_of_two_gigabytes_is_a_failure_and_not_in_memory(tmp_path: Path) -> None:
     for suffix in ("txt", "md", "rst", "html", "json", "pdf"):
         write_huge(tmp_path / f"a.{suffix}", WORDS)

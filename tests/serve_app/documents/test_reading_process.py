@@ -53,6 +53,7 @@ def test_text_needs_no_process(reader: ReadingProcess, tmp_path: Path) -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 def test_a_death_is_that_files_failure(reader: ReadingProcess, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<p>text")
     pyarrow.parquet.write_table(pa.table({"text": ["x" * 1_000] * 5_000}), tmp_path / "rows.parquet")
@@ -78,6 +79,7 @@ def test_a_parser_that_hangs_is_ended(tmp_path: Path) -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 def test_memory_is_limited(tmp_path: Path) -> None:
     reader = ReadingProcess(max_memory_bytes=100 * 1024**2)
     (tmp_path / "big.html").write_bytes(b"<p>" + b"a <b>b</b>" * 1_000_000)

@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def test_widest_first(widths: list[int], max_tokens: int, overhead: int) -> None
     assert order == sorted(widths, reverse=True)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(40, 120), st.integers(0, 60))
 def test_no_composition_of_any_kind_costs_less(widths: list[int], max_tokens: int, overhead: int) -> None:
     found = cost(compose_batches(widths, max_tokens, overhead), widths, overhead)

@@ -29,3 +29,9 @@ def test_it_is_open_exactly_since_the_last_failure_without_success(events: list[
         assert breaker.is_closed == works
         assert works or now_s < breaker.probe_at_s <= now_s + LONGEST_PAUSE_S
         assert not breaker.probe_is_due(now_s)
+
+
+def test_a_failure_of_a_call_that_began_before_the_pause_does_not_make_it_longer() -> None:
+    breaker = Breaker().failed(10.0)
+    assert breaker.failed(10.0 + FIRST_PAUSE_S / 2) == breaker
+    assert breaker.failed(10.0 + FIRST_PAUSE_S) != breaker, "a probe has failed"

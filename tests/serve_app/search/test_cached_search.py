@@ -263,7 +263,7 @@ async def found(searcher: Searcher, request: SearchRequest) -> dict[str, float] 
     return {hit.passage_id: hit.score for hit in hits}
 
 
-TestInterleaved = Interleaved.TestCase
+TestInterleaved = pytest.mark.slow(Interleaved.TestCase)
 TestInterleaved.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_app.search.release import Release
+from serve_app.search.release import Release, release_at
 from serve_app.settings import Settings
-from serve_app.types import Lane, Vector, VectorSpace
+from serve_app.types import FIRST_INDEX, Lane, Vector, VectorSpace
 
 SPACE = VectorSpace("owner/small-model", "abc", 384)
 
@@ -90,3 +90,8 @@ def test_where_and_how_fast_it_runs_does_not(same: dict[str, Any]) -> None:
 def test_the_order_of_profiles_does_not() -> None:
     a, b = ("a", {"prefetch": 10}), ("b", {"prefetch": 20})
     assert name({"search": {"profiles": dict([a, b])}}) == name({"search": {"profiles": dict([b, a])}})
+
+
+def test_only_a_later_index_adds_its_name() -> None:
+    assert release_at("model-1a2b", FIRST_INDEX) == "model-1a2b"
+    assert release_at("model-1a2b", "built-2") == "model-1a2b@built-2"

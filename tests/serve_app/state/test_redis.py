@@ -23,6 +23,8 @@ from tests.contracts.state_child import start, stop
 from tests.contracts.state_model import DELETIONS_KEPT, Example
 from tests.serve_app.cache.redis_server import RedisServer, redis_cluster, redis_server
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 TIMEOUT_S = 30.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

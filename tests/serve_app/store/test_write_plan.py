@@ -127,6 +127,12 @@ def test_a_removal_is_one_step_for_a_document() -> None:
     assert step.ids[0] == document_point_id(SCOPE, "a")
 
 
+def test_removals_of_several_documents_share_a_step_up_to_the_limit() -> None:
+    stored = {"a": 4, "b": 4, "c": 4}  # 5 points each, with the record
+    assert [len(step.ids) for step in plan_removal(SCOPE, stored, 10)] == [10, 5]
+    assert [len(step.ids) for step in plan_removal(SCOPE, stored, 9)] == [5, 5, 5]
+
+
 @given(st.lists(st.booleans(), max_size=9), st.integers(0, 9), limits)
 def test_only_passages_that_differ_are_put_again(is_changed: list[bool], before: int, limit: int) -> None:
     [old] = documents({"a": before}, 1)

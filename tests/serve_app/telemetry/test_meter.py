@@ -99,3 +99,10 @@ def test_a_gauge_is_read_when_samples_are_taken_and_absent_without_a_value() -> 
         meter.watch(CACHE_HIT_RATIO, lambda: 1, kind="odd")
     with pytest.raises(TypeError, match="has the labels"):
         meter.watch(CACHE_HIT_RATIO, lambda: 1)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan")])
+def test_a_counter_never_falls_and_stays_a_number(amount: float) -> None:
+    meter = Meter()
+    with pytest.raises(ValueError, match="cannot grow"):
+        meter.count(REQUESTS, amount, **dict(zip(REQUESTS.labels, REQUESTS.series[0], strict=True)))

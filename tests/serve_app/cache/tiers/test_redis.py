@@ -19,6 +19,8 @@ from tests.contracts.cache_tier import TTL_S, CacheTierContract, Clock, entry, k
 from tests.serve_app.cache.redis_server import BOUNDED, RedisServer, redis_server
 from tests.serve_app.telemetry.counted import counted
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 TIMEOUT_S = 5.0
 

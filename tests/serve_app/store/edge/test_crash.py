@@ -93,6 +93,7 @@ async def require_acknowledged(folder: Path, acknowledged: dict[str, int]) -> No
         await store.close()
 
 
+@pytest.mark.slow
 async def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
     acknowledged: dict[str, int] = {}
     for _ in range(4):
@@ -104,6 +105,7 @@ async def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
         await require_acknowledged(tmp_path, acknowledged)
 
 
+@pytest.mark.slow
 async def test_kill_9_while_optimising_loses_nothing(tmp_path: Path) -> None:
     acknowledged: dict[str, int] = {}
     for round in range(4):

@@ -53,6 +53,7 @@ async def repeat(step: Callable[[], Awaitable[object]], until: asyncio.Event) ->
     return took_s
 
 
+@pytest.mark.slow
 async def test_searches_writes_and_checks_go_on(store: EdgeStore) -> None:
     """On 10,000 passages. Edge's own optimize would hold each of them up for the whole of its run."""
     expected = await fill(store, 500)

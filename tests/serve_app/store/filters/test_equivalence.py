@@ -187,6 +187,7 @@ def client() -> Iterator[QdrantClient]:
     client.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(filters(CONDITION))
 def test_both_stores_select_what_the_filter_means(
