@@ -26,14 +26,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "state": set(),
     "cache": {"telemetry", "flow"},
     "search": {"telemetry", "flow", "cache", "documents", "embedding", "store"},
-    "api": {"telemetry", "flow", "search", "cache", "documents", "store"},
-    "deployments": {"telemetry", "api", "flow", "search", "cache", "documents", "embedding", "store"},
+    "assembly": {"telemetry", "cache", "documents", "embedding", "store", "search"},
+    "api": {"telemetry", "flow", "search", "cache", "documents", "store", "assembly"},
+    "deployments": {"telemetry", "assembly", "api", "flow", "search", "cache", "documents", "embedding", "store"},
     "local": {"deployments", "cache", "store"},
     "main": {"deployments"},
     "__main__": {"main", "local", "embedding"},
 }
 # jobs reach the running service by the deployments' store client, and find it by the record of its run.
-JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache", "flow"}
+JOBS_MAY_IMPORT = LEAVES | {"documents", "embedding", "store", "search", "cache", "flow", "assembly"}
 JOBS_MAY_IMPORT |= {"deployments.store", "local.run"}
 
 HOMES: dict[str, tuple[str, ...]] = {
