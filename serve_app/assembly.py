@@ -15,6 +15,7 @@ from serve_app.errors import ConfigurationError
 from serve_app.ports import Reranker, ServedModel, SparseEncoder, VectorStore
 from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.release import Assignment, Release, always
+from serve_app.search.retrieval import Retriever
 from serve_app.search.searcher import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.sparse import Bm25SparseEncoder
@@ -46,13 +47,10 @@ class Assembly:
     def searcher(self, assign: Assignment | None = None) -> Searcher:
         """assign: by default every search is answered from the active index."""
         return Searcher(
-            models=self.models,
-            sparse=self.sparse,
-            store=self.store,
-            batching=self.settings.batching,
+            Retriever(self.models, self.sparse, self.store, self.settings.batching, self.meter),
+            self.store,
             assign=assign or always(self.release(self.first_model.embedder.space)),
             cache=self.cache,
-            meter=self.meter,
             rerankers={reranker.identity: reranker for reranker in self.rerankers.values()},
         )
 
@@ -101,13 +99,9 @@ def load_model(settings: Settings, model: EmbeddingSettings, meter: Meter | None
     return ServedModel(embedder, engine.tokenizer, engine.precision)
 
 
-def by_space(models: Iterable[ServedModel]) -> dict[VectorSpace, ServedModel]:
-    """Raises ConfigurationError if a model is there twice."""
-    found: dict[VectorSpace, ServedModel] = {}
-    for model in models:
-        if (space := model.embedder.space) in found:
-            raise ConfigurationError(
-                f"model {space.model} is loaded twice: remove it from AIDOCS_EMBEDDING__FURTHER_MODELS"
-            )
-        found[space] = model
+def by_space(models: Sequence[ServedModel]) -> dict[VectorSpace, ServedModel]:
+    """Raises ConfigurationError if two of them are the same model."""
+    found = {model.embedder.space: model for model in models}
+    if len(found) < len(models):
+        raise ConfigurationError("AIDOCS_EMBEDDING__FURTHER_MODELS names a model that is loaded already: remove it")
     return found

@@ -85,7 +85,7 @@ async def search(
     *,
     principal: Principal = LOCAL_PRINCIPAL,
     collection: str = COLLECTION,
-    sticky_key: str | None = None,
+    sticky_key: str = "",
 ) -> Rankings:
     """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
     rankings: Rankings = {}

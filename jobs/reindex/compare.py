@@ -115,7 +115,7 @@ def compare_indexes(work: Reindexing, indexes: Sequence[IndexInfo], judged: Data
     search."""
     with load_assembly(settings, work.session.store, models_of(indexes, settings)) as assembly:
         releases = {each.scope.index: assembly.release(each.recipe.space, each.scope.index) for each in indexes}
-        searcher = assembly.searcher(lambda _principal, _collection, index: releases[index or ""])
+        searcher = assembly.searcher(lambda _principal, _collection, index: releases[index])
         old, new = [
             work.session.ask(partial(ask, searcher, each.scope, judged, settings.search.default_profile, work.advance))
             for each in indexes

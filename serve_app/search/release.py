@@ -52,9 +52,8 @@ class Release:
 
     @cached_property
     def _bundle(self) -> str:
-        arithmetic = [asdict(self.space), self.engine, self.precision]
-        how = [self.chunking.model_dump(), self.search.model_dump(mode="json"), dict(self.rerankers)]
-        content = [*arithmetic, *how]
+        settings = [self.chunking.model_dump(), self.search.model_dump(mode="json")]
+        content = [asdict(self.space), self.engine, self.precision, *settings, dict(self.rerankers)]
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=4).hexdigest()
         return f"{self.space.model.rsplit('/', 1)[-1]}-{digest}"
 
@@ -76,8 +75,8 @@ class Release:
 
 
 # Which release answers a principal's search of a collection. The last argument is the sticky key: requests with the
-# same key are assigned the same release (None if the client sent none).
-Assignment = Callable[[Principal, str, str | None], Release]
+# same key are assigned the same release ("" if the client sent none).
+Assignment = Callable[[Principal, str, str], Release]
 
 
 def always(release: Release) -> Assignment:

@@ -27,7 +27,6 @@ class Retriever:
 
     def __init__(
         self,
-        *,
         models: Mapping[VectorSpace, ServedModel],
         sparse: SparseEncoder,
         store: SearchStore,

@@ -12,16 +12,14 @@ from serve_app.cache.entry import EntryKind
 from serve_app.cache.keys import result_key
 from serve_app.cache.tiered import MISS, CachedPayload, Tiered
 from serve_app.errors import Conflict, PlatformError
-from serve_app.ports import Reranker, SearchStore, ServedModel, SparseEncoder
+from serve_app.ports import Reranker, SearchStore
 from serve_app.query_types import StoreResult
 from serve_app.search.content import decode_result, encode_result
 from serve_app.search.release import Assignment, Release
 from serve_app.search.request import SearchAnswer, SearchRequest
 from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of, require_rerankable, texts_of
 from serve_app.search.retrieval import Retriever
-from serve_app.settings import BatchingSettings
-from serve_app.telemetry.meter import Meter
-from serve_app.types import Lane, Principal, Scope, VectorSpace
+from serve_app.types import Lane, Principal, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +38,23 @@ class AssignedSearch:
 
 
 class Searcher:
-    """Answers searches with the release that `assign` gives each of them. models: all that are loaded, whose embedders
-    batch what is asked at the same time. rerankers: the cross-encoders that are loaded, by identity."""
+    """Answers each search with the release that `assign` gives it. store: as the retriever's. rerankers: the loaded
+    cross-encoders, by identity."""
 
     def __init__(
         self,
-        *,
-        models: Mapping[VectorSpace, ServedModel],
-        sparse: SparseEncoder,
+        retriever: Retriever,
         store: SearchStore,
-        batching: BatchingSettings,
+        *,
         assign: Assignment,
         cache: Tiered,
-        meter: Meter | None = None,
-        rerankers: Mapping[str, Reranker] | None = None,
+        rerankers: Mapping[str, Reranker],
     ) -> None:
-        self._assign = assign
-        self._store = store
-        self._cache = cache
-        self._rerankers = rerankers or {}
-        self._retriever = Retriever(
-            models=models, sparse=sparse, store=store, batching=batching, meter=meter or Meter()
-        )
+        self._retriever, self._store, self._assign = retriever, store, assign
+        self._cache, self._rerankers = cache, rerankers
 
     async def search(
-        self,
-        principal: Principal,
-        request: SearchRequest,
-        lane: Lane = Lane.INTERACTIVE,
-        sticky_key: str | None = None,
+        self, principal: Principal, request: SearchRequest, lane: Lane = Lane.INTERACTIVE, sticky_key: str = ""
     ) -> SearchAnswer:
         """lane: of the embedding. A search joins an equal one under way only if that is in the same lane. Raises
         NotFound (no such collection), InvalidInput (profile, filter), Conflict, Overloaded, Unavailable."""
@@ -76,11 +62,7 @@ class Searcher:
         return begun if isinstance(begun, SearchAnswer) else await self.finish(begun)
 
     def begin(
-        self,
-        principal: Principal,
-        request: SearchRequest,
-        lane: Lane = Lane.INTERACTIVE,
-        sticky_key: str | None = None,
+        self, principal: Principal, request: SearchRequest, lane: Lane = Lane.INTERACTIVE, sticky_key: str = ""
     ) -> SearchAnswer | AssignedSearch:
         """The answer if this process holds it, else what `finish` takes. Never blocks. Raises the error if the cache
         remembers one."""
@@ -99,21 +81,19 @@ class Searcher:
 
     async def finish(self, search: AssignedSearch) -> SearchAnswer:
         """Call it without awaiting anything after `begin`, so that no answer is computed twice. Raises as `search`."""
-        lane, is_cacheable = search.lane, True
-        if search.key is not None:
-            found = await self._cache.compute_once(EntryKind.RESULT, search.key, partial(self._compute, search), lane)
-            return answer_of(found, search.started_at_s)
-        version = await self._store.version(search.scope)  # before the search, so that a later write makes it stale
-        search = replace(search, version=version)
-        if version is None:  # it cannot join a search that began earlier, perhaps before an acknowledged write
-            found, is_cacheable = CachedPayload(await self._compute(search), MISS), False
-        else:
+        key, get = search.key, self._cache.compute_once
+        if key is None:
+            version = await self._store.version(search.scope)  # before the search, so that a later write makes it stale
+            search, get = replace(search, version=version), self._cache.get_or_compute
+            if version is None:  # it cannot join a search that began earlier, perhaps before an acknowledged write
+                found = CachedPayload(await self._compute(search), MISS)
+                return answer_of(found, search.started_at_s, is_cacheable=False)
             key = result_key(search.scope, search.request.canonical, search.release.key, version)
-            found = await self._cache.get_or_compute(EntryKind.RESULT, key, partial(self._compute, search), lane)
-        return answer_of(found, search.started_at_s, is_cacheable=is_cacheable)
+        found = await get(EntryKind.RESULT, key, partial(self._compute, search), search.lane)
+        return answer_of(found, search.started_at_s)
 
     async def search_batch(
-        self, principal: Principal, requests: Sequence[SearchRequest], sticky_key: str | None = None
+        self, principal: Principal, requests: Sequence[SearchRequest], sticky_key: str = ""
     ) -> list[SearchAnswer | PlatformError]:
         """One answer or error per request, in order; one that fails does not disturb the others."""
         answers = await asyncio.gather(

@@ -60,7 +60,7 @@ class SearchRoute(DirectRoute):
         async def finish(search: AssignedSearch) -> Response:
             return respond(await services.searcher.finish(search))
 
-        begun = services.searcher.begin(call.principal, request, sticky_key=session)
+        begun = services.searcher.begin(call.principal, request, sticky_key=session or "")
         return respond(begun) if isinstance(begun, SearchAnswer) else PendingResponse(partial(finish, begun))
 
 

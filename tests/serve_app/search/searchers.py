@@ -8,6 +8,7 @@ from typing import Any
 from serve_app.cache.tiered import Tiered
 from serve_app.ports import Embedder, Reranker, ServedModel, VectorStore
 from serve_app.search.release import Assignment, Release, always
+from serve_app.search.retrieval import Retriever
 from serve_app.search.searcher import Searcher
 from serve_app.settings import BatchingSettings, SearchSettings, Settings
 from serve_app.telemetry.meter import Meter
@@ -39,13 +40,11 @@ def make_searcher(
 ) -> Searcher:
     """By default every search is assigned the release of the first embedder and the active index."""
     release = release_of(embedders[0].space, search, rerankers=rerankers)
+    models = {each.space: ServedModel(each, NO_TOKENIZER, PRECISION) for each in embedders}
     return Searcher(
-        models={each.space: ServedModel(each, NO_TOKENIZER, PRECISION) for each in embedders},
-        sparse=BM25,
-        store=store,
-        batching=BatchingSettings(),
+        Retriever(models, BM25, store, BatchingSettings(), meter or Meter()),
+        store,
         assign=assign or always(release),
         cache=cache or Tiered(()),
-        meter=meter,
         rerankers={each.identity: each for each in (rerankers or {}).values()},
     )

@@ -46,14 +46,14 @@ def memory() -> Tiered:
 
 
 def by_sticky_key(**releases: Release) -> Assignment:
-    def assign(principal: Principal, collection: str, sticky_key: str | None) -> Release:
+    def assign(principal: Principal, collection: str, sticky_key: str) -> Release:
         assert (principal, collection) == (ANN, "zoo")
         return releases[sticky_key or "none"]
 
     return assign
 
 
-async def ask(searcher: Searcher, sticky_key: str | None) -> tuple[str, str, str]:
+async def ask(searcher: Searcher, sticky_key: str) -> tuple[str, str, str]:
     """Tier, release and the one document that was found."""
     answer = await searcher.search(ANN, QUESTION, sticky_key=sticky_key)
     [hit] = answer.found.hits
@@ -68,7 +68,7 @@ async def test_one_searcher_answers_each_sticky_key_from_its_own_release(store: 
     for tier in ("miss", "l1"):
         assert await ask(searcher, "canary") == (tier, NEW.name, "new")
         assert await ask(searcher, "control") == (tier, ACTIVE.name, "old")
-    assert await ask(searcher, None) == ("l1", ACTIVE.name, "old"), "requests of one release share its answers"
+    assert await ask(searcher, "") == ("l1", ACTIVE.name, "old"), "requests of one release share its answers"
     assert NEW.name == f"{release_of(NEW_SPACE).name}@new"
     assert (old.calls, new.calls) == (1, 1)
 
@@ -106,7 +106,7 @@ async def test_the_active_index_and_the_same_index_by_name_share_no_answer(store
 
 async def test_a_write_to_an_assigned_index_makes_its_answers_stale(store: EdgeStore) -> None:
     searcher = make_searcher(store, WordEmbedder(NEW_SPACE), cache=memory(), assign=always(NEW))
-    await ask(searcher, None)
+    await ask(searcher, "")
     await store.write(ZOO.at("new"), NEW_SPACE, [document("newer", "cats")])
     answer = await searcher.search(ANN, QUESTION)
     assert (answer.cache, {hit.document_id for hit in answer.found.hits}) == ("miss", {"new", "newer"})
@@ -143,18 +143,18 @@ class SwitchingEmbedder(WordEmbedder):
 async def test_a_switch_during_a_search_embeds_the_query_again(store: EdgeStore) -> None:
     old, new = SwitchingEmbedder(store), WordEmbedder(NEW_SPACE)
     searcher = make_searcher(store, old, new, cache=memory())
-    assert await ask(searcher, None) == ("miss", NEW.name, "new")
+    assert await ask(searcher, "") == ("miss", NEW.name, "new")
     assert (old.calls, new.calls) == (1, 1)
     begun = searcher.begin(ANN, QUESTION)
     assert not isinstance(begun, SearchAnswer), "an answer that a switch overtook is kept under the version before it"
-    assert await ask(searcher, None) == ("miss", NEW.name, "new")
+    assert await ask(searcher, "") == ("miss", NEW.name, "new")
     assert (old.calls, new.calls) == (1, 2), "the model of the active index is remembered"
-    assert (await ask(searcher, None))[0] == "l1"
+    assert (await ask(searcher, ""))[0] == "l1"
 
 
 async def test_a_switch_to_a_model_that_is_not_loaded_is_a_conflict_until_it_is_reverted(store: EdgeStore) -> None:
     searcher = make_searcher(store, SwitchingEmbedder(store), cache=memory())
     with pytest.raises(Conflict, match="not loaded here"):
-        await ask(searcher, None)
+        await ask(searcher, "")
     await switch(store, ZOO.at("first"))
-    assert await ask(searcher, None) == ("miss", ACTIVE.name, "old")
+    assert await ask(searcher, "") == ("miss", ACTIVE.name, "old")
