@@ -98,9 +98,10 @@ class SearchStore(ActiveIndexStore, Protocol):
         ...
 
     async def version(self, scope: Scope) -> bytes | None:
-        """The collection's version, which changes with every write, before the write is acknowledged. A collection
-        that does not exist has one as well. None if this store cannot tell at the moment. Every search calls this
-        before it looks for a cached result, so it takes microseconds, or one short hop."""
+        """Another one after every write, from before it is acknowledged, also of a collection that does not exist;
+        None if this store cannot tell now. A write to an index that is not active changes only the version of that
+        index; all other changes of a collection change the versions of its indexes too. Asked for each search, before
+        its answer is looked up: microseconds, or one short hop."""
         ...
 
     def version_now(self, scope: Scope) -> bytes | None:

@@ -155,9 +155,9 @@ class VectorSpace:
 
 def not_served(space: VectorSpace) -> Conflict:
     return Conflict(
-        f"the collection was made with model {space.model} (revision {space.revision}, {space.dim} dimensions), and "
-        "that is not loaded here: add it to AIDOCS_EMBEDDING__ALSO, reindex the collection (python -m jobs.reindex), "
-        "or take another collection"
+        f"the index was made with model {space.model} (revision {space.revision}, {space.dim} dimensions), which is "
+        "not loaded here: add it to AIDOCS_EMBEDDING__FURTHER_MODELS, reindex the collection (python -m jobs.reindex), "
+        "or use another collection"
     )
 
 

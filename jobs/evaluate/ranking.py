@@ -12,18 +12,13 @@ from jobs.evaluate.beir import Dataset
 from jobs.evaluate.ir_metrics import MEASURES
 from jobs.evaluate.scores import MODES, Rankings
 from jobs.runtime.slices import slices
-from serve_app.cache.tiered import Tiered
+from serve_app.assembly import Assembly, load_assembly
 from serve_app.documents.indexing import FailedDocument, Indexer
-from serve_app.embedding.cross_encoder import load_rerankers
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
 from serve_app.errors import PlatformError
-from serve_app.search.release import Release
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, Principal, VectorSpace
 
 Advance = Callable[[str, int, int], None]  # step, done, of how many
@@ -35,9 +30,9 @@ DEPTH = max(k for _, k in MEASURES.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """rankings: for each profile and mode the first DEPTH documents of each query. precision: what the engine computed
-    in. failed: what could not be indexed, and so not be found."""
+class RankingRun:
+    """rankings: for each profile and mode, the first DEPTH documents of each query. precision: what the engine computed
+    in. failed: documents that could not be indexed, and so could not be found."""
 
     rankings: dict[str, dict[str, Rankings]]
     space: VectorSpace
@@ -45,56 +40,25 @@ class Found:
     failed: list[FailedDocument]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Service:
-    """What answers searches, in this process."""
-
-    engine: EmbeddingEngine
-    store: EdgeStore
-    indexer: Indexer
-    searcher: Searcher
-
-
 @asynccontextmanager
-async def service(settings: Settings) -> AsyncIterator[Service]:
-    """The store is a temporary one, taken away at the end. Raises PlatformError."""
-    engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-    rerankers = load_rerankers(settings)
-    embedder, sparse = LocalEmbedder(engine), Bm25SparseEncoder()
+async def temporary_assembly(settings: Settings) -> AsyncIterator[tuple[Assembly, EdgeStore]]:
+    """With the first model of the settings and an empty store, which is deleted at the end. Raises PlatformError."""
     with tempfile.TemporaryDirectory(prefix="ai-docs-evaluate-") as folder:
         store = EdgeStore.open(Path(folder), settings.store)
         try:
-            indexer = Indexer(
-                tokenizer=engine.tokenizer,
-                chunking=settings.chunking,
-                embedder=embedder,
-                sparse=sparse,
-                store=store,
-            )
-            searcher = Searcher(
-                embedder=embedder,
-                sparse=sparse,
-                store=store,
-                search=settings.search,
-                batching=settings.batching,
-                release=Release.of(settings, engine.space, engine.precision, rerankers).name,
-                cache=Tiered(()),  # each question is asked once
-                rerankers=rerankers,
-            )
-            yield Service(engine, store, indexer, searcher)
+            with load_assembly(settings, store, settings.embedding.of_each[:1]) as assembly:
+                yield assembly, store
         finally:
             await store.close()
-            embedder.close()
-            for reranker in rerankers.values():
-                reranker.close()
 
 
-async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> Found:
+async def rank(judged: Dataset, settings: Settings, profiles: Sequence[str], advance: Advance) -> RankingRun:
     """Raises PlatformError."""
-    async with service(settings) as here:
-        failed = await index(here.indexer, judged, advance)
-        rankings = {profile: await search_all(here.searcher, judged, profile, advance) for profile in profiles}
-        return Found(rankings, here.engine.space, here.engine.precision, failed)
+    async with temporary_assembly(settings) as (assembly, _):
+        failed = await index(assembly.indexer(), judged, advance)
+        searcher, model = assembly.searcher(), assembly.first_model
+        rankings = {profile: await search_all(searcher, judged, profile, advance) for profile in profiles}
+        return RankingRun(rankings, model.embedder.space, model.precision, failed)
 
 
 async def index(indexer: Indexer, judged: Dataset, advance: Advance) -> list[FailedDocument]:
@@ -121,6 +85,7 @@ async def search(
     *,
     principal: Principal = LOCAL_PRINCIPAL,
     collection: str = COLLECTION,
+    sticky_key: str = "",
 ) -> Rankings:
     """Raises the error of the first search that fails: a mean over the rest would be no measurement."""
     rankings: Rankings = {}
@@ -129,7 +94,7 @@ async def search(
             SearchRequest(collection, text, limit=DEPTH, mode=mode, group_by="document_id", profile=profile)
             for _, text in some
         ]
-        answers = await searcher.search_batch(principal, requests)
+        answers = await searcher.search_batch(principal, requests, sticky_key)
         for (query, _), answer in zip(some, answers, strict=True):
             if isinstance(answer, PlatformError):
                 raise answer

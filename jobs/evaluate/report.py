@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from jobs.evaluate.beir import Dataset
 from jobs.evaluate.charts import bin_counts, histogram, waterfall, whisker
 from jobs.evaluate.ir_metrics import MEASURES
-from jobs.evaluate.ranking import DEPTH, Found
+from jobs.evaluate.ranking import DEPTH, RankingRun
 from jobs.evaluate.scores import Comparisons, Scored
 from jobs.evaluate.significance import CONFIDENCE, RESAMPLES, Comparison, differences
 from jobs.evaluate.tables import cells, interval_text, signed
@@ -44,7 +44,7 @@ class Setup:
     failed_documents: int
 
     @classmethod
-    def of(cls, settings: Settings, found: Found, split: str, started_at: datetime) -> Self:
+    def of(cls, settings: Settings, found: RankingRun, split: str, started_at: datetime) -> Self:
         model = f"{found.space.model}, revision {found.space.revision[:SHOWN_DIGITS]}, {found.space.dim} dimensions"
         return cls(started_at, split, settings, model, found.precision, len(found.failed))
 

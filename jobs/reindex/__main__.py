@@ -50,7 +50,7 @@ written since, and makes it active again. A run that is cut off before the switc
 see, and the same command goes on from there. Later uploads are cut and embedded as the active index was, but in the
 service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
 
-Before you use another model, add it to AIDOCS_EMBEDDING__ALSO of the service.
+Before you use another model, add it to AIDOCS_EMBEDDING__FURTHER_MODELS of the service.
 
 --evaluate asks the queries of a BEIR folder (queries.jsonl, qrels/test.tsv, with the ids of the collection's
 documents) of both indexes before the switch, as the service does: hybrid, default profile. It refuses the switch if
@@ -78,7 +78,8 @@ def reindex(
     *,
     collection: Annotated[str, typer.Option(help="Collection to reindex.")],
     model: Annotated[
-        str | None, typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __ALSO.", show_default="its present one")
+        str | None,
+        typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __FURTHER_MODELS.", show_default="its present one"),
     ] = None,
     precision: Annotated[
         PrecisionName | None, typer.Option(help="Of this job's embeddings.", show_default="as it is")

@@ -159,8 +159,9 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
             return each
     known = ", ".join(each.model for each in settings.of_each)
     raise ConfigurationError(
-        f"the service does not load {name}, only {known}: add it to AIDOCS_EMBEDDING__ALSO (a JSON list), for the "
-        "service too, and restart it; else nobody could search the collection after the switch"
+        f"the service does not load {name}, only {known}: add it to AIDOCS_EMBEDDING__FURTHER_MODELS (a JSON "
+        "list) of the service as well and restart the service; otherwise nobody could search the collection after the "
+        "switch"
     )
 
 

@@ -1,13 +1,12 @@
 """Whether a collection's new index ranks as well as the old one: judged queries, asked of both as the service does.
 
-Both are asked when the new one is built, one right after the other, and not the old one while it is: a difference
-is then one of how they are made, and not of what was written in the hours between.
+Both indexes are asked after the new one is built, one right after the other. So a difference comes from how they were
+made, and not from what was written while the new one was being built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,32 +19,18 @@ from jobs.evaluate.scores import Rankings, rounded
 from jobs.evaluate.significance import Comparison, compare
 from jobs.reindex.build import Reindexing, Session
 from jobs.runtime.slices import slices
-from serve_app.cache.tiered import Tiered
-from serve_app.embedding.cross_encoder import load_rerankers
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
+from serve_app.assembly import load_assembly
 from serve_app.embedding.models import settings_of_space
 from serve_app.errors import InvalidInput, VerificationFailed
 from serve_app.search.request import SearchMode
 from serve_app.search.searcher import Searcher
 from serve_app.settings import EmbeddingSettings, Settings
-from serve_app.store.sparse import Bm25SparseEncoder
-from serve_app.types import IndexInfo, Principal, Scope, VectorSpace
+from serve_app.types import IndexInfo, Principal, Scope
 
 METRIC, DEPTH = "ndcg@10", 10
 SIGNIFICANT_P = 0.05
 LEAST_QUERIES = 6  # of 2^n ways to set the signs of n differences 2 are the furthest from 0: with 5, p is 0.06 or more
 IDS_AT_ONCE = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class IndexPrincipal(Principal):
-    """Asks this index of a collection, active or not."""
-
-    index: str = ""
-
-    def scope(self, collection: str) -> Scope:
-        return Scope(self.tenant, collection, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +98,8 @@ def judged_within(judged: Dataset, stored: Container[str], collection: str) -> D
 
 
 def judged_of(session: Session, indexes: Sequence[IndexInfo], settings: Settings, folder: Path) -> Dataset:
-    """What `compare_indexes` needs, before the new one is built. indexes: the active one first. Raises
-    InvalidInput, and Conflict if the service does not load a model of theirs."""
+    """What `compare_indexes` needs, before the new index is built. indexes: the active one first. Raises InvalidInput,
+    and Conflict if the service does not load the model of an index."""
     judged = read_judged(folder)
     models_of(indexes, settings)
     scope = indexes[0].scope
@@ -125,60 +110,33 @@ def judged_of(session: Session, indexes: Sequence[IndexInfo], settings: Settings
 
 
 def compare_indexes(work: Reindexing, indexes: Sequence[IndexInfo], judged: Dataset, settings: Settings) -> Evaluation:
-    """Hybrid search with the default profile, past all caches. indexes: the old one and the new one. Raises as a
+    """Hybrid search with the default profile, without any cache. indexes: the old one and the new one. Each query is
+    asked of both: the name of an index is the sticky key that assigns the release which searches it. Raises as a
     search."""
-    with searchers(work.session, indexes, settings) as both:
+    with load_assembly(settings, work.session.store, models_of(indexes, settings)) as assembly:
+        releases = {each.scope.index: assembly.release(each.recipe.space, each.scope.index) for each in indexes}
+        searcher = assembly.searcher(lambda _principal, _collection, index: releases[index])
         old, new = [
-            work.session.ask(partial(ask, scope, searcher, judged, settings.search.default_profile, work.advance))
-            for scope, searcher in both
+            work.session.ask(partial(ask, searcher, each.scope, judged, settings.search.default_profile, work.advance))
+            for each in indexes
         ]
     return evaluation(judged, old, new)
 
 
-async def ask(scope: Scope, searcher: Searcher, judged: Dataset, profile: str, advance: Advance) -> Rankings:
+async def ask(searcher: Searcher, scope: Scope, judged: Dataset, profile: str, advance: Advance) -> Rankings:
     return await search(
         searcher,
         judged,
         SearchMode.HYBRID,
         profile,
         lambda _, done, total: advance(f"searching index {scope.index}", done, total),
-        principal=IndexPrincipal(scope.tenant, "jobs.reindex", index=scope.index),
+        principal=Principal(scope.tenant, "jobs.reindex"),
         collection=scope.collection,
+        sticky_key=scope.index,
     )
 
 
-@contextmanager
-def searchers(
-    session: Session, indexes: Sequence[IndexInfo], settings: Settings
-) -> Iterator[list[tuple[Scope, Searcher]]]:
-    """One for each index, for what a searcher knows of a collection does not tell its indexes apart; those of one model
-    share that."""
-    with ExitStack() as stack:
-        rerankers = load_rerankers(settings)
-        for each in rerankers.values():
-            stack.callback(each.close)
-        embedders: dict[VectorSpace, LocalEmbedder] = {}
-        for space, own in models_of(indexes, settings).items():
-            embedders[space] = stack.enter_context(closing(LocalEmbedder(EmbeddingEngine.load(own, settings.data_dir))))
-        yield [
-            (
-                each.scope,
-                Searcher(
-                    embedder=embedders[each.recipe.space],
-                    sparse=Bm25SparseEncoder(),
-                    store=session.store,
-                    search=settings.search,
-                    batching=settings.batching,
-                    release=each.scope.index,
-                    cache=Tiered(()),
-                    rerankers=rerankers,
-                ),
-            )
-            for each in indexes
-        ]
-
-
-def models_of(indexes: Sequence[IndexInfo], settings: Settings) -> dict[VectorSpace, EmbeddingSettings]:
-    """As the service has them, in its precision. Raises Conflict if it does not load one."""
-    spaces = {each.recipe.space for each in indexes}
-    return {space: settings_of_space(settings.embedding, settings.data_dir, space) for space in spaces}
+def models_of(indexes: Sequence[IndexInfo], settings: Settings) -> list[EmbeddingSettings]:
+    """Each model of the indexes once, as the service loads it. Raises Conflict if it does not load one."""
+    spaces = dict.fromkeys(each.recipe.space for each in indexes)
+    return [settings_of_space(settings.embedding, settings.data_dir, space) for space in spaces]

@@ -16,7 +16,7 @@ from serve_app.types import LOCAL_PRINCIPAL, NAME, Principal, Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     request: Request
     principal: Principal
 
@@ -30,7 +30,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectionCall(Call):
+class CollectionCall(ApiCall):
     """scope: the caller's own collection of that name."""
 
     scope: Scope
@@ -41,8 +41,8 @@ def principal_of(request: Request) -> Principal:
     return LOCAL_PRINCIPAL
 
 
-async def call(request: Request) -> Call:
-    return Call(request, principal_of(request))
+async def call(request: Request) -> ApiCall:
+    return ApiCall(request, principal_of(request))
 
 
 CollectionName = Annotated[
@@ -61,5 +61,5 @@ async def collection_call(request: Request, collection: CollectionName) -> Colle
     return CollectionCall(request, principal, principal.scope(collection))
 
 
-Called = Annotated[Call, Depends(call)]
+Called = Annotated[ApiCall, Depends(call)]
 InCollection = Annotated[CollectionCall, Depends(collection_call)]

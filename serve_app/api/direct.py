@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.api.bodies import parsed, read_body, require_json_type
-from serve_app.api.route import ApiRoute, Work
+from serve_app.api.route import ApiRoute, PendingResponse
 from serve_app.api.traffic import slots_of
 from serve_app.settings import ApiSettings
 
@@ -33,7 +33,7 @@ class DirectRoute(ApiRoute):
         assert dependency.call is not None
         self._make_call = dependency.call
 
-    async def prepare(self, request: Request, settings: ApiSettings) -> Work | Response:
+    async def prepare(self, request: Request, settings: ApiSettings) -> PendingResponse | Response:
         content = await read_body(request, settings.max_body_bytes)
         call = await self._make_call(request, **request.path_params)
         if not content:
@@ -41,11 +41,11 @@ class DirectRoute(ApiRoute):
         require_json_type(request.headers.get("content-type", ""))
         return self.work(call, content)
 
-    def work(self, call: Any, content: bytes) -> Work | Response:
+    def work(self, call: Any, content: bytes) -> PendingResponse | Response:
         """content: the body, some JSON if anything."""
         value = parsed(content, call.services.settings)
         slots = slots_of(value, call.services.settings)
-        return Work(partial(self.endpoint, call, self.validated(value)), slots)
+        return PendingResponse(partial(self.endpoint, call, self.validated(value)), slots)
 
     def validated(self, value: Any) -> Any:
         """The JSON value as the endpoint's body."""

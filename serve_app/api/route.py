@@ -40,8 +40,8 @@ OUTCOMES = {429: "overloaded", CLIENT_CLOSED_REQUEST: "gone", 503: "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What answers a request that has been read. slots: what it weighs in the limit of its kind."""
+class PendingResponse:
+    """What remains to be done for a request that has been read. slots: what it counts for in its kind's limit."""
 
     run: Callable[[], Awaitable[Response]]
     slots: int = 1
@@ -71,12 +71,12 @@ class ApiRoute(APIRoute):
         """Before the first request."""
         self._handle = super().get_route_handler()
 
-    async def prepare(self, request: Request, settings: ApiSettings) -> Work | Response:
+    async def prepare(self, request: Request, settings: ApiSettings) -> PendingResponse | Response:
         """Reads the request. The answer, if that is at hand; else what remains to be done for it."""
         if self.body_field is not None:
             request = JsonRequest(request.scope, request.receive)
             await request.load(settings)
-        return Work(partial(self._handle, request))
+        return PendingResponse(partial(self._handle, request))
 
     def may_be_at_hand(self, request: Request) -> bool:
         """Whether `prepare` may have the answer, so that the request is read though the limit is full."""
@@ -141,7 +141,7 @@ def outcome_of(status: int) -> str:
     return "ok" if status < 400 else "rejected" if status < 500 else "failed"
 
 
-async def until_disconnect(request: Request, work: Work, clock: asyncio.Timeout) -> Response:
+async def until_disconnect(request: Request, work: PendingResponse, clock: asyncio.Timeout) -> Response:
     """The work's answer. A client that goes brings the deadline forward to now, which cancels the work where it waits.
     Raises ClientDisconnect then."""
     loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> by
 
 def version_key(scope: Scope) -> bytes:
     """Where processes look up a collection's version. Shows no tenant's name."""
-    return digest(VERSION, scope.tenant, scope.collection)
+    return digest(VERSION, scope.tenant, scope.collection, scope.index)
 
 
 def digest(person: bytes, *parts: str | bytes) -> bytes:

@@ -119,8 +119,16 @@ class Tiered:
         before this returns, the others soon after. Raises what `compute` raises; NotFound and InvalidInput are
         remembered for `negative_ttl_s`."""
         found = self.get_now(kind, key)
-        if found is not None:
-            return found
+        return found if found is not None else await self.compute_once(kind, key, compute, lane)
+
+    async def compute_once(
+        self,
+        kind: EntryKind,
+        key: bytes,
+        compute: Callable[[], Coroutine[Any, Any, bytes]],
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> CachedPayload:
+        """As `get_or_compute`, for a caller whose `get_now` has just found nothing."""
         if (lane, key) in self._flights:
             self._meter.count(CACHE_JOINED, kind=kind)
         return await self._flights.run((lane, key), lambda: self._get_or_compute(kind, key, compute))

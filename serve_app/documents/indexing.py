@@ -85,12 +85,11 @@ def chunking_of(recipe: Recipe, settings: ChunkingSettings) -> ChunkingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How documents are made for the index that answers. index: its name; None for a collection that is not there."""
+class IndexingTarget:
+    """How documents are cut and embedded for the active index. index: its name; None for a new collection."""
 
     index: str | None
-    embedder: Embedder
-    tokenizer: Tokenizer
+    model: ServedModel
     chunking: ChunkingSettings
 
 
@@ -100,23 +99,20 @@ class Indexer:
     def __init__(
         self,
         *,
-        tokenizer: Tokenizer,
+        models: Mapping[VectorSpace, ServedModel],
         chunking: ChunkingSettings,
-        embedder: Embedder,
         sparse: SparseEncoder,
         store: IndexingStore,
-        also: Sequence[ServedModel] = (),
     ) -> None:
-        """also: models of collections that are not of the embedder's space."""
-        self._new = Way(None, embedder, tokenizer, chunking)
-        models = [(embedder, tokenizer), *((model.embedder, model.tokenizer) for model in also)]
-        self._models = {each.space: (each, tokenizer) for each, tokenizer in models}
+        """models: all that are loaded. The first one makes new collections."""
+        self._new = IndexingTarget(None, next(iter(models.values())), chunking)
+        self._models = models
         self._sparse = sparse
         self._store = store
 
     async def index(self, scope: Scope, documents: Sequence[Document]) -> IndexReport:
-        """Write the documents that are new or changed; on return they are found by every search. They are cut and
-        embedded as the collection's index was made; if another index takes its place meanwhile, anew as that one was.
+        """Write the documents that are new or changed. On return every search finds them. They are cut and embedded as
+        the active index was made, and once more if another index becomes active meanwhile.
 
         A document that cannot be indexed is in `failed` with the reason and harms no other; of several with one id
         the last counts. Raises Overloaded only while nothing is written; after the first slice it waits for the
@@ -126,47 +122,45 @@ class Indexer:
         """
         wanted, failed = await asyncio.to_thread(_accepted, documents)
         passages: dict[str, int] = {}  # of each document that was written
-        way = await self._way(scope)
+        target = await self._target(scope)
         while True:
             try:
-                broken = await self._index(scope, way, wanted, passages)
+                broken = await self._index(scope, target, wanted, passages)
                 break
             except Conflict:
-                before, way = way, await self._way(scope)
-                if way == before:
+                before, target = target, await self._target(scope)
+                if target == before:
                     raise
         unchanged = len(wanted) - len(passages) - len(broken)
         return IndexReport(len(passages), sum(passages.values()), unchanged, (*failed, *broken))
 
-    async def _way(self, scope: Scope) -> Way:
-        """Raises Conflict if the collection's model is not loaded here."""
+    async def _target(self, scope: Scope) -> IndexingTarget:
+        """Raises Conflict if the model of the active index is not loaded."""
         try:
             active = await self._store.active_index(scope)
         except NotFound:
             return self._new
-        recipe = active.recipe
-        if recipe.space not in self._models:
-            raise not_served(recipe.space)
-        embedder, tokenizer = self._models[recipe.space]
-        return Way(active.scope.index, embedder, tokenizer, chunking_of(recipe, self._new.chunking))
+        if (model := self._models.get(active.recipe.space)) is None:
+            raise not_served(active.recipe.space)
+        return IndexingTarget(active.scope.index, model, chunking_of(active.recipe, self._new.chunking))
 
     async def _index(
-        self, scope: Scope, way: Way, wanted: Mapping[str, Document], passages: dict[str, int]
+        self, scope: Scope, target: IndexingTarget, wanted: Mapping[str, Document], passages: dict[str, int]
     ) -> list[FailedDocument]:
         """Adds to `passages` what it has written. Those that could not be cut."""
-        space, failed = way.embedder.space, []
-        prints = await asyncio.to_thread(_fingerprints, wanted, space, way.chunking)
+        embedder, failed = target.model.embedder, []
+        prints = await asyncio.to_thread(_fingerprints, wanted, embedder.space, target.chunking)
         stored = await self._store.fingerprints(scope, list(wanted))
         waiting = iter([document for id, document in wanted.items() if stored.get(id) != prints[id]])
         while True:
-            batch, broken = await asyncio.to_thread(_next_slice, waiting, way)
+            batch, broken = await asyncio.to_thread(_next_slice, waiting, target)
             failed.extend(broken)
             if not batch:
                 return failed
             replaced = [id for one in batch if (id := one.document.id) in stored]
             former = await self._store.indexed_documents(scope, replaced) if replaced else {}
-            vectorised = await self._vectorised(batch, former, prints, way.embedder, patient=bool(passages))
-            await self._store.write(scope, space, vectorised, made_for=way.index)
+            vectorised = await self._vectorised(batch, former, prints, embedder, patient=bool(passages))
+            await self._store.write(scope, embedder.space, vectorised, made_for=target.index)
             passages.update({one.document.id: len(one.passages) for one in batch})
 
     async def _vectorised(
@@ -217,14 +211,14 @@ def _fingerprints(wanted: Mapping[str, Document], space: VectorSpace, chunking: 
     return {id: fingerprint(document, space, chunking) for id, document in wanted.items()}
 
 
-def _next_slice(waiting: Iterator[Document], way: Way) -> tuple[list[CutDocument], list[FailedDocument]]:
+def _next_slice(waiting: Iterator[Document], target: IndexingTarget) -> tuple[list[CutDocument], list[FailedDocument]]:
     """Cut documents until a slice is full or none is left."""
     batch: list[CutDocument] = []
     failed: list[FailedDocument] = []
     passages = 0
     for document in waiting:
         try:
-            batch.append(cut(document, tokenizer=way.tokenizer, chunking=way.chunking))
+            batch.append(cut(document, tokenizer=target.model.tokenizer, chunking=target.chunking))
         except InvalidInput as error:
             failed.append(FailedDocument(document.id, str(error)))
             continue

@@ -16,7 +16,7 @@ class EmbeddingSettings(Section):
     """A sentence-transformers model: a folder, the installed package, or a name on the Hugging Face hub."""
     revision: str | None = None
     """Revision of the model on the hub. Unset: the newest that is installed or can be downloaded."""
-    also: tuple[str, ...] = ()
+    further_models: tuple[str, ...] = ()
     """Models loaded besides `model`, for collections that were made with them. Each takes its memory."""
     engine: Literal["openvino", "torch"] = "openvino"
     """`openvino` for CPUs, `torch` for GPUs."""
@@ -34,9 +34,9 @@ class EmbeddingSettings(Section):
 
     @property
     def of_each(self) -> list[EmbeddingSettings]:
-        """Settings of each model alone, the first one first."""
-        alone = self.model_copy(update={"also": ()})
-        return [alone, *(alone.model_copy(update={"model": name, "revision": None}) for name in self.also)]
+        """The settings of each model by itself: `model`, then the further ones."""
+        alone = self.model_copy(update={"further_models": ()})
+        return [alone, *(alone.model_copy(update={"model": name, "revision": None}) for name in self.further_models)]
 
 
 class ChunkingSettings(Section):

@@ -14,15 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serve_app.cache.tiered import Tiered
-from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
-from serve_app.search.release import Release
+from serve_app.assembly import load_assembly
 from serve_app.search.request import SearchRequest
 from serve_app.search.searcher import Searcher
-from serve_app.settings import Settings, load_settings
+from serve_app.settings import load_settings
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL
 from tests.bench.child import answer_all
 from tests.bench.load import summarise
@@ -30,18 +26,8 @@ from tests.bench.prepared import SCOPE
 
 
 class InProcess:
-    def __init__(self, settings: Settings, queries: Sequence[str]) -> None:
-        engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
-        self._queries = queries
-        self._searcher = Searcher(
-            embedder=LocalEmbedder(engine),
-            sparse=Bm25SparseEncoder(),
-            store=EdgeStore.open(settings.data_dir, settings.store),
-            search=settings.search,
-            batching=settings.batching,
-            release=Release.of(settings, engine.space, engine.precision).name,
-            cache=Tiered(()),
-        )
+    def __init__(self, searcher: Searcher, queries: Sequence[str]) -> None:
+        self._searcher, self._queries = searcher, queries
 
     async def load(self, clients: int, seconds: float, skip: int) -> dict[str, float]:
         """As tests.bench.load, without its errors: the first one ends the benchmark."""
@@ -60,8 +46,10 @@ class InProcess:
 
 def main(queries_file: str) -> None:
     queries = [json.loads(line)["query"] for line in Path(queries_file).read_text().splitlines()]
-    with asyncio.Runner() as runner:
-        searches = InProcess(load_settings(), queries)
+    settings = load_settings()
+    store = EdgeStore.open(settings.data_dir, settings.store)
+    with load_assembly(settings, store, settings.embedding.of_each[:1]) as assembly, asyncio.Runner() as runner:
+        searches = InProcess(assembly.searcher(), queries)
 
         def answer(question: dict[str, Any]) -> dict[str, float]:
             return runner.run(searches.load(**question))

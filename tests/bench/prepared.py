@@ -12,12 +12,10 @@ from pathlib import Path
 import orjson
 from rich.progress import track
 
-from serve_app.documents.indexing import Indexer
+from serve_app.assembly import load_assembly
 from serve_app.embedding.engine import EmbeddingEngine
-from serve_app.embedding.local import LocalEmbedder
 from serve_app.settings import Settings
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import LOCAL_PRINCIPAL, Document, VectorSpace
 from tests.bench.corpus import entries
 
@@ -52,28 +50,21 @@ def prepared_store(settings: Settings, count: int) -> Prepared:
         partial.write_bytes(b"\n".join(map(orjson.dumps, entries(count))))
         partial.rename(folder / DOCUMENTS)
     if not (folder / DONE).exists():
-        passages = asyncio.run(_index(settings, engine, prepared.documents(), folder))
+        passages = asyncio.run(_index(settings, prepared.documents(), folder))
         (folder / DONE).write_text(json.dumps({"passages": passages}))
     return replace(prepared, passages=json.loads((folder / DONE).read_text())["passages"])
 
 
-async def _index(settings: Settings, engine: EmbeddingEngine, source: Sequence[Document], folder: Path) -> int:
+async def _index(settings: Settings, source: Sequence[Document], folder: Path) -> int:
     store = EdgeStore.open(folder, settings.store)
-    embedder = LocalEmbedder(engine)
     try:
-        indexer = Indexer(
-            tokenizer=engine.tokenizer,
-            chunking=settings.chunking,
-            embedder=embedder,
-            sparse=Bm25SparseEncoder(),
-            store=store,
-        )
-        for start in track(range(0, len(source), SLICE_DOCUMENTS), f"embedding {len(source):,} documents, once"):
-            report = await indexer.index(SCOPE, source[start : start + SLICE_DOCUMENTS])
-            if report.failed:
-                raise RuntimeError(f"{report.failed[0].id}: {report.failed[0].error}")
+        with load_assembly(settings, store, settings.embedding.of_each[:1]) as assembly:
+            indexer = assembly.indexer()
+            for start in track(range(0, len(source), SLICE_DOCUMENTS), f"embedding {len(source):,} documents, once"):
+                report = await indexer.index(SCOPE, source[start : start + SLICE_DOCUMENTS])
+                if report.failed:
+                    raise RuntimeError(f"{report.failed[0].id}: {report.failed[0].error}")
         await store.optimize(SCOPE)
         return (await store.count(SCOPE)).passages
     finally:
         await store.close()
-        embedder.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -185,6 +186,28 @@ class IndexesContract:
         await store.release(SCOPE, held)
         await asyncio.gather(*writers)
         assert len(await listed_ids(store)) == 12
+
+    async def test_every_change_of_an_index_or_of_its_collection_makes_a_new_version_of_the_index(
+        self, store: VectorStore
+    ) -> None:
+        built = SCOPE.at("built")
+        await store.write(SCOPE, SPACE, [document("d", "text")])
+        await store.make_index(built, FINE)
+        versions = [await store.version(built)]
+        changes: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.write(built, SPACE, [document("d", "new text")]),
+            lambda: store.delete_documents(built, ["d"]),
+            lambda: store.write(SCOPE, SPACE, [document("e", "text")]),
+            lambda: switch(store, built),
+            lambda: store.write(SCOPE, SPACE, [document("f", "text")]),  # into the index that is active now
+            lambda: switch(store, SCOPE.at(FIRST_INDEX)),
+            lambda: store.drop(built),
+        ]
+        for change in changes:
+            await change()
+            versions.append(await store.version(built))
+        assert set(versions) == {None} or (len(set(versions)) == len(versions) and None not in versions)
+        assert await store.version(built) == versions[-1]
 
     async def test_an_inventory_has_every_document_s_version(self, store: VectorStore) -> None:
         many = [document(f"d{number}", *["part"] * (number % 3), fingerprint=f"f{number}") for number in range(10)]

@@ -17,7 +17,6 @@ from serve_app.telemetry.catalogue import CATALOGUE
 from tests.docs.pages import PAGES, README, ROOT, anchors, links
 
 NAMED = re.compile(r"AIDOCS_[A-Z0-9_]+[A-Z0-9]")
-NEXT_NAMES = {"AIDOCS_EMBEDDING__FURTHER_MODELS"}  # of AIDOCS_EMBEDDING__ALSO; remove this when it is renamed
 METRIC = re.compile(r"ray_aidocs_[a-z0-9_]+")
 
 
@@ -55,7 +54,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
     known |= {name for name, _ in setting_fields(SearchProfile, PREFIX + PROFILE.replace("<NAME>", "NAME"))}
     for name in NAMED.findall(page.read_text().replace("<NAME>", "NAME")):
         whole = re.sub(r"PROFILES__[A-Z]+__", "PROFILES__NAME__", name)
-        assert whole in known | NEXT_NAMES or any(each.startswith(f"{whole}__") for each in known), name
+        assert whole in known or any(each.startswith(f"{whole}__") for each in known), name
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=of_page)

@@ -13,12 +13,13 @@ import uvicorn
 
 from serve_app.api.app import build_app
 from serve_app.api.services import wire
+from serve_app.assembly import assemble
 from serve_app.cache.tiered import Tiered
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
+from serve_app.ports import ServedModel
 from serve_app.settings import EmbeddingSettings, Settings
 from serve_app.store.edge.store import EdgeStore
-from serve_app.store.sparse import Bm25SparseEncoder
 
 START_TIMEOUT_S = 60.0
 
@@ -36,17 +37,8 @@ def live_app(data_dir: Path, model_data_dir: Path) -> Iterator[str]:
         local = LocalEmbedder(engine)
         store = EdgeStore.open(data_dir, settings.store)
         try:
-            services = wire(
-                settings,
-                embedder=local,
-                tokenizer=engine.tokenizer,
-                sparse=Bm25SparseEncoder(),
-                store=store,
-                precision=engine.precision,
-                cache=Tiered(()),
-                checks={"store": store.check},
-            )
-            app = build_app(services)
+            model = ServedModel(local, engine.tokenizer, engine.precision)
+            app = build_app(wire(assemble(settings, store, [model], cache=Tiered(())), {"store": store.check}))
             server.append(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none")))
             started.set()
             await server[0].serve(sockets=[listener])

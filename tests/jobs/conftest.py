@@ -27,7 +27,7 @@ def two_models(settings: Settings, model_data_dir: Path, tmp_path_factory: pytes
     second = tiny_model(default.path, tmp_path_factory.mktemp("second-model"), max_tokens=256)
     off = {"enabled": False}  # a process opens these once, and has several gateways here
     cache = CacheSettings.model_validate({"l2": off, "l4": off})
-    embedding = EmbeddingSettings(also=(str(second),), threads=1)
+    embedding = EmbeddingSettings(further_models=(str(second),), threads=1)
     return settings.model_copy(update={"embedding": embedding, "cache": cache})
 
 

@@ -14,12 +14,14 @@ from serve_app.api.direct import DirectRoute
 from serve_app.api.openapi import WRITE, problems
 from serve_app.api.problems import to_problem
 from serve_app.api.responses import json_bytes_response
-from serve_app.api.route import Work
+from serve_app.api.route import PendingResponse
 from serve_app.api.schemas.search import BatchSearchAnswer, BatchSearchBody, SearchAnswerBody, SearchBody, path_of
+from serve_app.api.services import AskedSearch
 from serve_app.api.sessions import SESSION_PARAMETER, session_of
 from serve_app.api.traffic import Traffic, load_of
 from serve_app.errors import InvalidInput, PlatformError
 from serve_app.search.request import SearchAnswer, SearchRequest
+from serve_app.search.searcher import AssignedSearch
 from serve_app.settings import ApiSettings
 
 SEARCH = "/v1/collections/{collection}/search"
@@ -32,8 +34,9 @@ class BatchSearchRoute(DirectRoute):
 
 
 class SearchRoute(DirectRoute):
-    """A body that was sent before is not read again, and what this process has kept is answered at once: such a request
-    waits for nothing, so it takes no slot, no deadline and nobody who watches its client. It is never one too many."""
+    """Its endpoint makes the search that a body asks for, and the route answers it. A body that was sent before is not
+    parsed again. An answer that this process holds is sent at once: the request needs no slot of the limit, no deadline
+    and no task that watches its client, and is never refused."""
 
     traffic = Traffic.SEARCHES
 
@@ -41,19 +44,24 @@ class SearchRoute(DirectRoute):
         declared_bytes = content_length(request)
         return declared_bytes is not None and declared_bytes <= MAX_REMEMBERED_BYTES
 
-    def work(self, call: CollectionCall, content: bytes) -> Work | Response:
+    def work(self, call: CollectionCall, content: bytes) -> PendingResponse | Response:
         services, session = call.services, session_of(call.request)
         asked = services.asked.get((call.scope, content))
         if asked is None:
-            body: SearchBody = self.validated(parsed(content, services.settings))
-            asked = body, body.to_request(call.scope.collection, services.settings)
+            asked = self.endpoint(call, self.validated(parsed(content, services.settings)))
             if len(content) <= MAX_REMEMBERED_BYTES:
                 services.asked.put((call.scope, content), asked)
         body, request = asked
-        answer = services.searcher.kept(call.principal, request)
-        return (
-            Work(partial(self.endpoint, call, body)) if answer is None else told(call, session, body, request, answer)
-        )
+
+        def respond(answer: SearchAnswer) -> Response:
+            services.prefetcher.observe(call.principal, session, request, answer, load_of(call.limiters))
+            return json_bytes_response(described(body, answer))
+
+        async def finish(search: AssignedSearch) -> Response:
+            return respond(await services.searcher.finish(search))
+
+        begun = services.searcher.begin(call.principal, request, sticky_key=session or "")
+        return respond(begun) if isinstance(begun, SearchAnswer) else PendingResponse(partial(finish, begun))
 
 
 router = APIRouter(route_class=SearchRoute, tags=["search"])
@@ -66,18 +74,9 @@ batches = APIRouter(route_class=BatchSearchRoute, tags=["search"])
     responses=problems(*WRITE),
     openapi_extra={"parameters": [SESSION_PARAMETER]},
 )
-async def search(call: InCollection, body: SearchBody) -> Response:
+def search(call: InCollection, body: SearchBody) -> AskedSearch:
     """The passages that answer a question best."""
-    session = session_of(call.request)
-    request = body.to_request(call.scope.collection, call.services.settings)
-    return told(call, session, body, request, await call.services.searcher.search(call.principal, request))
-
-
-def told(
-    call: CollectionCall, session: str | None, body: SearchBody, request: SearchRequest, answer: SearchAnswer
-) -> Response:
-    call.services.prefetcher.observe(call.principal, session, request, answer, load_of(call.limiters))
-    return json_bytes_response(described(body, answer))
+    return body, body.to_request(call.scope.collection, call.services.settings)
 
 
 @batches.post(SEARCH + ":batch", response_model=BatchSearchAnswer, responses=problems(*WRITE))
@@ -112,5 +111,5 @@ def described(body: SearchBody, answer: SearchAnswer) -> bytes:
         found: dict[str, Any] = orjson.loads(content)
         found["facets"] = {name: found["facets"].get(path_of("facets", name), {}) for name in body.facets}
         content = orjson.dumps(found)
-    told = {"cache": answer.cache, "took_ms": round(answer.took_ms, 3)}
-    return content[:-1] + b"," + orjson.dumps(told)[1:]
+    about = {"cache": answer.cache, "took_ms": round(answer.took_ms, 3)}
+    return content[:-1] + b"," + orjson.dumps(about)[1:]

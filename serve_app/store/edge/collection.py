@@ -185,8 +185,7 @@ class Collection:
                     with self._touching:
                         if self._touched is not None:
                             self._touched.update(step.ids)
-                    if self.gate.is_active:
-                        self._tell_changed(self.scope)
+                    self._tell_changed(self.scope.at("") if self.gate.is_active else self.scope)
                 self._unflushed_points += len(step.ids)
                 if self._unflushed_points >= FLUSH_AFTER_POINTS:
                     shard.flush()

@@ -157,7 +157,9 @@ class EdgeCollections:
                 raise StoreUnavailable(f"{scope.index} cannot become the active index: {error}") from error
         self.opened[scope.at("")] = new
         new.gate.open()
-        self._tell_changed(scope)  # afterwards, so that no result of the old index is cached as one of the new index
+        self._tell_changed(
+            scope.at("")
+        )  # afterwards, so that no result of the old index is cached as one of the new index
 
     def _was_activated(self, scope: Scope) -> bool:
         """Whether the index is active in spite of an error, which may have come after the switch."""
@@ -181,7 +183,7 @@ class EdgeCollections:
         ended = [self._end_index(each) for each in (*others, last)]
         if not scope.index:
             folders.forget_active_index(self._folder, scope)
-            self._tell_changed(scope)
+        self._tell_changed(scope)
         return ended
 
     def _end_index(self, scope: Scope) -> Future[None]:

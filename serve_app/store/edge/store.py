@@ -59,9 +59,7 @@ class EdgeStore:
         self._folder, self._lock_file = folder, lock
         self._versions = VersionCounters(folder)
         self._optimizer = Optimizer(settings)
-        self._collections = EdgeCollections(
-            folder, settings, self._optimizer.consider, lambda scope: self._versions.advance(scope.at(""))
-        )
+        self._collections = EdgeCollections(folder, settings, self._optimizer.consider, self._versions.advance)
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     @classmethod

@@ -72,11 +72,15 @@ class VersionReader:
 
 
 def version(words: memoryview, scope: Scope) -> bytes:
-    """16 bytes; an aligned word is read and written in one step."""
-    return int(words[0]).to_bytes(WORD_BYTES) + int(words[slot(scope)]).to_bytes(WORD_BYTES)
+    """Of a collection 16 bytes. Of an index by name 24, for it changes with its collection as well: a write to the
+    active index is counted there. An aligned word is read and written in one step."""
+    word = int(words[slot(scope)]).to_bytes(WORD_BYTES)
+    return version(words, scope.at("")) + word if scope.index else int(words[0]).to_bytes(WORD_BYTES) + word
 
 
 @lru_cache(SLOTS)
 def slot(scope: Scope) -> int:
-    digest = hashlib.blake2b(f"{scope.tenant}/{scope.collection}".encode(), digest_size=WORD_BYTES).digest()
+    digest = hashlib.blake2b(
+        f"{scope.tenant}/{scope.collection}/{scope.index}".encode(), digest_size=WORD_BYTES
+    ).digest()
     return 1 + int.from_bytes(digest) % SLOTS

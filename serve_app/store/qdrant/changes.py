@@ -26,7 +26,7 @@ class QdrantChanges:
         if scope.index:
             if scope == await self._active_index.resolve(scope.at(""), fresh=True):
                 raise already_active(scope.index)
-            async with self._lock(scope):
+            async with self.changing(scope):
                 return await change(await self._active_index.state_of(scope))
         was_gone = False
         while True:

@@ -155,9 +155,11 @@ class QdrantStore:
         """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
 
         Two servers' answers are never one another's, though their versions may be kept in one place."""
-        version = None if self._versions is None else await self._versions.current(scope)
-        if version is None:
+        if self._versions is None or (version := await self._versions.current(scope)) is None:
             return None
+        if scope.index:  # it changes with its collection as well, where a write to the active index is counted
+            collection = await self.version(scope.at(""))
+            return None if collection is None else collection + version
         if self._seen.get(scope) != version:  # another process may have made the collection again
             self._forget(scope)
             if len(self._seen) >= MAX_KNOWN:

@@ -41,7 +41,7 @@ class QdrantSwitch:
     async def _drop_beside(self, active: Scope, scope: Scope) -> None:
         held = await self._active_index.hold(active, self._active_index.fence_s)
         try:
-            async with self._active_index.fenced(active, held):
+            async with self._changes.changing(scope), self._active_index.fenced(active, held):
                 await self._collections.drop(scope)
         finally:
             with contextlib.suppress(StoreUnavailable):  # it ends by itself

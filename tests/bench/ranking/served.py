@@ -18,7 +18,7 @@ import typer
 
 from jobs.evaluate.beir import Dataset, read_dataset
 from jobs.evaluate.ir_metrics import mean_measures, measure
-from jobs.evaluate.ranking import COLLECTION, index, search, service
+from jobs.evaluate.ranking import COLLECTION, index, search, temporary_assembly
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings, load_settings
@@ -38,13 +38,12 @@ class Served:
 async def served(data: Dataset, settings: Settings) -> dict[str, Served]:
     """By profile. A round asks every question of every profile in turn, so that all have the same neighbours."""
     profiles = sorted(settings.search.profiles)
-    async with service(settings) as here:
-        await index(here.indexer, data, silent)
-        await here.store.optimize(LOCAL_PRINCIPAL.scope(COLLECTION))
-        rounds = [await _round(here.searcher, data, profiles) for _ in range(ROUNDS)]
-        return {
-            name: Served([one[name] for one in rounds], await _measures(here.searcher, data, name)) for name in profiles
-        }
+    async with temporary_assembly(settings) as (assembly, store):
+        await index(assembly.indexer(), data, silent)
+        await store.optimize(LOCAL_PRINCIPAL.scope(COLLECTION))
+        searcher = assembly.searcher()
+        rounds = [await _round(searcher, data, profiles) for _ in range(ROUNDS)]
+        return {name: Served([one[name] for one in rounds], await _measures(searcher, data, name)) for name in profiles}
 
 
 def silent(step: str, done: int, total: int) -> None:

@@ -47,7 +47,7 @@ FINE_TOKENS = 64
 def command(settings: Settings, collection: str, *arguments: str, address: str) -> tuple[list[str], dict[str, str]]:
     environ = {
         "AIDOCS_DATA_DIR": str(settings.data_dir),
-        "AIDOCS_EMBEDDING__ALSO": json.dumps(settings.embedding.also),
+        "AIDOCS_EMBEDDING__FURTHER_MODELS": json.dumps(settings.embedding.further_models),
     }
     line = [sys.executable, "-m", "jobs.reindex", "--collection", collection, *arguments, "--address", address]
     return line, {**os.environ, **environ}
@@ -85,7 +85,7 @@ async def test_while_it_is_searched_and_written_to(two_models: Settings, ray_clu
         require_whole(traffic, chunkings)
 
         traffic.answers.clear()
-        tiny = two_models.embedding.also[0]
+        tiny = two_models.embedding.further_models[0]
         other = await traffic.during(asyncio.create_task(run("--model", tiny, "--drop-old")))
         assert set(other["dropped"]) == {"first", told["index"]}
         assert {release for release, _ in traffic.answers} - releases, "another release answers"
@@ -238,7 +238,7 @@ def test_wrong_use_says_what_to_do(
 def test_what_cannot_be(two_models: Settings, ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, which is connected to the cluster."""
     monkeypatch.setenv("AIDOCS_DATA_DIR", str(two_models.data_dir))
-    monkeypatch.setenv("AIDOCS_EMBEDDING__ALSO", json.dumps(two_models.embedding.also))
+    monkeypatch.setenv("AIDOCS_EMBEDDING__FURTHER_MODELS", json.dumps(two_models.embedding.further_models))
     for arguments, code, message in (
         (["--max-tokens", "64"], 1, "there is no collection 'nowhere'"),
         (["--model", "another"], 1, "there is no collection 'nowhere'"),

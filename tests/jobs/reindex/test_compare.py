@@ -126,7 +126,7 @@ def test_what_ranks_worse_is_refused_and_what_ranks_better_answers(two_models: S
             assert better["new"] > better["old"] and better["p"] < 0.05
 
             alone = two_models.model_copy(update={"embedding": EmbeddingSettings(model=tiny)})
-            with pytest.raises(Conflict, match="that is not loaded here: add it to AIDOCS_EMBEDDING__ALSO"):
+            with pytest.raises(Conflict, match="which is not loaded here: add it to AIDOCS_EMBEDDING__FURTHER_MODELS"):
                 reindexed(
                     session,
                     scope,

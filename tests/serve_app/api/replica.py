@@ -16,13 +16,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from serve_app.api.services import Services, wire
+from serve_app.assembly import assemble
 from serve_app.cache.tiered import Tiered
 from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.embedding.models import resolve_model
 from serve_app.embedding.tokenizer import ModelTokenizer, load_tokenizer
-from serve_app.ports import Embedder, VectorStore
+from serve_app.ports import Embedder, ServedModel, VectorStore
 from serve_app.settings import MIB, EmbeddingSettings, Settings
-from serve_app.store.sparse import Bm25SparseEncoder
 
 START_TIMEOUT_S = 20.0
 
@@ -34,17 +34,15 @@ def tokenizer_of(settings: EmbeddingSettings, data_dir: Path) -> ModelTokenizer:
 
 def make_services(settings: Settings, embedder: Embedder, store: VectorStore, /, **replaced: Any) -> Services:
     """As a replica has it, less what is replaced. settings.data_dir holds the model."""
-    services = wire(
+    tokenizer = tokenizer_of(settings.embedding, settings.data_dir)
+    assembly = assemble(
         settings,
-        embedder=embedder,
-        tokenizer=tokenizer_of(settings.embedding, settings.data_dir),
-        sparse=Bm25SparseEncoder(),
-        store=store,
-        precision=settings.embedding.precision,
-        cache=Tiered((MemoryTier(64 * MIB, ttl_s=60),)),
-        checks={"store": store.check},
+        store,
+        [ServedModel(embedder, tokenizer, settings.embedding.precision)],
         rerankers=replaced.pop("rerankers", None),
+        cache=Tiered((MemoryTier(64 * MIB, ttl_s=60),)),
     )
+    services = wire(assembly, {"store": store.check})
     return replace(services, **{"models": ("sentence-transformers/all-MiniLM-L6-v2",)} | replaced)
 
 

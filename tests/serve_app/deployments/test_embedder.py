@@ -31,7 +31,7 @@ def test_the_setting_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("AIDOCS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("AIDOCS_EMBEDDING__PLACEMENT", "pooled")
     monkeypatch.setenv("AIDOCS_BATCHING__MAX_WAITING", "7")
-    monkeypatch.setenv("AIDOCS_EMBEDDING__ALSO", '["another"]')
+    monkeypatch.setenv("AIDOCS_EMBEDDING__FURTHER_MODELS", '["another"]')
     pool, another = bound_arguments(app(AppArguments()))[1]
     assert bound_arguments(pool)[1:] == (tmp_path, 7)
     assert bound_arguments(another)[0].model == "another"

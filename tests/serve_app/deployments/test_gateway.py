@@ -16,6 +16,7 @@ from serve_app.embedding.models import resolve_model
 from serve_app.errors import EngineUnavailable
 from serve_app.search.release import Release
 from serve_app.settings import ApiSettings, CacheSettings, EmbeddingSettings, Settings, StoreSettings
+from tests.tiny_model import tiny_model
 
 START_TIMEOUT_S = 25.0
 DOCUMENTS = {"documents": [{"id": "cats", "text": "Cats purr softly."}, {"id": "dogs", "text": "Dogs bark loudly."}]}
@@ -86,14 +87,16 @@ async def test_pooled_it_has_no_engine_and_names_the_precision_as_configured(
 
 
 async def test_pooled_it_is_ready_when_the_pool_of_each_model_is(
-    settings_of: Callable[..., Settings], model_data_dir: Path
+    settings_of: Callable[..., Settings], model_data_dir: Path, tmp_path: Path
 ) -> None:
     class Gone:
         async def embed(self, *_: object) -> EngineUnavailable:
             return EngineUnavailable("the second pool is gone")
 
     embedder = EmbedderDeployment(EmbeddingSettings(precision="fp32", threads=1), model_data_dir, 100)
-    settings = settings_of(placement="pooled", also=("all-MiniLM-L6-v2",))
+    default = resolve_model(EmbeddingSettings(), model_data_dir)
+    second = tiny_model(default.path, tmp_path / "second", max_tokens=256)
+    settings = settings_of(placement="pooled", further_models=(str(second),))
     gateway = GatewayDeployment(settings, [Pool(embedder), Pool(Gone())])  # type: ignore[arg-type]
     async with client_of(gateway) as client:
         ready = await client.get("/health/ready")

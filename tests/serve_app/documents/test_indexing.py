@@ -92,7 +92,8 @@ def embedder() -> LengthEmbedder:
 
 
 def make_indexer(tokenizer: Tokenizer, store: MemoryStore, embedder: LengthEmbedder) -> Indexer:
-    return Indexer(tokenizer=tokenizer, chunking=CHUNKING, embedder=embedder, sparse=Bm25SparseEncoder(), store=store)
+    models = {embedder.space: ServedModel(embedder, tokenizer, "fp32")}
+    return Indexer(models=models, chunking=CHUNKING, sparse=Bm25SparseEncoder(), store=store)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -260,12 +261,10 @@ async def test_documents_are_made_as_the_collection_s_index_is(
     fine, other = ChunkingSettings(max_tokens=40), LengthEmbedder()
     other.space = VectorSpace("other", "1", 4)
     indexer = Indexer(
-        tokenizer=tokenizer,
+        models={each.space: ServedModel(each, tokenizer, "fp32") for each in (embedder, other)},
         chunking=CHUNKING,
-        embedder=embedder,
         sparse=Bm25SparseEncoder(),
-        store=store,
-        also=[ServedModel(other, tokenizer, "fp32")],
+        store=store,  # type: ignore[arg-type]
     )
     text = "A sentence of a few words. " * 40
     documents = [Document(f"d{n}", text) for n in range(2 * SLICE_PASSAGES)]  # two slices and more
@@ -285,5 +284,5 @@ async def test_documents_are_made_as_the_collection_s_index_is(
     assert report.passages == sum(len(one.passages) for one in store.kept.values())
 
     store.index = IndexInfo(SCOPE.at("newer"), Recipe(VectorSpace("unknown", "1", 4)), is_active=True)
-    with pytest.raises(Conflict, match="AIDOCS_EMBEDDING__ALSO"):
+    with pytest.raises(Conflict, match="AIDOCS_EMBEDDING__FURTHER_MODELS"):
         await indexer.index(SCOPE, documents[:1])

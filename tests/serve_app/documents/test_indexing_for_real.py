@@ -11,7 +11,7 @@ from serve_app.documents.indexing import Indexer
 from serve_app.documents.sources import read_source
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
-from serve_app.ports import Tokenizer
+from serve_app.ports import ServedModel, Tokenizer
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.settings import ChunkingSettings, EmbeddingSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
@@ -53,7 +53,8 @@ async def test_files_become_searchable(
     assert len(results) - len(documents) == 1  # {oops
 
     sparse = Bm25SparseEncoder()
-    indexer = Indexer(tokenizer=tokenizer, chunking=ChunkingSettings(), embedder=embedder, sparse=sparse, store=store)
+    models = {embedder.space: ServedModel(embedder, tokenizer, "fp32")}
+    indexer = Indexer(models=models, chunking=ChunkingSettings(), sparse=sparse, store=store)
     first = await indexer.index(SCOPE, documents)
     assert (first.indexed, first.unchanged, first.failed) == (5, 0, ())
     again = await indexer.index(SCOPE, documents)

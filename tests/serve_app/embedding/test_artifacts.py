@@ -50,7 +50,7 @@ def test_two_processes_that_start_at_once_share_one_artifact(tmp_path: Path, sav
 def test_all_models_of_the_settings_are_prepared(
     model_data_dir: Path, tmp_path: Path, save_tiny_model: SavesModel
 ) -> None:
-    settings = EmbeddingSettings(precision="fp32", also=(str(save_tiny_model(tmp_path)),))
+    settings = EmbeddingSettings(precision="fp32", further_models=(str(save_tiny_model(tmp_path)),))
     prepare(settings, model_data_dir)
     for each in settings.of_each:
         assert find_artifact(resolve_model(each, model_data_dir), "fp32") is not None

@@ -14,20 +14,24 @@ from hypothesis.stateful import rule
 from qdrant_client import AsyncQdrantClient
 
 from serve_app.cache.redis_versions import RedisVersions
-from serve_app.errors import Conflict, StoreUnavailable
+from serve_app.errors import Conflict, NotFound, StoreUnavailable
 from serve_app.ports import VectorStore
 from serve_app.redis_client import connect
+from serve_app.search.release import always
+from serve_app.search.request import SearchRequest
 from serve_app.settings import StoreSettings
 from serve_app.store.qdrant.store import QdrantStore
-from serve_app.types import VectorSpace
+from serve_app.types import Recipe, Scope, VectorSpace
 from tests.contracts.corpus import SPACE, document
 from tests.serve_app.cache.redis_server import RedisServer, redis_server
+from tests.serve_app.search.searchers import make_searcher, release_of
 from tests.serve_app.search.test_cached_search import (
     ANN,
     QUESTION,
     ROUNDING,
     WORDS,
     Interleaved,
+    WordEmbedder,
     found,
     memory,
     searcher_of,
@@ -95,10 +99,10 @@ async def stores(redis: RedisServer) -> AsyncIterator[tuple[QdrantStore, QdrantS
             await store.close()
 
 
-async def settled(store: VectorStore) -> bytes:
+async def settled(store: VectorStore, scope: Scope = ZOO) -> bytes:
     async with asyncio.timeout(20):
         while True:
-            if (version := await store.version(ZOO)) is not None:
+            if (version := await store.version(scope)) is not None:
                 return version
             await asyncio.sleep(0.01)
 
@@ -120,6 +124,29 @@ async def test_the_second_answer_is_from_memory_until_any_process_changes_anythi
         assert (await searcher.search(ANN, QUESTION)).cache == "miss"
     await other.drop(ZOO)
     assert await found(searcher, QUESTION) == "no collection"
+
+
+async def test_an_answer_of_a_named_index_is_from_memory_until_any_process_changes_that_index(
+    stores: tuple[QdrantStore, QdrantStore],
+) -> None:
+    ours, other = stores
+    new, question = ZOO.at("new"), SearchRequest("zoo", "cats")
+    await other.make_index(new, Recipe(SPACE, max_tokens=9))
+    await settled(ours, new)
+    pinned = make_searcher(ours, WordEmbedder(), cache=memory(), assign=always(release_of(SPACE, index="new")))
+    active = searcher_of(ours, memory())
+    await active.search(ANN, question)
+    for id in ("e", "f"):
+        await other.write(new, SPACE, [document(id, "cats")])
+        answer = await pinned.search(ANN, question)
+        assert answer.cache == "miss" and id in [hit.document_id for hit in answer.found.hits]
+        assert (await pinned.search(ANN, question)).cache == "l1"
+        assert (await active.search(ANN, question)).cache == "l1", "the active index has not changed"
+    await other.write(ZOO, SPACE, [document("g", "cats")])
+    assert (await pinned.search(ANN, question)).cache == "miss"
+    await other.drop(new)
+    with pytest.raises(NotFound):
+        await pinned.search(ANN, question)
 
 
 async def test_a_collection_made_anew_with_another_model_is_seen_at_once(

@@ -20,12 +20,13 @@ from serve_app.errors import NotFound, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.query_types import StoreQuery, StoreResult
 from serve_app.search.cached_embedder import CachedEmbedder
-from serve_app.search.request import SearchMode, SearchRequest
+from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
 from serve_app.search.searcher import Searcher
-from serve_app.settings import MIB, BatchingSettings, SearchSettings, StoreSettings
+from serve_app.settings import MIB, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Embeddings, Lane, Principal, Recipe, Scope, VectorSpace
-from tests.contracts.corpus import BM25, SPACE, document, embed
+from tests.contracts.corpus import SPACE, document, embed
+from tests.serve_app.search.searchers import make_searcher, release_of
 
 T = TypeVar("T")
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")
@@ -52,15 +53,12 @@ def memory() -> Tiered:
 
 
 def searcher_of(store: VectorStore, cache: Tiered, embedder: WordEmbedder | None = None) -> Searcher:
-    return Searcher(
-        embedder=embedder or WordEmbedder(),
-        sparse=BM25,
-        store=store,
-        search=SearchSettings(),
-        batching=BatchingSettings(),
-        release="r-1",
-        cache=cache,
-    )
+    return make_searcher(store, embedder or WordEmbedder(), cache=cache)
+
+
+def at_hand(searcher: Searcher, principal: Principal, request: SearchRequest) -> SearchAnswer | None:
+    begun = searcher.begin(principal, request)
+    return begun if isinstance(begun, SearchAnswer) else None
 
 
 @pytest.fixture
@@ -84,17 +82,17 @@ async def test_no_answer_outlives_a_switch_of_the_index(store: EdgeStore) -> Non
     zoo, searcher = ANN.scope("zoo"), searcher_of(store, memory())
     await store.make_index(zoo.at("new"), Recipe(SPACE, max_tokens=9))
     await store.write(zoo.at("new"), SPACE, [document("n", "cats")])
-    releases = []
+    releases, name = [], release_of(SPACE).name
     for index in ("new", "first", "new"):
         await searcher.search(ANN, QUESTION)
-        assert searcher.kept(ANN, QUESTION) is not None
+        assert at_hand(searcher, ANN, QUESTION) is not None
         await store.switch(zoo.at(index), await store.hold(zoo, 60))
-        assert searcher.kept(ANN, QUESTION) is None
+        assert at_hand(searcher, ANN, QUESTION) is None
         answer = await searcher.search(ANN, QUESTION)
         assert answer.cache == "miss"
         assert ("n" in [hit.document_id for hit in answer.found.hits]) == (index == "new")
         releases.append(answer.release)
-    assert releases == ["r-1@new", "r-1", "r-1@new"]
+    assert releases == [f"{name}@new", name, f"{name}@new"]
 
 
 async def test_equal_questions_at_once_are_one_search(store: EdgeStore) -> None:
@@ -169,7 +167,7 @@ async def test_tenants_share_no_answer(store: EdgeStore) -> None:
     searcher = searcher_of(store, memory())
     ann, bob = await searcher.search(ANN, QUESTION), await searcher.search(BOB, QUESTION)
     assert (ann.cache, bob.cache) == ("miss", "miss")
-    assert searcher.kept(BOB, QUESTION).content == bob.content  # type: ignore[union-attr]
+    assert at_hand(searcher, BOB, QUESTION).content == bob.content  # type: ignore[union-attr]
     assert [hit.document_id for hit in bob.found.hits] == ["secret"]
     assert "secret" not in [hit.document_id for hit in ann.found.hits]
 
@@ -255,9 +253,9 @@ class Interleaved(RuleBasedStateMachine):
 
 
 async def found(searcher: Searcher, request: SearchRequest) -> dict[str, float] | str:
-    """The score of each passage; asked as the API does: what is kept, else a search."""
+    """The score of each passage; asked as the API does."""
     try:
-        hits = (searcher.kept(ANN, request) or await searcher.search(ANN, request)).found.hits
+        hits = (await searcher.search(ANN, request)).found.hits
     except NotFound:
         return "no collection"
     return {hit.passage_id: hit.score for hit in hits}

@@ -12,9 +12,10 @@ import pytest
 
 from serve_app.cache.tiered import Tiered
 from serve_app.cache.tiers.memory import MemoryTier
-from serve_app.errors import ConfigurationError, InvalidInput, NotFound, PlatformError
+from serve_app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, PlatformError
 from serve_app.query_types import Hit, StoreQuery, StoreResult
 from serve_app.search.batched_embedder import BatchedEmbedder
+from serve_app.search.release import always
 from serve_app.search.request import SearchMode, SearchRequest
 from serve_app.search.rerank import first_hits, hits_behind, ordered, page_of
 from serve_app.search.searcher import Searcher
@@ -22,8 +23,9 @@ from serve_app.settings import MIB, BatchingSettings, SearchProfile, SearchSetti
 from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Principal, Scope, Vector
-from tests.contracts.corpus import BM25, SPACE, document
+from tests.contracts.corpus import SPACE, document
 from tests.contracts.indexes import FINE, switch
+from tests.serve_app.search.searchers import make_searcher, release_of
 from tests.serve_app.search.test_searcher import WordEmbedder
 from tests.serve_app.telemetry.counted import counted
 
@@ -65,18 +67,8 @@ async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
 def searcher_of(
     store: EdgeStore, reranker: LastFirst, cache: Tiered | None = None, meter: Meter | None = None
 ) -> Searcher:
-    batching = BatchingSettings()
-    return Searcher(
-        embedder=BatchedEmbedder(WordEmbedder(), batching),
-        sparse=BM25,
-        store=store,
-        search=SEARCH,
-        batching=batching,
-        release="r-1",
-        cache=cache or Tiered(()),
-        meter=meter,
-        rerankers={"precise": reranker},
-    )
+    embedder = BatchedEmbedder(WordEmbedder(), BatchingSettings())
+    return make_searcher(store, embedder, cache=cache, meter=meter, search=SEARCH, rerankers={"precise": reranker})
 
 
 def cats(**fields: Any) -> SearchRequest:
@@ -136,12 +128,13 @@ async def test_no_page_is_of_two_indexes(tmp_path: Path) -> None:
         await store.make_index(built, FINE)
         await store.write(built, SPACE, [document(f"d{n}", f"cats purr anew {n}") for n in range(DOCUMENTS)])
         searcher = searcher_of(store, LastFirst(), Tiered((MemoryTier(8 * MIB, ttl_s=600),)))
+        release = release_of(SPACE, SEARCH, rerankers={"precise": LastFirst()})
         kept = await searcher.search(ANN, cats(limit=CANDIDATES))
-        assert (kept.release, len(kept.found.hits)) == ("r-1", CANDIDATES)
+        assert (kept.release, len(kept.found.hits)) == (release.name, CANDIDATES)
         store.built = built
         page = await searcher.search(ANN, cats(limit=4, offset=CANDIDATES - 2))
         assert (await store.active_index(scope)).scope == built
-        assert (page.release, len(page.found.hits)) == ("r-1@fine", 4)
+        assert (page.release, len(page.found.hits)) == (f"{release.name}@fine", 4)
         assert all("anew" in hit.text for hit in page.found.hits)
     finally:
         await store.close()
@@ -179,12 +172,21 @@ async def test_what_it_cannot_be_combined_with_is_refused(store: EdgeStore) -> N
         await searcher.search(Principal("rival", "bob"), cats())
 
 
-def test_a_profile_whose_model_is_not_there_stops_the_start(store: EdgeStore) -> None:
+def test_no_release_has_a_profile_whose_cross_encoder_is_not_loaded() -> None:
     with pytest.raises(ConfigurationError, match="'precise' is not loaded"):
-        Searcher(
-            embedder=WordEmbedder(), sparse=BM25, store=store, search=SEARCH, batching=BatchingSettings(),
-            release="r-1", cache=Tiered(()),
-        )  # fmt: skip
+        release_of(SPACE, SEARCH)
+
+
+async def test_a_release_whose_cross_encoder_is_not_loaded_is_a_conflict(store: EdgeStore) -> None:
+    other = LastFirst()
+    other.identity = "another@1 fp32"
+    release = release_of(SPACE, SEARCH, rerankers={"precise": other})
+    searcher = make_searcher(
+        store, WordEmbedder(), assign=always(release), search=SEARCH, rerankers={"precise": LastFirst()}
+    )
+    assert (await hits(searcher, profile=None))[0].document_id
+    with pytest.raises(Conflict, match="cross-encoder another@1 fp32 of search profile 'precise' is not loaded here"):
+        await hits(searcher)
 
 
 def test_equal_scores_stay_in_order() -> None:

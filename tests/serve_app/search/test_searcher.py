@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_app.cache.tiered import Tiered
 from serve_app.errors import Conflict, EngineUnavailable, InvalidInput, NotFound, PlatformError
 from serve_app.ports import VectorStore
 from serve_app.query_types import Feedback, Fusion, FusionMethod, Hit, Smoothing, StoreQuery, StoreResult
 from serve_app.search.batched_embedder import BatchedEmbedder
 from serve_app.search.request import SearchAnswer, SearchMode, SearchRequest
-from serve_app.search.searcher import QueryModel, Searcher
+from serve_app.search.searcher import Searcher
 from serve_app.settings import BatchingSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.types import Embeddings, Lane, Principal, Recipe, VectorSpace
-from tests.contracts.corpus import BM25, SPACE, ask, document, embed, query, where
+from tests.contracts.corpus import SPACE, ask, document, embed, query, where
+from tests.serve_app.search.searchers import make_searcher, release_of
 
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")
+OTHER_SPACE = VectorSpace("bag-of-words", "2", 8)
 SEARCH = SearchSettings(
     profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, rrf_k=7), "narrow": SearchProfile(prefetch=1)}
 )
@@ -56,16 +57,7 @@ async def store(tmp_path: Path) -> AsyncIterator[VectorStore]:
 
 
 def searcher_of(store: VectorStore, embedder: WordEmbedder | None = None, search: SearchSettings = SEARCH) -> Searcher:
-    batching = BatchingSettings()
-    return Searcher(
-        embedder=BatchedEmbedder(embedder or WordEmbedder(), batching),
-        sparse=BM25,
-        store=store,
-        search=search,
-        batching=batching,
-        release="r-1",
-        cache=Tiered(()),
-    )
+    return make_searcher(store, BatchedEmbedder(embedder or WordEmbedder(), BatchingSettings()), search=search)
 
 
 def zoo(text: str, **fields: Any) -> SearchRequest:
@@ -98,7 +90,7 @@ async def test_every_mode_and_field_reaches_the_store(
     answer = await searcher_of(store).search(ANN, zoo("cats chase birds", mode=mode, **fields))
     right = await ask(store, query("cats chase birds", mode, scope=ANN.scope("zoo"), **fields))
     assert right.hits and answer.found == right
-    assert (answer.release, answer.cache) == ("r-1", "miss")
+    assert (answer.release, answer.cache) == (release_of(SPACE, SEARCH).name, "miss")
     assert answer.took_ms > 0
 
 
@@ -228,34 +220,25 @@ async def test_a_tenant_finds_its_own_only(store: VectorStore) -> None:
 
 async def test_a_search_that_meets_another_model_is_made_anew_with_that_one(store: VectorStore) -> None:
     """Of those that are loaded; from then on with it from the start, until it is another one again."""
-    main, second = WordEmbedder(), WordEmbedder(space=VectorSpace("bag-of-words", "2", 8))
-    searcher = Searcher(
-        embedder=main,
-        sparse=BM25,
-        store=store,
-        search=SEARCH,
-        batching=BatchingSettings(),
-        release="r-1",
-        cache=Tiered(()),
-        also=[QueryModel(second, "r-2")],
-    )
+    main, second = WordEmbedder(), WordEmbedder(space=OTHER_SPACE)
+    searcher = make_searcher(store, main, second)
+    name_of_main, name_of_second = release_of(SPACE).name, release_of(OTHER_SPACE).name
     assert isinstance(store, EdgeStore)
     zoo_scope, recipe = ANN.scope("zoo"), Recipe(second.space)
     first = await searcher.search(ANN, zoo("cats"))
-    assert (first.release, main.calls, second.calls) == ("r-1", 1, 0)
+    assert (first.release, main.calls, second.calls) == (name_of_main, 1, 0)
     await store.make_index(zoo_scope.at("new"), recipe)
     await store.write(zoo_scope.at("new"), second.space, [document("new", "cats")])
     await store.switch(zoo_scope.at("new"), await store.hold(zoo_scope, 60))
     for calls in ((2, 1), (2, 2)):
         answer = await searcher.search(ANN, zoo("cats"))
-        assert (ids(answer), answer.release) == (["new"], "r-2@new")
+        assert (ids(answer), answer.release) == (["new"], f"{name_of_second}@new")
         assert (main.calls, second.calls) == calls
     await store.switch(zoo_scope.at("first"), await store.hold(zoo_scope, 60))
     answer = await searcher.search(ANN, zoo("cats"))
-    assert (ids(answer)[0], answer.release) == ("cats", "r-1")
+    assert (ids(answer)[0], answer.release) == ("cats", name_of_main)
 
 
 async def test_a_collection_of_another_model_is_a_conflict(store: VectorStore) -> None:
-    other = WordEmbedder(space=VectorSpace("bag-of-words", "2", 8))
-    with pytest.raises(Conflict):
-        await searcher_of(store, other).search(ANN, zoo("cats"))
+    with pytest.raises(Conflict, match="which is not loaded here: add it to AIDOCS_EMBEDDING__FURTHER_MODELS"):
+        await searcher_of(store, WordEmbedder(space=OTHER_SPACE)).search(ANN, zoo("cats"))

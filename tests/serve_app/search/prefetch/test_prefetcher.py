@@ -21,12 +21,12 @@ from serve_app.ports import VectorStore
 from serve_app.search.prefetch.prefetcher import MAX_UNDER_WAY, Prefetcher
 from serve_app.search.prefetch.usefulness import PrefetchKind
 from serve_app.search.request import SearchRequest
-from serve_app.search.searcher import Searcher
-from serve_app.settings import MIB, BatchingSettings, PrefetchSettings, SearchSettings, StoreSettings
+from serve_app.settings import MIB, PrefetchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Principal
-from tests.contracts.corpus import BM25, SPACE, document, embed
+from tests.contracts.corpus import SPACE, document, embed
+from tests.serve_app.search.searchers import make_searcher
 from tests.serve_app.telemetry.counted import counted
 
 ANN, ANA, BOB = Principal("acme", "ann"), Principal("acme", "ana"), Principal("rival", "bob")
@@ -59,16 +59,7 @@ class Service:
     def __init__(self, store: VectorStore, **settings: Any) -> None:
         self.embedder, self.meter, self.now_s = GatedEmbedder(), Meter(), 0.0
         self.cache = Tiered((MemoryTier(8 * MIB, ttl_s=600),))
-        searcher = Searcher(
-            embedder=self.embedder,
-            sparse=BM25,
-            store=store,
-            search=SearchSettings(),
-            batching=BatchingSettings(),
-            release="r-1",
-            cache=self.cache,
-            meter=self.meter,
-        )
+        searcher = make_searcher(store, self.embedder, cache=self.cache, meter=self.meter)
         self.searcher = searcher
         self.prefetcher = Prefetcher(
             searcher, PrefetchSettings(**{"enabled": True} | settings), self.meter, clock=lambda: self.now_s
@@ -229,6 +220,7 @@ async def test_nothing_is_done_for_answers_that_are_not_kept(
         return None
 
     monkeypatch.setattr(store, "version", none)
+    monkeypatch.setattr(store, "version_now", lambda _: None)
     service = Service(store, least_confidence=0.0)
     for _ in range(3):
         await service.visit("cats", "dogs")
