@@ -17,7 +17,7 @@ from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import Passage
 
-CHUNKER_VERSION = 1  # part of every fingerprint: raise it when the same text gives other passages
+CHUNKER_VERSION = 2  # part of every fingerprint: raise it when the same text gives other passages
 SPECIAL_TOKENS = 2  # [CLS] and [SEP], or <s> and </s>
 MIN_BUDGET_TOKENS = 8
 PREFIX_SHARE = 4  # at most a quarter of the budget for the title, and a quarter for the headings
@@ -40,7 +40,7 @@ def chunk(text: str, *, title: str, tokenizer: Tokenizer, settings: ChunkingSett
     runs: list[PassageSpan] = []
     for section in _sections(parse_blocks(source)):
         runs.extend(_pack(section, index, prefix, settings.overlap_tokens))
-    bodies = ((run, _body(source, run)) for run in _join_small(runs, prefix))
+    bodies = ((run, _body(source, run)) for run in _join_small(runs, index, prefix))
     kept = [(run, body) for run, body in bodies if body]
     return [Passage(number, body, prefix.headings(run.path), run.tokens) for number, (run, body) in enumerate(kept)]
 
@@ -92,8 +92,9 @@ class PassageSpan:
     tokens: int
     lead: str = ""
 
-    def joined(self, other: PassageSpan | Piece, path: Path) -> PassageSpan:
-        return replace(self, path=path, end=other.end, tokens=self.tokens + other.tokens)
+    def joined(self, other: PassageSpan | Piece, path: Path, index: TokenIndex) -> PassageSpan:
+        tokens = index.count_joined(self.start, other.start, other.end, self.tokens + other.tokens)
+        return replace(self, path=path, end=other.end, tokens=tokens)
 
 
 @dataclass
@@ -163,8 +164,9 @@ def _pack(section: HeadedSection, index: TokenIndex, prefix: Prefix, overlap_tok
     reserved = run.tokens if run else 0
     for block in blocks:
         for piece in split_block(index, block, room - reserved, overlap_tokens):
-            if run and not piece.lead and run.tokens + piece.tokens <= room:
-                run = run.joined(piece, section.path)
+            joined = run.joined(piece, section.path, index) if run and not piece.lead else None
+            if joined and joined.tokens <= room:
+                run = joined
             else:
                 if run:
                     yield run
@@ -173,15 +175,16 @@ def _pack(section: HeadedSection, index: TokenIndex, prefix: Prefix, overlap_tok
         yield run
 
 
-def _join_small(runs: Iterable[PassageSpan], prefix: Prefix) -> list[PassageSpan]:
+def _join_small(runs: Iterable[PassageSpan], index: TokenIndex, prefix: Prefix) -> list[PassageSpan]:
     """Adjoining runs become one where either is small and both fit: one-line passages rank badly."""
     small = prefix.total_tokens // SMALL_SHARE
     result: list[PassageSpan] = []
     for run in runs:
         if result and not run.lead and min(result[-1].tokens, run.tokens) < small:
             shared = _shared(result[-1].path, run.path)
-            if result[-1].tokens + run.tokens <= prefix.room(shared):
-                result[-1] = result[-1].joined(run, shared)
+            joined = result[-1].joined(run, shared, index)
+            if joined.tokens <= prefix.room(shared):
+                result[-1] = joined
                 continue
         result.append(run)
     return result

@@ -75,8 +75,10 @@ def _pieces(index: TokenIndex, start: int, end: int, levels: list[Cuts], budget:
     """Ranges that fit, joined again as far as the budget goes."""
     pieces: list[Piece] = []
     for part in _fitting(index, start, end, levels, budget):
-        if pieces and pieces[-1].tokens + part.tokens <= budget:
-            pieces[-1] = Piece(pieces[-1].start, part.end, pieces[-1].tokens + part.tokens)
+        last = pieces[-1] if pieces else part
+        tokens = index.count_joined(last.start, part.start, part.end, last.tokens + part.tokens)
+        if pieces and tokens <= budget:
+            pieces[-1] = Piece(last.start, part.end, tokens)
         else:
             pieces.append(part)
     return pieces

@@ -32,6 +32,12 @@ class TokenIndex:
         """Tokens of text[start:end] if it stood alone: more than `count` where a word was cut."""
         return max(self.count(start, end), len(self._tokenizer.token_spans(self.text[start:end])))
 
+    def count_joined(self, start: int, middle: int, end: int, tokens: int) -> int:
+        """Tokens of text[start:end], whose two parts have so many together. A word that was cut at `middle` may have
+        more tokens whole than its parts have."""
+        within_word = self.text[middle - 1 : middle].isalnum() and self.text[middle : middle + 1].isalnum()
+        return max(tokens, self.count_alone(start, end)) if within_word else tokens
+
     def forward(self, start: int, tokens: int) -> int:
         """The furthest end for which text[start:end] has at most so many tokens."""
         first = bisect_left(self._starts, start) + tokens

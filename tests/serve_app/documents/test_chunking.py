@@ -7,7 +7,7 @@ import timeit
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serve_app.documents.chunking import SPECIAL_TOKENS, chunk, embedding_title
@@ -58,6 +58,7 @@ def test_nothing_is_lost_and_order_is_kept(text: str, max_tokens: int) -> None:
 
 
 @given(text=ANY_TEXT, title=st.text(max_size=80), max_tokens=st.integers(10, 60), overlap=st.integers(0, 40))
+@example(text="# A\n[a]: http://b" + "x" * 159 + "http://a.b/c?d=e&f ", title="0", max_tokens=10, overlap=9)
 @settings(max_examples=150, deadline=None)
 def test_the_budget_holds_for_what_is_embedded(text: str, title: str, max_tokens: int, overlap: int) -> None:
     chunking = ChunkingSettings(max_tokens=max_tokens, overlap_tokens=overlap)
