@@ -54,7 +54,7 @@ class SearchRoute(DirectRoute):
         body, request = asked
 
         def respond(answer: SearchAnswer) -> Response:
-            services.prefetcher.observe(call.principal, session, request, answer, load_of(call.limiters))
+            services.prefetcher.observe(call.principal, request, answer, load_of(call.limiters))
             return json_bytes_response(described(body, answer))
 
         async def finish(search: AssignedSearch) -> Response:

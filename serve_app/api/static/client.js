@@ -2,7 +2,7 @@
 
 export const TIMEOUT_MS = 15_000;
 export const PAGE_HITS = 10;
-const SESSION_ID = crypto.getRandomValues(new Uint32Array(4)).join("-"); // of this visit; tells what follows what
+const SESSION_ID = crypto.getRandomValues(new Uint32Array(4)).join("-"); // of this visit: one release answers all its searches
 
 /** What a person is shown. `title` and `detail` come from the problem+json answer where there is one. */
 export class ApiFailure extends Error {

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from serve_app.telemetry.catalogue.metric import Counter, combined
 
-KINDS = ("page", "query")
-
 PREFETCHES = Counter(
     "aidocs_prefetches_total",
-    "Searches made ahead of those who may ask them: no requests, and not in the stages search and serialise, but "
-    "embedded (lane bulk) and looked up in the cache as any. kept: its answer was there already. failed: by an error, "
-    "or not in time",
-    labels=("kind", "outcome"),
-    series=combined(KINDS, ("computed", "kept", "failed")),
+    "Next pages that were searched before a user requested them. computed: the answer was put into the cache. cached: "
+    "it was there already. failed: by an error or a timeout. They are no requests and not in the stages search and "
+    "serialise; their embeddings are in lane bulk, and their cache lookups are counted like all others",
+    labels=("outcome",),
+    series=combined(("computed", "cached", "failed")),
 )
 PREFETCHES_USEFUL = Counter(
-    "aidocs_prefetches_useful_total",
-    "Those of the computed ones from which somebody was answered",
-    labels=("kind",),
-    series=combined(KINDS),
+    "aidocs_prefetches_useful_total", "Computed prefetches whose answer a user then received from the cache"
 )
 PREFETCHES_SKIPPED = Counter(
     "aidocs_prefetches_skipped_total",
-    "Prefetches not made. load: too much is under way. busy: too many prefetches are. useless: too few of "
-    "those made were useful",
-    labels=("kind", "reason"),
-    series=combined(KINDS, ("load", "busy", "useless")),
+    "Prefetches that were likely to be used but not made. load: too many requests were running. busy: too many "
+    "prefetches were running. useless: too few of the prefetches made before were used",
+    labels=("reason",),
+    series=combined(("load", "busy", "useless")),
 )

@@ -4,8 +4,8 @@ The logs come from the judged queries of two collections, Cranfield and the summ
 recorded these sessions: they show only what the assumptions in `sessions` imply. A service with a log of its own
 should trust that log more than this bench.
 
-A kind of prefetch pays if it removes a larger share of the searches that users wait for (the cache's misses) than it
-adds to the processor's work, in every log. Misses are the same in every run; times depend on the machine.
+Prefetching pays if it removes a larger share of the searches that users wait for (the cache's misses) than it adds to
+the processor's work, in every log. Misses are the same in every run; times depend on the machine.
 
 Examples:  python -m tests.bench.prefetch_replay --cranfield ../shared/data/cranfield  ·  … --sessions 200
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.evaluate.beir import Dataset, read_dataset
-from jobs.evaluate.ranking import COLLECTION, Service, index, service
+from jobs.evaluate.ranking import COLLECTION, index, temporary_assembly
 from serve_app.search.request import SearchRequest
+from serve_app.search.searcher import Searcher
 from serve_app.settings import Settings, load_settings
-from serve_app.types import LOCAL_PRINCIPAL
-from tests.bench.prefetch_replay.replay import PAGE_HITS, Prefetching, Replayed, replay
+from serve_app.types import LOCAL_PRINCIPAL, Lane
+from tests.bench.prefetch_replay.replay import PAGE_HITS, Replayed, replay
 from tests.bench.prefetch_replay.sessions import MAX_PAGES, MODELS, session_log
 from tests.bench.ranking.packages import package_summaries
 
@@ -55,25 +55,27 @@ def main(
 
 
 async def measure(terminal: Console, dataset: Dataset, settings: Settings, sessions: int) -> None:
-    async with service(settings) as here:
+    async with temporary_assembly(settings) as (assembly, _):
         with terminal.status(f"indexing {dataset.name}"):
-            await index(here.indexer, dataset, lambda *_: None)
-            pages = await first_relevant_pages(here, dataset)
-        vectors = here.engine.embed(list(dataset.queries.values())).vectors
+            await index(assembly.indexer(), dataset, lambda *_: None)
+            pages = await first_relevant_pages(assembly.searcher(), dataset)
+        texts = list(dataset.queries.values())
+        vectors = (await assembly.first_model.embedder.embed(texts, Lane.BULK)).vectors
         for model in MODELS:
             log = session_log(dataset.queries, vectors, pages, model, sessions=sessions, seed=SEED)
             with terminal.status(f"{dataset.name}, {model.name}"):
-                await replay(log[:50], settings, here, Prefetching.OFF)  # warms the engine and the store
-                replayed = {mode: await replay(log, settings, here, mode) for mode in Prefetching}
-            terminal.print(table(f"{dataset.name}, {model.name}: {len(log)} searches", replayed))
+                await replay(log[:50], assembly, prefetch=False)  # warms the engine and the store
+                off = await replay(log, assembly, prefetch=False)
+                on = await replay(log, assembly, prefetch=True)
+            terminal.print(table(f"{dataset.name}, {model.name}: {len(log)} searches", off, on))
 
 
-async def first_relevant_pages(here: Service, dataset: Dataset) -> dict[str, int]:
+async def first_relevant_pages(searcher: Searcher, dataset: Dataset) -> dict[str, int]:
     """By query, the page with its first relevant document; a query without one in MAX_PAGES pages is missing."""
     found: dict[str, int] = {}
     for id, text in dataset.queries.items():
         request = SearchRequest(COLLECTION, text, MAX_PAGES * PAGE_HITS)
-        hits = (await here.searcher.search(LOCAL_PRINCIPAL, request)).found.hits
+        hits = (await searcher.search(LOCAL_PRINCIPAL, request)).found.hits
         grades = dataset.judgements[id]
         ranks = [rank for rank, hit in enumerate(hits) if grades.get(hit.document_id, 0) > 0]
         if ranks:
@@ -90,14 +92,13 @@ def installed_packages() -> Dataset:
     return replace(whole, documents=tuple(documents))
 
 
-def table(title: str, replayed: Mapping[Prefetching, Replayed]) -> Table:
+def table(title: str, off: Replayed, on: Replayed) -> Table:
     """p50, p95, mean: of the users' waits. misses: change against no prefetching. work: processor time of prefetches
     over that of the searches without prefetching."""
-    off = replayed[Prefetching.OFF]
     shown = Table(*COLUMNS, title=title)
-    for mode, one in replayed.items():
+    for name, one in (("off", off), ("on", on)):
         shown.add_row(
-            mode.name.lower(),
+            name,
             f"{one.hits / one.searches:.1%}",
             f"{one.prefetches:.0f}",
             f"{one.useful:.0f}",
@@ -105,8 +106,8 @@ def table(title: str, replayed: Mapping[Prefetching, Replayed]) -> Table:
             f"{one.wait_ms(50):.2f}",
             f"{one.wait_ms(95):.2f}",
             f"{one.mean_wait_ms:.2f}",
-            f"{(one.searches - one.hits) / (off.searches - off.hits) - 1:+.0%}",
-            f"{one.prefetches_cpu_s / off.searches_cpu_s:+.0%}" if mode is not Prefetching.OFF else "",
+            f"{(one.searches - one.hits) / (off.searches - off.hits) - 1:+.1%}",
+            f"{one.prefetches_cpu_s / off.searches_cpu_s:+.1%}",
         )
     return shown
 

@@ -9,53 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
 import numpy as np
 
-from jobs.evaluate.ranking import COLLECTION, Service
+from jobs.evaluate.ranking import COLLECTION
+from serve_app.assembly import Assembly, assemble
 from serve_app.cache.tiered import MISS, Tiered
 from serve_app.cache.tiers.memory import MemoryTier
-from serve_app.embedding.local import LocalEmbedder
-from serve_app.search.cached_embedder import CachedEmbedder
 from serve_app.search.prefetch.prefetcher import Prefetcher
-from serve_app.search.prefetch.steps import SearchStep
-from serve_app.search.prefetch.usefulness import PrefetchKind
 from serve_app.search.request import SearchRequest
-from serve_app.search.searcher import Searcher
-from serve_app.settings import MIB, PrefetchSettings, Settings
-from serve_app.store.sparse import Bm25SparseEncoder
+from serve_app.settings import MIB, PrefetchSettings
 from serve_app.telemetry.catalogue.prefetch import PREFETCHES, PREFETCHES_USEFUL
 from serve_app.telemetry.meter import Meter
-from serve_app.types import LOCAL_PRINCIPAL, Document, Principal
+from serve_app.types import LOCAL_PRINCIPAL, Document
 from tests.bench.prefetch_replay.sessions import LoggedSearch
 
 PAGE_HITS = 10
 DAY_S = 86_400.0
 WRITE_EVERY_S = 3_600.0
-
-
-class Prefetching(Enum):
-    OFF = frozenset[PrefetchKind]()
-    PAGES = frozenset({PrefetchKind.PAGE})
-    QUERIES = frozenset({PrefetchKind.QUERY})
-    BOTH = frozenset(PrefetchKind)
-
-
-class SelectivePrefetcher(Prefetcher):
-    """Learns as the Prefetcher does, and starts prefetches of some kinds only."""
-
-    def __init__(self, kinds: frozenset[PrefetchKind], *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._kinds = kinds
-
-    def _foreseen(
-        self, principal: Principal, session: str | None, step: SearchStep, now_s: float
-    ) -> Iterator[tuple[PrefetchKind, SearchStep]]:
-        return (each for each in super()._foreseen(principal, session, step, now_s) if each[0] in self._kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +52,41 @@ class Replayed:
         return float(np.mean(self.waits_ms))
 
 
-async def replay(log: Sequence[LoggedSearch], settings: Settings, service: Service, mode: Prefetching) -> Replayed:
+async def replay(log: Sequence[LoggedSearch], assembly: Assembly, *, prefetch: bool) -> Replayed:
+    """assembly: without a cache."""
     now_s = 0.0
     meter = Meter()
     cache = Tiered((MemoryTier(500 * MIB, DAY_S, clock=lambda: now_s),), meter)
-    engine = LocalEmbedder(service.engine, meter=meter)
-    searcher = Searcher(
-        embedder=CachedEmbedder(engine, cache, service.engine.precision),
-        sparse=Bm25SparseEncoder(),
-        store=service.store,
-        search=settings.search,
-        batching=settings.batching,
-        release="replay",
-        cache=cache,
-        meter=meter,
-    )
-    enabled = PrefetchSettings(enabled=mode is not Prefetching.OFF)
-    prefetcher = SelectivePrefetcher(mode.value, searcher, enabled, meter, clock=lambda: now_s)
+    models = assembly.models.values()
+    searcher = assemble(assembly.settings, assembly.store, models, cache=cache, meter=meter).searcher()
+    prefetcher = Prefetcher(searcher, PrefetchSettings(enabled=prefetch), meter, clock=lambda: now_s)
     waits_ms: list[float] = []
     hits, searches_cpu_s, prefetches_cpu_s, written_at_s = 0, 0.0, 0.0, 0.0
     for search in log:
         now_s = search.at_s
         if now_s - written_at_s >= WRITE_EVERY_S:
             written_at_s = now_s
-            await write(service, written_at_s)
+            await write(assembly, written_at_s)
         request = SearchRequest(COLLECTION, search.query, PAGE_HITS, search.page * PAGE_HITS)
         begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
         answer = await searcher.search(LOCAL_PRINCIPAL, request)
         waits_ms.append(1e3 * (time.perf_counter() - begun_s))
         answered_cpu_s = time.process_time()
-        prefetcher.observe(LOCAL_PRINCIPAL, search.session, request, answer, 0.0)
+        prefetcher.observe(LOCAL_PRINCIPAL, request, answer, load=0.0)
         await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "prefetch"))
         searches_cpu_s += answered_cpu_s - begun_cpu_s
         prefetches_cpu_s += time.process_time() - answered_cpu_s
         hits += answer.cache != MISS
     await prefetcher.close()
     await cache.close()
-    engine.close()
     prefetches = total(meter, PREFETCHES.name, "computed") + total(meter, PREFETCHES.name, "failed")
     useful = total(meter, PREFETCHES_USEFUL.name)
     return Replayed(len(log), hits, prefetches, useful, tuple(waits_ms), searches_cpu_s, prefetches_cpu_s)
 
 
-async def write(service: Service, at_s: float) -> None:
+async def write(assembly: Assembly, at_s: float) -> None:
     note = Document(id="replay-note", text=f"Written {at_s:.0f} seconds after the start of the log.")
-    await service.indexer.index(LOCAL_PRINCIPAL.scope(COLLECTION), [note])
+    await assembly.indexer().index(LOCAL_PRINCIPAL.scope(COLLECTION), [note])
 
 
 def total(meter: Meter, name: str, outcome: str | None = None) -> float:

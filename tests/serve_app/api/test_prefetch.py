@@ -1,9 +1,8 @@
-"""Sessions over HTTP: what often follows is ready before it is asked, and a name that cannot be one is refused."""
+"""Prefetching over HTTP: the next page is ready where pages are turned, and the app ends prefetches when it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import httpx
@@ -34,50 +33,29 @@ async def write(client: httpx.AsyncClient, text: str) -> None:
     assert (await client.post("/v1/collections/zoo/documents", json=body)).status_code == 200
 
 
-async def tier(client: httpx.AsyncClient, query: str, session: str) -> str:
-    response = await client.post(SEARCH, json={"query": query}, headers={"X-Session-Id": session})
+async def tier(client: httpx.AsyncClient, query: str, page: int = 0) -> str:
+    response = await client.post(SEARCH, json={"query": query, "limit": 1, "offset": page})
     assert response.status_code == 200
     return str(response.json()["cache"])
 
 
-async def test_what_often_follows_in_sessions_is_ready(client: httpx.AsyncClient, services: Services) -> None:
+async def test_the_next_page_is_ready_where_pages_are_turned(client: httpx.AsyncClient, services: Services) -> None:
     await write(client, "Cats purr softly.")
-    for session in ("a", "b"):
-        for query in ("how do cats sound", "do cats sleep at night"):
-            await tier(client, query, session)
-    await write(client, "Dogs bark.")  # no answer from before is found after this
-    assert await tier(client, "how do cats sound", "c") == "miss"
-    deadline_s = time.monotonic() + WAIT_S
-    while not counted(services.meter, "aidocs_prefetches_total", kind="query", outcome="computed")[""]:
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.005)
-    assert await tier(client, "do cats sleep at night", "c") == "l1"
-    assert counted(services.meter, "aidocs_prefetches_useful_total", kind="query") == {"": 1}
+    await write(client, "Cats sleep.")
+    for query in ("how do cats sound", "do cats sleep at night"):
+        assert [await tier(client, query, page) for page in (0, 1)] == ["miss"] * 2
+    await until_prefetched()
+    await write(client, "Dogs bark.")  # answers from before are stale
+    assert await tier(client, "are cats quiet") == "miss"
+    await until_prefetched()
+    assert await tier(client, "are cats quiet", 1) == "l1"
+    assert counted(services.meter, "aidocs_prefetches_useful_total") == {"": 1}
     assert counted(services.meter, "aidocs_requests_total", route="searches", outcome="ok") == {"": 6}
 
 
-@pytest.mark.parametrize("session", ["", "two words", "x" * 129, "é", "tab\there"])
-async def test_what_is_no_session_id_is_refused(client: httpx.AsyncClient, session: str) -> None:
-    await write(client, "Cats purr softly.")
-    headers = [(b"X-Session-Id", session.encode())]
-    response = await client.post(SEARCH, json={"query": "cats"}, headers=headers)
-    assert response.status_code == 422
-    problem = response.json()
-    assert problem["errors"] == [{"parameter": "X-Session-Id", "detail": "must be 1 to 128 visible ASCII characters"}]
-    assert problem["detail"] == "X-Session-Id: must be 1 to 128 visible ASCII characters"
-
-
-async def test_the_longest_session_id_is_taken(client: httpx.AsyncClient) -> None:
-    await write(client, "Cats purr softly.")
-    assert await tier(client, "cats", "~" * 128) == "miss"
-
-
-def test_the_header_is_documented(app: FastAPI) -> None:
-    operations = app.openapi()["paths"]
-    named = [p for p in operations["/v1/collections/{collection}/search"]["post"]["parameters"] if p["in"] == "header"]
-    session = next(p for p in named if p["name"] == "X-Session-Id")
-    assert session["required"] is False
-    assert "neither stored nor logged" in session["description"]
+async def until_prefetched() -> None:
+    async with asyncio.timeout(WAIT_S):
+        await asyncio.gather(*prefetches())
 
 
 async def test_the_app_ends_prefetches_when_it_ends(
@@ -93,13 +71,13 @@ async def test_the_app_ends_prefetches_when_it_ends(
         return await query_batch(queries)
 
     await write(client, "Cats purr softly.")
+    await write(client, "Cats sleep.")
     async with app.router.lifespan_context(app):
-        for session in "abc":
-            for query in ("cats", "purring"):
-                await tier(client, query, session)
+        for page in (0, 1):
+            await tier(client, "cats", page)
         await write(client, "Dogs bark.")
         monkeypatch.setattr(store, "query_batch", second_waits)
-        await tier(client, "cats", "d")
+        await tier(client, "cats")
         assert prefetches()
     assert not prefetches()
     gate.set()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serve_app.cache.entry import EntryKind
-from serve_app.search.prefetch.usefulness import PrefetchKind
-from serve_app.telemetry.catalogue import CATALOGUE, cache, prefetch
+from serve_app.telemetry.catalogue import CATALOGUE, cache
 from serve_app.telemetry.catalogue.metric import Counter, Gauge, Histogram, combined
 from serve_app.telemetry.catalogue.requests import LANES
 from serve_app.types import Lane
@@ -28,9 +27,8 @@ def test_lanes_are_those_of_the_engine() -> None:
     assert tuple(Lane) == LANES
 
 
-def test_kinds_are_those_of_the_cache_and_the_prefetcher() -> None:
+def test_kinds_are_those_of_the_cache() -> None:
     assert tuple(EntryKind) == cache.KINDS
-    assert tuple(PrefetchKind) == prefetch.KINDS
 
 
 @pytest.mark.parametrize("name", ["requests_total", "aidocs_requests", "aidocs_Requests_total", "aidocs__x_total"])

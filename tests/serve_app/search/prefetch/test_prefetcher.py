@@ -1,11 +1,10 @@
-"""Prefetching with the real Searcher, cache and embedded store: it learns what is repeated, ends itself where it is of
-no use, keeps tenants apart, and leaves nothing behind."""
+"""Prefetching with the real Searcher, cache and embedded store: it learns which pages are turned, switches itself off
+where it is useless, keeps tenants apart, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -18,8 +17,7 @@ from serve_app.cache.tiered import Tiered
 from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import EngineUnavailable
 from serve_app.ports import VectorStore
-from serve_app.search.prefetch.prefetcher import MAX_UNDER_WAY, Prefetcher
-from serve_app.search.prefetch.usefulness import PrefetchKind
+from serve_app.search.prefetch.prefetcher import MAX_RUNNING, REPEAT_AFTER_S, Prefetcher
 from serve_app.search.request import SearchRequest
 from serve_app.settings import MIB, PrefetchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
@@ -31,11 +29,12 @@ from tests.serve_app.telemetry.counted import counted
 
 ANN, ANA, BOB = Principal("acme", "ann"), Principal("acme", "ana"), Principal("rival", "bob")
 WORDS = ["cats", "dogs", "birds", "fish", "mice", "songs", "nights", "cat food"]
+PAGE_HITS = 2
 WAIT_S = 10.0
 
 
 class GatedEmbedder:
-    """The corpus's own vectors. While the gate is shut, texts of the bulk lane wait; `error` is raised there."""
+    """The corpus's own vectors. Texts of the bulk lane wait while the gate is shut, and raise `error` if it is set."""
 
     def __init__(self) -> None:
         self.space = SPACE
@@ -54,7 +53,7 @@ class GatedEmbedder:
 
 
 class Service:
-    """A replica's search with prefetching, its clock in our hands."""
+    """Search with prefetching, and a clock that the test sets."""
 
     def __init__(self, store: VectorStore, **settings: Any) -> None:
         self.embedder, self.meter, self.now_s = GatedEmbedder(), Meter(), 0.0
@@ -66,25 +65,28 @@ class Service:
         )
 
     async def ask(
-        self, text: str, session: str | None = "s", who: Principal = ANN, load: float = 0.0, **fields: Any
+        self, text: str, page: int = 0, who: Principal = ANN, load: float = 0.0, limit: int = PAGE_HITS
     ) -> str:
-        """Where the answer came from. What is prefetched then is waited for, unless the gate is shut."""
-        request = SearchRequest("zoo", text, **fields)
+        """The tier that answered. Returns when the prefetches that follow are done, unless the gate is shut."""
+        request = SearchRequest("zoo", text, limit, page * limit)
         answer = await self.searcher.search(who, request)
-        self.prefetcher.observe(who, session, request, answer, load)
+        self.prefetcher.observe(who, request, answer, load)
         if self.embedder.gate.is_set():
             await asyncio.gather(*under_way())
         self.now_s += 1
         return answer.cache
 
-    async def visit(self, *texts: str, session: str = "s", who: Principal = ANN, load: float = 0.0) -> list[str]:
-        """A path in a session after everything that was kept has gone."""
+    async def read(self, text: str, pages: int, who: Principal = ANN, load: float = 0.0) -> list[str]:
+        """The tiers that answered each page, from an empty cache."""
         await self.cache.clear()
         self.now_s += 10_000
-        return [await self.ask(text, session, who, load) for text in texts]
+        return [await self.ask(text, page, who, load) for page in range(pages)]
 
     def count(self, name: str, **labels: str) -> float:
         return counted(self.meter, f"aidocs_prefetches_{name}", **labels)[""]
+
+    def useful_ratio(self) -> float | None:
+        return self.prefetcher.usefulness.ratio()
 
 
 def under_way() -> list[asyncio.Task[Any]]:
@@ -107,113 +109,107 @@ async def store(tmp_path: Path) -> AsyncIterator[VectorStore]:
     await edge.close()
 
 
-async def test_a_repeated_path_is_made_ready_and_reported_as_useful(store: VectorStore) -> None:
+async def test_turned_pages_are_made_ready_and_reported_as_useful(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6)
-    assert await service.visit("cats", "dogs", "birds") == ["miss", "miss", "miss"]
-    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) is None
-    for _ in range(3):
-        assert await service.visit("cats", "dogs", "birds") == ["miss", "l1", "l1"]
-    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == pytest.approx(1)
-    assert service.count("total", kind="query", outcome="computed") == service.count("useful_total", kind="query") == 6
-    assert service.count("total", kind="page", outcome="computed") == 0
-    assert {lane for text, lane in service.embedder.texts if text == "cats"} == {Lane.INTERACTIVE}
-    assert [lane for text, lane in service.embedder.texts if text == "dogs"].count(Lane.BULK) == 3
+    assert await service.read("cats", 2) == ["miss", "miss"]
+    assert service.useful_ratio() is None
+    for word in ("dogs", "birds", "cats"):
+        assert await service.read(word, 2) == ["miss", "l1"], "for queries never requested before too"
+    assert service.useful_ratio() == pytest.approx(1)
+    assert service.count("total", outcome="computed") == service.count("useful_total") == 3
+    embedded = [(text, lane) for text, lane in service.embedder.texts if text == "dogs"]
+    assert embedded == [("dogs", Lane.INTERACTIVE), ("dogs", Lane.BULK)]
     stage = counted(service.meter, "aidocs_stage_seconds_count", stage="search", lane="interactive")
-    assert stage == {"": 6}, "users' own searches: 3 and 3 × 1"
+    assert stage == {"": 5}, "users' own searches: 2 and 3 × 1"
 
 
-async def test_turned_pages_are_made_ready_for_questions_never_asked_before_and_without_a_session(
-    store: VectorStore,
-) -> None:
+async def test_habits_differ_by_page_and_by_client(store: VectorStore) -> None:
     service = Service(store)
-    tiers = [[await service.ask(word, None, limit=2, offset=offset) for offset in (0, 2, 4)] for word in WORDS]
+    tiers = [[await service.ask(word, page) for page in range(3)] for word in WORDS]
     assert tiers[0] == ["miss"] * 3
     assert tiers[-1] == ["miss", "l1", "l1"]
-    computed = service.count("total", kind="page", outcome="computed")
-    assert service.count("useful_total", kind="page") == computed > 4
-    assert await service.ask("cats", None, limit=3) == "miss"
-    assert service.count("total", kind="page", outcome="computed") == computed, "others who ask otherwise turn none"
+    computed = service.count("total", outcome="computed")
+    assert service.count("useful_total") == computed > 4
+    assert await service.ask("cats", limit=3) == "miss"
+    assert service.count("total", outcome="computed") == computed, "clients with another limit have turned no page"
 
 
-async def test_there_is_no_page_behind_the_last(store: VectorStore) -> None:
+async def test_nothing_is_prefetched_after_the_last_page(store: VectorStore) -> None:
     service = Service(store, least_confidence=0.0)
-    offsets = [0, 5]  # of 8 passages
     for word in WORDS:
-        for offset in offsets:
-            await service.ask(word, None, limit=5, offset=offset)
-    await service.ask("cats", None, limit=5, offset=10)  # so that the second page has been turned, too
+        for page in (0, 1):  # of 8 passages
+            await service.ask(word, page, limit=5)
+    await service.ask("cats", 2, limit=5)  # so that the second page has been turned too
     before = len(service.embedder.texts)
-    await service.ask("purr", None, limit=5, offset=5)
+    await service.ask("purr", 1, limit=5)
     assert service.embedder.texts[before:] == [("purr", Lane.INTERACTIVE)]
 
 
-async def test_where_it_is_of_no_use_it_ends_but_for_probes_and_comes_back(store: VectorStore) -> None:
-    service = Service(store, least_confidence=0.0, least_useful_ratio=0.5, half_life_s=1e6)
-    chance = random.Random(7)
+async def test_useless_prefetching_switches_itself_off_apart_from_probes_and_comes_back(store: VectorStore) -> None:
+    service = Service(store, least_confidence=0.0, least_useful_ratio=0.5, half_life_s=1e8)
 
-    async def rounds(number: int, texts: list[str] | None = None) -> float:
-        """How many were prefetched on the way."""
-        before = service.count("total", kind="query", outcome="computed")
-        for _ in range(number):
-            await service.visit(*(texts or chance.sample(WORDS, 2)))
-        return service.count("total", kind="query", outcome="computed") - before
+    async def prefetched(visits: int, pages: int) -> float:
+        before = service.count("total", outcome="computed")
+        for visit in range(visits):
+            await service.read(WORDS[visit % len(WORDS)], pages)
+        return service.count("total", outcome="computed") - before
 
-    assert await rounds(40) > 20, "it begins enabled"
-    await rounds(40)
-    ratio = service.prefetcher.usefulness.ratio(PrefetchKind.QUERY)
+    assert await prefetched(20, pages=1) > 8, "it begins switched on"
+    ratio = service.useful_ratio()
     assert ratio is not None and ratio < 0.5
-    assert not service.prefetcher.usefulness.is_on(PrefetchKind.QUERY, service.now_s)
-    assert 1 <= await rounds(40) <= 8, "of 80 that it might"
-    assert service.count("skipped_total", kind="query", reason="useless") > 60
-    service.now_s += 10e6  # its failures, and what it had learned, are forgotten
-    assert await rounds(20, ["cats", "dogs"]) >= 18
-    ratio = service.prefetcher.usefulness.ratio(PrefetchKind.QUERY)
+    assert not service.prefetcher.usefulness.is_on(service.now_s)
+    assert await prefetched(80, pages=1) == 4, "one in 20"
+    assert service.count("skipped_total", reason="useless") >= 76
+    service.now_s += 1e9  # its failures are forgotten
+    assert await prefetched(20, pages=2) >= 18
+    ratio = service.useful_ratio()
     assert ratio is not None and ratio > 0.4
 
 
-async def test_tenants_and_principals_are_apart(store: VectorStore) -> None:
+async def test_tenants_are_apart(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6)
     for _ in range(3):
-        await service.visit("cats", "dogs")
-    made = service.count("total", kind="query", outcome="computed")
-    assert await service.visit("cats", "dogs", who=BOB) == ["miss", "miss"]
-    assert service.count("total", kind="query", outcome="computed") == made
-    assert await service.visit("cats", "dogs", who=ANA, session="other") == ["miss", "l1"], "a tenant's people share"
-    await service.cache.clear()
-    for _ in range(4):  # two people whose clients chose the same name for their session
-        await service.ask("fish", "same", ANN)
-        await service.ask("mice", "same", ANA)
-    service.now_s += 10_000
-    await service.cache.clear()
-    assert await service.ask("fish", "new") == "miss"
-    assert await service.ask("mice", "new") == "miss"
+        await service.read("cats", 2)
+    made = service.count("total", outcome="computed")
+    assert await service.read("cats", 2, BOB) == ["miss", "miss"]
+    assert service.count("total", outcome="computed") == made
+    assert await service.read("cats", 2, ANA) == ["miss", "l1"], "users of a tenant share"
 
 
-@pytest.mark.parametrize("settings", [{"enabled": False}, {"least_confidence": 0.9}, {"session_idle_s": 0.5}])
+@pytest.mark.parametrize("settings", [{"enabled": False}, {"least_confidence": 0.9}])
 async def test_settings_hold_it_back(store: VectorStore, settings: dict[str, Any]) -> None:
     service = Service(store, **settings)
     for _ in range(4):
-        assert await service.visit("cats", "dogs") == ["miss", "miss"]
+        assert await service.read("cats", 2) == ["miss", "miss"]
 
 
 async def test_load_stops_it(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6, max_load=0.5)
     for _ in range(3):
-        assert await service.visit("cats", "dogs", load=0.51) == ["miss", "miss"]
-    assert service.count("skipped_total", kind="query", reason="load") == 2
-    assert await service.visit("cats", "dogs", load=0.5) == ["miss", "l1"], "learning went on"
+        assert await service.read("cats", 2, load=0.51) == ["miss", "miss"]
+    assert service.count("skipped_total", reason="load") == 2
+    assert await service.read("cats", 2, load=0.5) == ["miss", "l1"], "learning went on"
 
 
-async def test_what_a_write_made_stale_was_of_no_use(store: VectorStore) -> None:
+async def test_a_prefetch_that_a_write_made_stale_is_useless(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6)
-    await service.visit("cats", "dogs")
-    await service.visit("cats")
+    await service.read("cats", 2)
+    await service.read("cats", 1)
     await store.write(ANN.scope("zoo"), SPACE, [document("new", "dogs sleep")])
-    assert await service.ask("dogs") == "miss"
-    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0
+    assert await service.ask("cats", 1) == "miss"
+    assert service.useful_ratio() == 0
 
 
-async def test_nothing_is_done_for_answers_that_are_not_kept(
+async def test_an_unused_prefetch_is_repeated_only_after_a_while(store: VectorStore) -> None:
+    service = Service(store, least_confidence=0.0)
+    for pause_s, made in ((0, 1), (0, 1), (REPEAT_AFTER_S, 2)):
+        await service.cache.clear()
+        service.now_s += pause_s
+        await service.ask("cats")
+        assert service.count("total", outcome="computed") == made
+
+
+async def test_answers_that_are_not_cached_start_no_prefetch(
     store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none(*_: Any) -> None:
@@ -223,60 +219,59 @@ async def test_nothing_is_done_for_answers_that_are_not_kept(
     monkeypatch.setattr(store, "version_now", lambda _: None)
     service = Service(store, least_confidence=0.0)
     for _ in range(3):
-        await service.visit("cats", "dogs")
+        await service.read("cats", 2)
     assert {lane for _, lane in service.embedder.texts} == {Lane.INTERACTIVE}
 
 
-async def test_who_asks_meanwhile_does_not_wait_behind_it(store: VectorStore) -> None:
+async def test_a_user_who_requests_the_page_meanwhile_does_not_wait_behind_the_prefetch(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6, timeout_s=60)
-    await service.visit("cats", "dogs")
+    await service.read("cats", 2)
     service.embedder.gate.clear()
-    await service.visit("cats")
-    service.prefetcher.observe(  # the same again is not prefetched again
-        ANN, "s2", (cats := SearchRequest("zoo", "cats")), await service.searcher.search(ANN, cats), 0.0
-    )
+    await service.read("cats", 1)
+    await service.ask("cats")  # again: its next page is being prefetched already
     assert len(under_way()) == 1
     await asyncio.sleep(0)
-    assert await asyncio.wait_for(service.ask("dogs"), WAIT_S) == "miss"
+    assert await asyncio.wait_for(service.ask("cats", 1), WAIT_S) == "miss"
     service.embedder.gate.set()
     await asyncio.gather(*under_way())
-    assert await service.ask("dogs") == "l1"
-    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0, "it came too late"
+    assert await service.ask("cats", 1) == "l1"
+    assert service.useful_ratio() == 0, "it came too late"
 
 
 async def test_after_close_nothing_runs_and_nothing_begins(store: VectorStore) -> None:
     service = Service(store, half_life_s=1e6, timeout_s=60)
-    for word in WORDS:
-        await service.visit(word, f"{word} food", session=word)
+    for _ in range(3):
+        await service.read("songs", 2)
+    skipped, words = service.count("skipped_total", reason="busy"), WORDS[:6]
     service.embedder.gate.clear()
     await service.cache.clear()
-    for word in WORDS:
-        await service.ask(word, f"{word} again")
-    assert len(under_way()) == MAX_UNDER_WAY
-    assert service.count("skipped_total", kind="query", reason="busy") == len(WORDS) - MAX_UNDER_WAY
+    for word in words:
+        await service.ask(word)
+    assert len(under_way()) == MAX_RUNNING
+    assert service.count("skipped_total", reason="busy") - skipped == len(words) - MAX_RUNNING
     await service.prefetcher.close()
     await service.prefetcher.close()
     assert under_way() == []
     await service.cache.close()
     await nothing_runs()
-    await service.ask("cats", "and again")
+    await service.ask("cats")
     assert under_way() == []
 
 
 @pytest.mark.parametrize("error", [None, EngineUnavailable("gone"), RuntimeError("a mistake")])
-async def test_what_fails_or_is_late_is_counted_and_disturbs_nobody(
+async def test_a_prefetch_that_fails_or_is_late_is_counted_and_disturbs_nobody(
     store: VectorStore, error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = Service(store, half_life_s=1e6, timeout_s=0.05 if error is None else 60)
-    await service.visit("cats", "dogs")
+    await service.read("cats", 2)
     service.embedder.error = error
     if error is None:
         service.embedder.gate.clear()
     with caplog.at_level(logging.ERROR):
-        await service.visit("cats")
+        await service.read("dogs", 1)
         await asyncio.gather(*under_way())
-    assert service.count("total", kind="query", outcome="failed") == 1
-    assert service.prefetcher.usefulness.ratio(PrefetchKind.QUERY) == 0
+    assert service.count("total", outcome="failed") == 1
+    assert service.useful_ratio() == 0
     assert [r.getMessage() for r in caplog.records] == ["a prefetch failed"] * isinstance(error, RuntimeError)
-    assert await service.ask("dogs") == "miss"
+    assert await service.ask("dogs", 1) == "miss"
     await nothing_runs()
