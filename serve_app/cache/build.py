@@ -22,13 +22,13 @@ from serve_app.settings import MIB, CacheSettings, RedisSettings
 from serve_app.telemetry.meter import Meter
 
 logger = logging.getLogger(__name__)
-SHARE_OF_FREE = 2  # a tier in a folder takes at most one part in this many of the free space there
-SHARE_OF_MEMORY = 4  # a tier in memory, of the free memory; the engine and other processes need the rest
+DISK_DIVISOR = 2  # a tier on disk takes at most the free space divided by this
+MEMORY_DIVISOR = 4  # a tier in memory takes at most the free memory divided by this; other processes need the rest
 
 
 def open_cache(cache: CacheSettings, redis: RedisSettings, data_dir: Path, meter: Meter) -> Tiered:
-    """redis: with its secrets. Raises ConfigurationError if a tier that is enabled cannot work. A Redis that does not
-    answer is no error: it is left out until it does."""
+    """redis: including its secrets. Raises ConfigurationError if an enabled tier cannot work. A Redis that does not
+    answer is not an error: the tier is skipped until it answers."""
     return Tiered(tuple(open_tiers(cache, redis, data_dir, meter)), meter, negative_ttl_s=cache.negative_ttl_s)
 
 
@@ -54,34 +54,35 @@ def open_tiers(cache: CacheSettings, redis: RedisSettings, data_dir: Path, meter
 def open_segments(name: str, folder: Path, size: int, ttl_s: float) -> Segments:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # plus what the tier itself occupies already
-        return Segments(folder, within(name, size, free_bytes, str(folder), SHARE_OF_FREE), ttl_s)
+        free_bytes = shutil.disk_usage(folder).free + size_bytes(folder)  # plus the tier's own files
+        return Segments(folder, within(name, size, free_bytes, str(folder), DISK_DIVISOR), ttl_s)
     except (OSError, ConfigurationError) as error:
         raise ConfigurationError(
-            f"{error}; repair it, set another folder in AIDOCS_CACHE__{name.upper()}__FOLDER, "
-            f"or switch the tier off by AIDOCS_CACHE__{name.upper()}__ENABLED=false"
+            f"{error}. Repair the folder, set another one in AIDOCS_CACHE__{name.upper()}__FOLDER, "
+            f"or switch the tier off with AIDOCS_CACHE__{name.upper()}__ENABLED=false"
         ) from error
 
 
 def within_memory(name: str, size: int) -> int:
-    """Limited by the machine's free memory and the container's limit. A tmpfs counts as memory."""
+    """`size`, limited by the machine's free memory and the container's memory limit. A tmpfs counts as memory."""
     free_bytes = psutil.virtual_memory().available
     limit_bytes = memory_limit_bytes()
     if limit_bytes is not None and limit_bytes < free_bytes:
-        return within(name, size, limit_bytes, "the container's memory", SHARE_OF_MEMORY)
-    return within(name, size, free_bytes, "memory", SHARE_OF_MEMORY)
+        return within(name, size, limit_bytes, "the container's memory", MEMORY_DIVISOR)
+    return within(name, size, free_bytes, "free memory", MEMORY_DIVISOR)
 
 
-def within(name: str, size: int, free_bytes: int, place: str, share: int) -> int:
-    """`size`, or the share of `free_bytes` that a tier may take if that is less; at least a mebibyte."""
-    most = max(MIB, free_bytes // share)
+def within(name: str, size: int, free_bytes: int, place: str, divisor: int) -> int:
+    """The smaller of `size` and `free_bytes` / `divisor`, but at least a mebibyte. Logs a warning if that is less than
+    `size`."""
+    most = max(MIB, free_bytes // divisor)
     if size > most:
         logger.warning(
-            "cache tier %s is limited to %d MiB and not %d MiB, one part in %d of the %d MiB that %s has",
+            "cache tier %s is limited to %d MiB instead of %d MiB: it may take 1/%d of the %d MiB in %s",
             name,
             most // MIB,
             size // MIB,
-            share,
+            divisor,
             free_bytes // MIB,
             place,
         )

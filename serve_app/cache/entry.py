@@ -1,4 +1,4 @@
-"""What a tier keeps, and its bytes outside of this process. Pure; raw bytes and a checksum, never pickle.
+"""A cache entry, and its format outside of this process: raw bytes and a checksum, never pickle. Pure.
 
  0  magic "aidC"          4 bytes
  4  format                1 byte    FORMAT
@@ -31,18 +31,18 @@ class EntryKind(StrEnum):
     EMBEDDING = "embedding"
     RESULT = "result"
 
-    __hash__ = str.__hash__  # every hit is counted by kind, and Enum's own is a Python function
+    __hash__ = str.__hash__  # every hit is counted by kind, and Enum's own hash is a slower Python function
 
 
 class EntryOutcome(IntEnum):
-    """What is remembered: a value, or an error that asking again would only repeat."""
+    """An entry holds a value, or an error that every repetition of the request would get again."""
 
     VALUE = 0
     NOT_FOUND = 1
     INVALID_INPUT = 2
 
 
-KINDS = (EntryKind.EMBEDDING, EntryKind.RESULT)  # by their number in an entry; only ever append
+KINDS = (EntryKind.EMBEDDING, EntryKind.RESULT)  # their index is the number in an entry, so only append
 ERRORS: dict[EntryOutcome, type[PlatformError]] = {
     EntryOutcome.NOT_FOUND: NotFound,
     EntryOutcome.INVALID_INPUT: InvalidInput,
@@ -52,8 +52,8 @@ OUTCOMES = {cls: outcome for outcome, cls in ERRORS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """payload: the value, or an error's message in UTF-8. expires_at_s: seconds since 1970 UTC; a tier may forget it
-    earlier, none answers with it later."""
+    """payload: the value, or an error's message in UTF-8. expires_at_s: seconds since 1970 UTC. A tier may drop the
+    entry earlier, and never returns it later."""
 
     kind: EntryKind
     payload: bytes
@@ -61,20 +61,21 @@ class Entry:
     outcome: EntryOutcome = EntryOutcome.VALUE
 
     def until(self, expires_at_s: float) -> Self:
-        """The same, to expire no later than then."""
+        """The same entry, which expires at `expires_at_s` at the latest."""
         if self.expires_at_s <= expires_at_s:
             return self
         return type(self)(self.kind, self.payload, expires_at_s, self.outcome)
 
     def error(self) -> PlatformError | None:
-        """The error that this entry remembers, None for a value."""
+        """The error that this entry holds; None if it holds a value."""
         if self.outcome is EntryOutcome.VALUE:
             return None
         return ERRORS[self.outcome](self.payload.decode("utf-8", "replace"))
 
 
 def negative(kind: EntryKind, error: PlatformError, expires_at_s: float) -> Entry | None:
-    """The entry that remembers `error`; None for one that may be gone at the next try, or that would lose its class."""
+    """An entry that holds `error`. None for an error that may not occur at the next try, and for a class that has no
+    EntryOutcome."""
     outcome = OUTCOMES.get(type(error))
     return None if outcome is None else Entry(kind, str(error).encode("utf-8", "replace"), expires_at_s, outcome)
 
@@ -85,7 +86,7 @@ def encode(key: bytes, entry: Entry) -> bytes:
 
 
 def decode(key: bytes, content: bytes | memoryview, now_s: float) -> Entry | None:
-    """None for what is damaged, cut off, expired, of another format or stored for another key: a miss."""
+    """None if the content is damaged, cut off, expired, of another format, or stored for another key."""
     if len(content) < HEADER_BYTES:
         return None
     magic, version, kind, outcome, expires_at_s = HEADER.unpack_from(content)

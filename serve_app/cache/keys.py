@@ -1,7 +1,7 @@
-"""What an entry is found by: 32-byte BLAKE2b digests of everything that can change the payload. Pure.
+"""Keys of entries: 32-byte BLAKE2b digests of everything that can change the payload. Pure.
 
-Parts are joined each behind its length, so that no two different lists of parts give the same bytes; the kind of
-entry is BLAKE2b's `person`, so that keys of different kinds never meet.
+Each part is preceded by its length, so two different lists of parts never give the same bytes. The kind of entry is
+BLAKE2b's `person` parameter, so keys of different kinds never collide.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ import hashlib
 from serve_app.types import Scope, VectorSpace
 
 KEY_BYTES = 32
-EMBEDDING = b"aidocs-embed-2"  # at most 16 bytes; count up when a payload's format or the engine's arithmetic changes
+# At most 16 bytes. Increase the number when a payload's format or the engine's arithmetic changes.
+EMBEDDING = b"aidocs-embed-2"
 RESULT = b"aidocs-result-3"
 VERSION = b"aidocs-version1"
 
 
 def embedding_key(space: VectorSpace, arithmetic: str, text: str) -> bytes:
-    """The vector of `text`. Content-addressed: whoever asks for the same text by the same model shares it.
+    """Key of the vector of `text`. It depends on the text and the model only, so all tenants share the entry.
     arithmetic: the engine's name and precision."""
     return digest(EMBEDDING, space.model, space.revision, str(space.dim), arithmetic, text)
 
 
 def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> bytes:
-    """The answer to one search. The tenant is part of it, so no two tenants share an entry.
+    """Key of the answer to one search. It contains the tenant, so no two tenants share an entry.
 
-    request: canonical bytes of all that the request asks for. release: name of the process's own. version: the
-    collection's, which every write changes, so that an answer from before a write is not found after it."""
+    request: canonical bytes of the whole request. release: name of the release that answers. version: the collection's
+    version. Every write changes it, so answers from before the write are not found any more."""
     return digest(RESULT, scope.tenant, scope.collection, request, release, version)
 
 
 def version_key(scope: Scope) -> bytes:
-    """Where processes look up a collection's version. Shows no tenant's name."""
+    """Key of an index's version in Redis. It does not reveal the tenant's name."""
     return digest(VERSION, scope.tenant, scope.collection, scope.index)
 
 
 def digest(person: bytes, *parts: str | bytes) -> bytes:
     joined = hashlib.blake2b(digest_size=KEY_BYTES, person=person)
-    for part in parts:  # a lone surrogate is a text like any other
+    for part in parts:  # surrogatepass: a text may contain a lone surrogate
         content = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
         joined.update(len(content).to_bytes(8, "little"))
         joined.update(content)

@@ -1,14 +1,14 @@
-"""When an entry found in a far tier is worth a place in a nearer one. Pure.
+"""Promotion: when to copy an entry that was found in a far tier to a nearer one. Pure.
 
-The rule: it has been asked for `asked` times of late, so it will be asked for about as often again (the assumption of
-frequency-based admission, TinyLFU: Einziger, Friedman and Manes, 2017). Bringing it nearer saves the difference of
-the two tiers' measured times at each of those, and costs one put:
+An entry that was requested `asked` times recently will be requested about as often again. This is the assumption of
+frequency-based admission (TinyLFU: Einziger, Friedman and Manes, 2017). After a promotion each of these requests saves
+the difference of the two tiers' measured read times. The promotion itself costs one write:
 
     promote  <=>  (asked - 1) * (get_far - get_near) > put_near
 
-The request that found it is not counted: it is answered already. So what is asked for once never pushes anything out
-of a nearer tier, and a near tier that turns out slower than a far one (a Redis behind a slow network, a disk in the
-page cache) gets nothing from it.
+The current request is subtracted, because it has its answer already. So an entry that is requested once never pushes
+another out of a nearer tier. A near tier that is slower than the far one (a Redis behind a slow network, nearer than a
+disk in the page cache) gets no promotions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ LARGEST = 255
 
 @dataclass(slots=True)
 class Cost:
-    """Moving averages of one tier's times per key, in seconds; 0 until measured, so that what is unknown is tried."""
+    """Moving averages of one tier's times per key, in seconds. They are 0 until measured, so an unmeasured tier gets
+    promotions."""
 
     get_s: float = 0.0
     put_s: float = 0.0
@@ -43,9 +44,9 @@ def worthwhile(asked: int, far: Cost, near: Cost) -> bool:
 
 
 class FrequencySketch:
-    """How often keys were asked for of late: a count-min sketch (Cormode and Muthukrishnan, 2005) of ROWS bytes a
-    key, all halved whenever ten times `width` have been counted. It never says too little, before halving; too much by
-    at most e / width of what it has counted, but for one key in e ** ROWS (55)."""
+    """How often keys were requested recently: a count-min sketch (Cormode and Muthukrishnan, 2005) with ROWS rows of
+    one-byte counters. After every 10 * width requests all counters are halved. Until then a count is never too low. It
+    is too high by at most e / width of all requests, except for one key in e ** ROWS (55)."""
 
     def __init__(self, width: int = 1 << 16) -> None:
         """width: a power of two, at most 2 ** 32; the sketch takes ROWS * width bytes."""
@@ -54,7 +55,7 @@ class FrequencySketch:
         self._added = 0
 
     def add(self, key: bytes) -> int:
-        """Count this request; how many there were, with it. key: a digest, of which every 4 bytes are random."""
+        """Count this request, and return the count with it. key: a digest, so any 4 bytes of it are random."""
         rows, width = self._rows, self._width
         least = LARGEST
         for row in range(ROWS):

@@ -1,13 +1,13 @@
-"""Versions of collections in Redis, for a store that many processes write to and that counts nothing itself.
+"""Versions of collections in Redis, for a store that many processes write to and that has no versions of its own.
 
-A change begins by giving the collection a new version and entering itself as a writer with a lease, and ends by giving
-it another version and taking the writer out. Meanwhile there is no version to be had, so nothing that was computed
-during the change is kept, and what was computed before is found no more. A writer that dies, and one whose change
-failed, so that a part of it may yet arrive, stays until its lease is over; so does one whose end Redis did not take.
+A change begins by giving the collection a new version and registering a writer with a lease. It ends by giving the
+collection another version and removing the writer. While there is a writer, the collection has no version: answers that
+are computed meanwhile are not cached, and earlier ones are not found. A writer stays registered until its lease ends if
+its process dies, if its change fails (a part of it may still reach the store), or if Redis does not answer at its end.
 
-A record that Redis lost (restart, eviction, FLUSHALL) or that is not of its present history (a snapshot, a replica
-promoted before it had all) is made anew with a new version, and with a lease for the writers that were lost with it.
-What remains: a primary cut off from its replicas, that clients still reach, is believed.
+Redis can lose a record (restart, eviction, FLUSHALL), or hold an outdated one (a snapshot, a replica promoted before it
+had everything). Then the record is created again, with a new version and with a lease for the writers that it may have
+lost. One case is not detected: a primary that is cut off from its replicas while clients still reach it.
 
 Leases after Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency",
 SOSP 1989; by Redis's own clock. docs/decisions/0011-state.md says why this does not stand on `state`.
@@ -38,12 +38,12 @@ Command = tuple[str | bytes | int, ...]
 PREFIX = b"aidocs:version:"
 VERSION_BYTES = 16
 LEASE_S = 75.0
-LONGEST_PART = 0.8  # of the lease, which a change may take
-CHANGE_TIMEOUT_S = 2.0  # for one call at the begin or the end of a change: a write is worth more patience than a cache
-KEPT_S = 86_400.0  # after the last use: whoever asks for names that do not exist must not fill Redis
+LONGEST_PART = 0.8  # of its lease, after which a change is cancelled
+CHANGE_TIMEOUT_S = 2.0  # for one call at the start or the end of a change: longer than for a read, which may fail
+KEPT_S = 86_400.0  # a record's time to live after its last use, so that requests for unknown names do not fill Redis
 
-# One hash for each scope, so that it is lost as a whole: `version`, `history`, and `until:<writer>`, the end of a lease
-# in ms since 1970. master_replid changes at each start and each promotion: it names a history of the data.
+# One hash for each scope, so that Redis loses all of it or nothing: `version`, `history`, and `until:<writer>`, the end
+# of a lease in ms since 1970. `history` is Redis's master_replid, which changes at each start and each promotion.
 RECORD = """
 local key, fresh, lease_ms, kept_ms, writer = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local time = redis.call('TIME')
@@ -86,7 +86,7 @@ redis.call('PEXPIRE', key, kept_ms)
 
 
 class RedisVersions:
-    """ports.Versions. timeout_s: for one call of `current`. Nothing is connected before the first call."""
+    """Implements ports.Versions. timeout_s: for one call of `current`. The first call connects."""
 
     def __init__(self, client: Redis | RedisCluster, timeout_s: float, *, lease_s: float = LEASE_S) -> None:
         self._client: Any = client  # redis types its commands as sync or async, so every await would need a cast
@@ -96,7 +96,7 @@ class RedisVersions:
 
     @classmethod
     def connect(cls, url: str, timeout_s: float) -> RedisVersions:
-        """Raises ConfigurationError if the URL cannot be one."""
+        """Raises ConfigurationError if the URL is not a Redis URL."""
         return cls(connect(url, max(CHANGE_TIMEOUT_S, timeout_s)), timeout_s)
 
     async def current(self, scope: Scope) -> bytes | None:
@@ -111,11 +111,11 @@ class RedisVersions:
                 yield
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"the change of {scope.collection!r} was given up after {longest_s:g} s; a part of it may have been "
-                "done: repeat it, with fewer documents at once if it was large"
+                f"the change of {scope.collection!r} was cancelled after {longest_s:g} s, and a part of it may be "
+                "done: repeat it, with fewer documents in one request if there were many"
             ) from error
         except StoreUnavailable:
-            raise  # what was sent may yet arrive: the lease goes on
+            raise  # a part of the change may still reach the store, so the writer stays until its lease ends
         except PlatformError:
             await self._end(scope, writer)
             raise
@@ -131,16 +131,16 @@ class RedisVersions:
             await self._guard.insist(lambda: self._run(BEGIN, scope, writer), CHANGE_TIMEOUT_S)
         except Unavailable as error:
             raise StoreUnavailable(
-                f"nothing was changed in {scope.collection!r}, for searches could not be told of it ({error}): "
-                "try again when Redis (AIDOCS_REDIS__URL) answers"
+                f"nothing was changed in {scope.collection!r}, because cached answers could not be invalidated "
+                f"({error}): try again when Redis (AIDOCS_REDIS__URL) answers"
             ) from error
 
     async def _end(self, scope: Scope, writer: str) -> None:
         try:
             await self._guard.insist(lambda: self._run(END, scope, writer), CHANGE_TIMEOUT_S)
-        except Unavailable as error:  # nothing stale can come of it
+        except Unavailable as error:  # no stale answer can follow from this
             logger.warning(
-                "a change of a collection is done, but Redis did not take its end (%s): searches of it are not cached "
+                "a change of a collection is done, but Redis did not record its end (%s): its searches are not cached "
                 "for up to %g s",
                 error,
                 self._lease_s,
@@ -152,7 +152,7 @@ class RedisVersions:
             await self._client.execute_command(*self._command(script, scope, writer))
 
     async def _current_of(self, scopes: Sequence[Scope]) -> dict[Scope, bytes]:
-        """Of those that have a version now."""
+        """Scopes without a version at the moment are left out."""
         versions = await self._guard.call(lambda: self._pipelined([self._command(CURRENT, scope) for scope in scopes]))
         return {scope: version for scope, version in zip(scopes, versions or (), strict=False) if version is not None}
 

@@ -1,4 +1,4 @@
-"""Which keys were asked for before: what a cache without limits would have answered. Bounded memory, known error."""
+"""Keys that were requested before: a cache without limits would have them. Bounded memory, known error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FALSE_POSITIVES = 0.01
 
 
 class SeenKeys:
-    """Two Bloom filters (Bloom 1970): a full one becomes the older one, whose predecessor is forgotten.
+    """Two Bloom filters (Bloom, 1970). When the newer one is full it replaces the older one, and an empty one follows.
 
-    A key never seen is taken for a seen one in at most 2 % of the cases (1 % a filter); a seen one is forgotten when
-    at least `capacity`, at most twice as many, other keys came after it. Together about 1.2 MB."""
+    At most 2 % of the new keys are taken for seen ones (1 % for each filter). A seen key is forgotten after between
+    `capacity` and twice as many other keys. Both filters together take about 1.2 MB."""
 
     def __init__(self, capacity: int = KEYS_PER_FILTER) -> None:
         self._capacity = capacity
@@ -23,7 +23,7 @@ class SeenKeys:
         self._count = 0
 
     def add(self, key: bytes) -> bool:
-        """Whether it was there already. key: a digest."""
+        """True if the key was seen before. key: a digest."""
         number = int.from_bytes(key[:8], "little")
         if self._newer.contains(number):
             return True
@@ -36,5 +36,5 @@ class SeenKeys:
 
 
 def bloom_filter(capacity: int) -> Any:
-    """`put(int)` and `contains(int)`: theine-core's type stub is of an older one that took texts."""
+    """It has `put(int)` and `contains(int)`. theine-core's type stub describes an older version that took strings."""
     return BloomFilter(capacity, FALSE_POSITIVES)  # type: ignore[call-arg]

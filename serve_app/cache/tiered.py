@@ -76,8 +76,8 @@ class Tiered:
             self._meter.watch(CACHE_HIT_RATIO, partial(self._hit_ratio, kind), kind=kind)
 
     def get_now(self, kind: EntryKind, key: bytes) -> CachedPayload | None:
-        """From the first tier if that is immediate: takes a microsecond and never waits. None means only that this tier
-        does not have it, and is not counted; call `get` or `get_or_compute` next. Raises the remembered error."""
+        """Read the first tier, if it is immediate: takes a microsecond and never waits. None only means that this tier
+        does not have the entry, and is not counted; call `get` or `get_or_compute` next. Raises a remembered error."""
         if not self._nearest:
             return None
         entry = self._nearest[0].get_now(key)
@@ -86,7 +86,7 @@ class Tiered:
     async def get(self, kind: EntryKind, key: bytes) -> CachedPayload | None:
         """None for a miss. Raises the error that is remembered for this key: NotFound or InvalidInput."""
         found = self.get_now(kind, key)
-        return found if found is not None else await self._look(kind, key)
+        return found if found is not None else await self._lookup(kind, key)
 
     async def get_many(self, kind: EntryKind, keys: Sequence[bytes]) -> dict[bytes, CachedPayload]:
         """The values of the keys that were found. Misses and remembered errors are left out."""
@@ -104,7 +104,7 @@ class Tiered:
         await self._put({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
     def put_soon(self, kind: EntryKind, payloads: Mapping[bytes, bytes]) -> None:
-        """As `put_many`, without waiting. A tier that cannot keep up drops entries."""
+        """Like `put_many`, but does not wait. A tier that cannot keep up drops entries."""
         self._put_later({key: Entry(kind, payload) for key, payload in payloads.items()}, range(len(self._tiers)))
 
     async def get_or_compute(
@@ -136,14 +136,14 @@ class Tiered:
     async def _get_or_compute(
         self, kind: EntryKind, key: bytes, compute: Callable[[], Awaitable[bytes]]
     ) -> CachedPayload:
-        found = await self._look(kind, key)
+        found = await self._lookup(kind, key)
         if found is not None:
             return found
         try:
             payload = await compute()
         except PlatformError as error:
             entry = negative(kind, error, self._clock() + self._negative_ttl_s)
-            if entry is not None:  # short-lived, so only in the nearest tiers
+            if entry is not None:  # short-lived, so only the nearest tiers hold it
                 await self._put({key: entry}, range(len(self._nearest)))
             raise
         entries = {key: Entry(kind, payload)}
@@ -151,7 +151,7 @@ class Tiered:
         self._put_later(entries, range(1, len(self._tiers)))
         return CachedPayload(payload, MISS)
 
-    async def _look(self, kind: EntryKind, key: bytes) -> CachedPayload | None:
+    async def _lookup(self, kind: EntryKind, key: bytes) -> CachedPayload | None:
         found = (await self._find(kind, [key])).get(key)
         return None if found is None else self._hit(*found)
 
@@ -169,7 +169,7 @@ class Tiered:
         return self._meter.series(CACHE_LOOKUPS, kind=kind, tier="all", outcome="miss")
 
     def _hit_ratio(self, kind: EntryKind) -> float | None:
-        """Of all lookups; None before the first."""
+        """Hits over lookups; None before the first lookup."""
         hits = sum(series.total for series in self._hits[kind])
         lookups = hits + self._misses(kind).total
         return hits / lookups if lookups else None
@@ -223,12 +223,12 @@ class Tiered:
         self._costs[number].observe_put((time.perf_counter() - started_s) / max(1, len(entries)))
 
     async def clear(self) -> None:
-        """Delete every entry in every tier. Raises Unavailable if a tier could not."""
+        """Delete every entry in every tier. Raises Unavailable if a tier fails."""
         await self.flush(CLOSE_TIMEOUT_S)
         await asyncio.gather(*(tier.clear() for tier in self._tiers))
 
     async def usage(self) -> dict[str, TierUsage | PlatformError]:
-        """By tier's name; an error for a tier that does not answer."""
+        """By the tier's name. The value is an error if the tier does not answer."""
         answers = await asyncio.gather(*(tier.usage() for tier in self._tiers), return_exceptions=True)
         usage: dict[str, TierUsage | PlatformError] = {}
         for tier, answer in zip(self._tiers, answers, strict=True):
@@ -238,10 +238,10 @@ class Tiered:
         return usage
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Waits until the entries of `put_soon` are written, or until `timeout_s`; then the rest is given up."""
+        """Wait until the entries of `put_soon` are written. After `timeout_s` the rest is dropped."""
         await asyncio.gather(*(writer.flush(timeout_s) for writer in self._writers))
 
     async def close(self) -> None:
-        """Writes waiting entries first, for at most CLOSE_TIMEOUT_S."""
+        """Write the waiting entries for at most CLOSE_TIMEOUT_S, then close the tiers."""
         await self.flush(CLOSE_TIMEOUT_S)
         await asyncio.gather(*(tier.close() for tier in self._tiers))

@@ -1,4 +1,4 @@
-"""Writes to one tier behind the answers: what comes while it waits or writes goes there together."""
+"""Writes to one tier in the background. Entries that arrive during a pause or a write are written together."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from serve_app.cache.entry import Entry
 
-MAX_WAITING_BYTES = 32 * 1024 * 1024  # beyond it entries are dropped: a cache may forget, a queue may not grow
+MAX_WAITING_BYTES = 32 * 1024 * 1024  # entries beyond it are dropped: a cache may forget, a queue may not grow
 
 
 class WriteBehind:
-    """put: writes to the tier and does not raise. pause_s: how long entries gather before a write, which costs a
-    thread and a transaction whatever their number. Belongs to one event loop."""
+    """put: writes to the tier and does not raise. pause_s: how long entries gather before a write, because a write
+    costs the same thread and transaction for one entry as for many. Belongs to one event loop."""
 
     def __init__(self, put: Callable[[Mapping[bytes, Entry]], Awaitable[None]], pause_s: float) -> None:
         self._put = put
@@ -22,7 +22,7 @@ class WriteBehind:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, entries: Mapping[bytes, Entry]) -> bool:
-        """False if they were dropped."""
+        """Queue the entries. False if they were dropped."""
         size_bytes = sum(len(entry.payload) for entry in entries.values())
         if self._waiting and self._waiting_bytes + size_bytes > MAX_WAITING_BYTES:
             return False
@@ -42,7 +42,7 @@ class WriteBehind:
             self._task = None
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Until nothing waits; what is not written by then is given up."""
+        """Wait until everything is written. After `timeout_s` the rest is dropped."""
         if self._task is not None:
             _, late = await asyncio.wait([self._task], timeout=timeout_s)
             for task in late:

@@ -1,4 +1,4 @@
-"""A bounded memory of what was used last."""
+"""A bounded mapping of the most recently used values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """At most `capacity` values; the one used longest ago is forgotten first. `get` uses a value, `look` does not."""
+    """At most `capacity` values; the least recently used one is dropped first. `get` uses a value, `peek` does not."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -20,7 +20,7 @@ class Recent(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def look(self, key: Key) -> Value | None:
+    def peek(self, key: Key) -> Value | None:
         return self._values.get(key)
 
     def get(self, key: Key) -> Value | None:

@@ -1,4 +1,4 @@
-"""A cache tier behind a circuit breaker: while it fails, it is left out and every read of it is a miss."""
+"""A cache tier behind a circuit breaker: while the tier fails it is skipped, and every read of it is a miss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.telemetry.meter import Meter
 
 CLEAR_TIMEOUT_S = 60.0
 PROBE = b"\0" * 32  # a key that no entry has
-AT_ONCE = 128  # entries of one call, so that large requests keep within its time limit
+AT_ONCE = 128  # entries in one call, so that a large request does not exceed the call's time limit
 
 
 class GuardedTier:
@@ -51,7 +51,7 @@ class GuardedTier:
             await self._guard.call(partial(self._tier.put_many, some))
 
     async def clear(self) -> None:
-        """Raises Unavailable if the entries may still be there."""
+        """Raises Unavailable if some entries may not be deleted."""
         await self._guard.insist(self._tier.clear, CLEAR_TIMEOUT_S)
 
     async def usage(self) -> TierUsage:
@@ -73,7 +73,7 @@ class GuardedImmediateTier(GuardedTier):
 
 
 def guard(tier: Tier, timeout_s: float, meter: Meter) -> GuardedTier:
-    """An immediate tier stays one."""
+    """The result is an ImmediateTier if `tier` is one."""
     if isinstance(tier, ImmediateTier):
         return GuardedImmediateTier(tier, timeout_s, meter)
     return GuardedTier(tier, timeout_s, meter)

@@ -1,4 +1,4 @@
-"""The tiers in a folder: node-wide shared memory (a tmpfs, read at once) and disk (read in threads)."""
+"""The two tiers in a folder: shared memory of the node (a tmpfs, read directly) and disk (read in threads)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Out = TypeVar("Out")
 
 
 class LmdbTier:
-    """Keeps entries in `segments`; every call is done in a thread of its own, for the disk may be slow."""
+    """Entries in `segments`. Every call runs in a thread, because the disk may be slow."""
 
     def __init__(self, name: str, segments: Segments) -> None:
         self._name = name
@@ -41,9 +41,10 @@ class LmdbTier:
         await in_thread(self._writer, partial(self._segments.put_many, entries))
 
     def _keep(self, aged: Mapping[bytes, Entry]) -> None:
-        """Write again what would leave with the older generation; one batch at a time, others get another chance."""
+        """Copy entries of the older generation to the current one, so that they survive the next rotation. While one
+        batch is being copied, others are skipped; their next read tries again."""
         if aged and (self._copying is None or self._copying.done()):
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
+            with contextlib.suppress(RuntimeError):  # the tier was closed meanwhile
                 self._copying = self._writer.submit(self._segments.keep, aged)
 
     async def clear(self) -> None:
@@ -59,7 +60,8 @@ class LmdbTier:
 
 
 class SharedMemoryTier(LmdbTier):
-    """On a tmpfs: a read is a look into memory and is done at once. Writes wait for other processes, so in a thread."""
+    """On a tmpfs. A read only reads memory, so it runs in the event loop. A write waits for other processes, so it runs
+    in a thread."""
 
     def get_now(self, key: bytes) -> Entry | None:
         try:
@@ -79,6 +81,6 @@ class SharedMemoryTier(LmdbTier):
 async def in_thread(executor: ThreadPoolExecutor, call: Callable[[], Out]) -> Out:
     try:
         future = executor.submit(call)
-    except RuntimeError as error:  # shut down
+    except RuntimeError as error:  # the executor is shut down
         raise Unavailable("the cache is closed") from error
     return await asyncio.wrap_future(future)

@@ -1,8 +1,9 @@
-"""The tier in this process: a dict, and W-TinyLFU to say who must go.
+"""The tier in this process's memory: a dict with the eviction policy W-TinyLFU.
 
 Policy: Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 2017, as in
-theine-core, which bounds a number of slots and knows no weights. So an entry takes as many slots of SLOT_BYTES as it
-weighs, and goes as soon as it loses one: bytes stay under the limit, and what is large must be worth as much more.
+theine-core. theine-core bounds the number of its items and gives all the same weight. So an entry takes as many items
+("slots") of SLOT_BYTES as its size needs, and is removed as soon as one of them is evicted. The size stays under the
+limit, and a large entry stays only if it is requested often enough for all its slots.
 """
 
 from __future__ import annotations
@@ -14,24 +15,22 @@ from theine_core import TlfuCore
 from serve_app.cache.entry import Entry
 from serve_app.cache.tiers.tier import Clock, TierUsage, utc_s
 
-OVERHEAD_BYTES = (
-    512  # of one entry: key, Entry, three dict places; with it a 384-dimensional float32 vector is one slot
-)
+OVERHEAD_BYTES = 512  # of one entry: key, Entry, three dict slots. A 384-dimensional float32 vector fits into one slot
 SLOT_BYTES = 2_048
-MAX_SHARE = 16  # an entry over this part of the limit is not kept
-READS_AT_ONCE = 64  # hits told to the policy together
-STEP = 0x9E3779B97F4A7C15  # odd, so that the slots of one entry differ
+SLOTS_DIVISOR = 16  # an entry that needs more slots than all slots divided by this is not stored
+READS_AT_ONCE = 64  # hits are reported to the policy in batches of this size
+STEP = 0x9E3779B97F4A7C15  # odd, so the slot numbers of one entry differ
 MASK = 2**64 - 1
 
 
 class MemoryTier:
-    """Belongs to one event loop, or one thread. limit_bytes: at least MAX_SHARE slots are taken."""
+    """Belongs to one event loop, or one thread. A limit_bytes below SLOTS_DIVISOR slots counts as that many slots."""
 
     def __init__(self, limit_bytes: int, ttl_s: float, *, name: str = "l1", clock: Clock = utc_s) -> None:
         self._name = name
         self._ttl_s = ttl_s
         self._clock = clock
-        self._slots = max(MAX_SHARE, limit_bytes // SLOT_BYTES)
+        self._slots = max(SLOTS_DIVISOR, limit_bytes // SLOT_BYTES)
         self._forget()
 
     def _forget(self) -> None:
@@ -54,7 +53,7 @@ class MemoryTier:
             return None
         self._reads.append(key)
         if len(self._reads) >= READS_AT_ONCE:
-            self._tell_reads()
+            self._report_reads()
         return entry
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
@@ -62,7 +61,7 @@ class MemoryTier:
 
     async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
         now_s = self._clock()
-        self._tell_reads()
+        self._report_reads()
         self._sweep(now_s)
         for key, entry in entries.items():
             self._put(key, entry.until(now_s + self._ttl_s), now_s)
@@ -73,7 +72,7 @@ class MemoryTier:
         held = self._entries.get(key)
         if held is not None and (left_s <= 0 or slots_of(held) != count):
             self._remove(key)
-        if left_s <= 0 or count > self._slots // MAX_SHARE:
+        if left_s <= 0 or count > self._slots // SLOTS_DIVISOR:
             return
         self._entries[key] = entry
         slots = slot_numbers(key, count)
@@ -92,13 +91,13 @@ class MemoryTier:
             self._policy.remove(slot)
             self._owners.pop(slot, None)
 
-    def _tell_reads(self) -> None:
+    def _report_reads(self) -> None:
         present = (key for key in self._reads if key in self._entries)
         self._policy.access([slot for key in present for slot in slot_numbers(key, slots_of(self._entries[key]))])
         self._reads.clear()
 
     def _sweep(self, now_s: float) -> None:
-        """What has expired makes room, at most once a second."""
+        """Remove expired entries, at most once a second."""
         if abs(now_s - self._swept_at_s) >= 1:
             self._swept_at_s = now_s
             for slot in self._policy.advance():
@@ -124,5 +123,5 @@ def slots_of(entry: Entry) -> int:
 
 
 def slot_numbers(key: bytes, count: int) -> list[int]:
-    first = int.from_bytes(key[:8], "little")  # keys are digests: as good as random
+    first = int.from_bytes(key[:8], "little")  # keys are digests, so these bits are random
     return [(first + number * STEP) & MASK for number in range(count)]

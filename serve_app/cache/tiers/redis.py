@@ -1,7 +1,8 @@
 """The tier that all machines share: a Redis server, or a Redis Cluster.
 
-The server bounds its size, not this class: it should run with `maxmemory` and a `volatile-…` policy, which takes only
-what has a time to live, as everything here does and control state does not. Where it does not, the log says so.
+The server bounds the tier's size, not this class. It should run with `maxmemory` and a `volatile-…` policy, which
+evicts only keys with a time to live. All cache entries have one, and control state has none. A warning is logged if the
+server has no limit or evicts nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DATABASE = re.compile(r"db\d+")
 
 
 class RedisTier:
-    """limit_bytes: what the server is expected to give. Nothing is connected before the first call."""
+    """limit_bytes: the `maxmemory` that the server should have. The first call connects."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class RedisTier:
                 content = encode(key, entry.until(now_s + self._ttl_s))
                 lifetime_ms = int(1000 * min(self._ttl_s, entry.expires_at_s - now_s))
                 if len(content) > MAX_ENTRY_BYTES or lifetime_ms <= 0:
-                    pipeline.execute_command("UNLINK", PREFIX + key)  # a cluster's `unlink` would not be queued
+                    pipeline.execute_command("UNLINK", PREFIX + key)  # RedisCluster's pipeline does not queue `unlink`
                 else:
                     pipeline.set(PREFIX + key, content, px=lifetime_ms)
             answers = await pipeline.execute(raise_on_error=False)
@@ -79,9 +80,10 @@ class RedisTier:
             await self._check_limit()
 
     async def _left_out(self, keys: Sequence[bytes]) -> None:
-        """The server is full and may not evict: it takes no new value, and the one before must not stay."""
+        """The server is full and evicts nothing, so it refused these entries. Delete what their keys held before: a
+        read must not return an older entry."""
         if keys:
-            logger.warning("Redis is full and evicts nothing: %d cache entries were left out", len(keys))
+            logger.warning("Redis is full and evicts nothing: %d cache entries were not stored", len(keys))
             await self._client.unlink(*(PREFIX + key for key in keys))
 
     async def _check_limit(self) -> None:
@@ -91,8 +93,8 @@ class RedisTier:
                 limit_bytes, policy = int(server.get("maxmemory", 0)), str(server.get("maxmemory_policy", ""))
                 if limit_bytes == 0 or not policy.startswith(("volatile", "allkeys")):
                     logger.warning(
-                        "Redis does not bound the cache (maxmemory %d bytes, policy %s): set maxmemory %d or less "
-                        "and maxmemory-policy volatile-lfu",
+                        "Redis does not bound the cache (maxmemory %d bytes, policy %s): set maxmemory to at most %d "
+                        "bytes and maxmemory-policy to volatile-lfu",
                         limit_bytes,
                         policy,
                         self._limit_bytes,
@@ -110,7 +112,7 @@ class RedisTier:
                 await self._client.unlink(*batch)
 
     async def usage(self) -> TierUsage:
-        """Of the whole server or cluster, whoever else uses it."""
+        """Of the whole server or cluster, including the data of its other users."""
         with translated():
             servers = await info_of_primaries(self._client)
         databases = [value for server in servers for name, value in server.items() if DATABASE.fullmatch(name)]

@@ -1,16 +1,17 @@
 """A folder of LMDB files that many processes share, of bounded size: the blocking half of `LmdbTier`.
 
-    boot       of the machine's run that filled the folder
-    current    <Qd generation, made at>   mapped by every process: a rotation elsewhere is seen by reading memory
-    lock       held (flock) by whoever rotates
-    7.lmdb     the generation that is written; 6.lmdb the one before, read only; each at most half of the limit.
-               Its map's size is in it: that of the process that made it, taken over by the others, for LMDB lets
-               nobody read what lies beyond his own map
+    boot       id of the machine's boot after which the folder was filled
+    current    <Qd generation, created at>   mapped by every process, so a process notices another one's rotation by
+               reading memory
+    lock       flock of the process that rotates
+    7.lmdb     the current generation, at most half of the limit. It contains the size of its memory map, set by the
+               process that created it. The others use the same size, since LMDB cannot read beyond its own map
+    6.lmdb     the generation before, which is only read
 
-A full or old generation is followed by the next one, and the one before it goes. What is still read there is written
-again into the new one, so it is what nobody asks for that is lost (the second chance of Corbató's CLOCK, 1968). LMDB
-itself keeps a killed process from doing harm. Nothing is synced to the disk: the page cache outlives a process, and
-after a machine's crash LMDB's pages may be torn, so a folder filled before the last boot is emptied.
+When a generation is full or old, the next one begins and the one before it is removed. Entries of the older generation
+that are still read are copied to the current one, so only entries that nobody requests are lost (the second chance of
+Corbató's CLOCK, 1968). LMDB files stay intact when a process is killed. Nothing is synced to the disk: the page cache
+outlives a process. A crash of the machine may damage LMDB's pages, so a folder from before the last boot is emptied.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from serve_app.errors import ConfigurationError, Unavailable
 
 logger = logging.getLogger(__name__)
 CURRENT = struct.Struct("<Qd")
-MAX_READERS = 1_024  # threads of all processes that read one generation at once
-MAX_SHARE = 8  # an entry over this part of a generation is not kept
-NOTHING = b""  # instead of an entry that is too large: what was there before is not found either
+MAX_READERS = 1_024  # threads of all processes that read one generation at the same time
+SEGMENT_DIVISOR = 8  # an entry larger than a generation divided by this is not stored
+NOTHING = b""  # stored instead of an entry that is too large, so that the key's earlier entry is not found either
 LOCK_WAIT_S = 5.0  # a rotation takes milliseconds
 DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.VersionMismatchError)
 
 
 class Segments:
-    """Reads may run in any thread, and wait for nobody; writes in one at a time. Raises ConfigurationError at
+    """Reads run in any thread and never wait. Writes of one process wait for each other. Raises ConfigurationError at
     construction if the folder cannot be used; methods raise Unavailable if it fails later."""
 
     def __init__(self, folder: Path, limit_bytes: int, ttl_s: float, clock: Clock = utc_s) -> None:
@@ -50,7 +51,7 @@ class Segments:
         self._clock = clock
         self._writing = threading.Lock()
         self._damaged = False
-        # The newest is first. Who reads holds the tuple, so that no environment is closed under a reader.
+        # Newest first. A reader holds the tuple, so no environment is closed while it is read.
         self._open: tuple[tuple[int, lmdb.Environment], ...] = ()
         try:
             make_private(folder)
@@ -59,10 +60,10 @@ class Segments:
                 self._current = map_current(folder, clock())
                 self._adopt()
         except (OSError, lmdb.Error, Unavailable) as error:
-            raise ConfigurationError(f"the cache's folder {folder} cannot be used: {error}") from error
+            raise ConfigurationError(f"the cache folder {folder} cannot be used: {error}") from error
 
     def get_many(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
-        """The entries that are there, and those of them that only the older generation has."""
+        """The entries found, and those of them that only the older generation has."""
         with self._translated():
             self._follow()
             now_s = self._clock()
@@ -81,21 +82,22 @@ class Segments:
             if self._damaged:
                 self._replace_all()
             elif now_s - CURRENT.unpack_from(self._current)[1] > self._ttl_s:
-                self._rotate()  # so that what has expired leaves the disk as well
+                self._rotate()  # frees the disk space of expired entries
             elif used_bytes(self._open[0][1]) > self._segment_bytes:
-                self._rotate()  # made by a process with a higher limit
-            largest = self._segment_bytes // MAX_SHARE
+                self._rotate()  # a process with a higher limit created it
+            largest = self._segment_bytes // SEGMENT_DIVISOR
             contents = ((key, encode(key, entry.until(now_s + self._ttl_s))) for key, entry in entries.items())
             self._write({key: content if len(content) <= largest else NOTHING for key, content in contents})
 
     def keep(self, aged: Mapping[bytes, Entry]) -> None:
-        """Write these again where nothing newer has been written; not at the cost of a rotation."""
+        """Copy these entries to the current generation, unless it has an entry with their key. If the generation is
+        full they are dropped."""
         with self._translated(), self._writing, contextlib.suppress(lmdb.MapFullError):
             self._follow()
             write(self._open[0][1], {key: encode(key, entry) for key, entry in aged.items()}, overwrite=False)
 
     def _write(self, batch: Mapping[bytes, bytes]) -> None:
-        """All of it, in a next generation if this one is full; in two halves if even an empty one is too small."""
+        """Write the batch. If the generation is full, rotate; if the batch does not fit into an empty one, split it."""
         for last_try in (False, True):
             try:
                 return write(self._open[0][1], batch)
@@ -109,7 +111,7 @@ class Segments:
         return None
 
     def clear(self) -> None:
-        """All that is kept goes, for every process."""
+        """Delete every entry, for every process."""
         with self._translated(), self._writing:
             self._follow()
             self._replace_all()
@@ -121,13 +123,13 @@ class Segments:
             return TierUsage(size_bytes(self._folder), entries, 2 * self._segment_bytes)
 
     def close(self) -> None:
-        self._open = ()  # each environment is closed when its last reader has left
+        self._open = ()  # each environment is closed with its last reader
 
     def _generation(self) -> int:
         return int(CURRENT.unpack_from(self._current)[0])
 
     def _follow(self) -> None:
-        """Take part in a rotation that another process has made. If one is under way, what is open will do."""
+        """Open the files of a rotation that another process has made. During a rotation the open files are used."""
         if not self._open:
             raise Unavailable("the cache is closed")
         if self._open[0][0] != self._generation():
@@ -137,7 +139,7 @@ class Segments:
     def _rotate(self) -> None:
         seen = self._open[0][0]
         with locked(self._folder, LOCK_WAIT_S):
-            if self._generation() == seen:  # else somebody was faster
+            if self._generation() == seen:  # else another process has rotated already
                 CURRENT.pack_into(self._current, 0, seen + 1, self._clock())
             self._adopt()
 
@@ -148,12 +150,12 @@ class Segments:
         self._damaged = False
 
     def _adopt(self) -> None:
-        """Open the current generation and the one before; remove all others. Under the lock."""
+        """Open the current generation and the one before, and remove all others. Call it under the lock."""
         held = dict(self._open)
         generation = self._generation()
         try:
             newest = held.get(generation) or self._environment(generation)
-        except DAMAGE as error:  # its name must not come again: other processes may have it open
+        except DAMAGE as error:  # its number is not reused, because other processes may have the file open
             logger.warning("generation %d of the cache in %s is damaged: %s", generation, self._folder, error)
             generation += 2
             CURRENT.pack_into(self._current, 0, generation, self._clock())
@@ -174,7 +176,7 @@ class Segments:
         is_made = path.exists() and path.stat().st_size > 0
         environment = lmdb.open(
             str(path),
-            map_size=0 if is_made else self._segment_bytes,  # 0: as it was made
+            map_size=0 if is_made else self._segment_bytes,  # 0: the size in the file
             subdir=False,
             sync=False,
             readahead=False,
@@ -182,25 +184,26 @@ class Segments:
             max_readers=MAX_READERS,
             max_spare_txns=4,
         )
-        environment.reader_check()  # places that killed processes left
+        environment.reader_check()  # frees the reader slots of killed processes
         if path.stat().st_size < used_bytes(environment):
             environment.close()
-            raise lmdb.CorruptedError("the file is cut off")  # reading it would end this process (SIGBUS)
+            raise lmdb.CorruptedError("the file is cut off")  # reading it would kill this process (SIGBUS)
         return environment
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        """Errors of LMDB and the file system become Unavailable."""
         try:
             yield
         except DAMAGE as error:
-            self._damaged = True  # the next write begins anew
+            self._damaged = True  # the next write replaces all files
             raise Unavailable(f"the cache in {self._folder} is damaged: {error}") from error
         except (OSError, lmdb.Error) as error:
             raise Unavailable(f"the cache in {self._folder}: {error}") from error
 
 
 def map_current(folder: Path, now_s: float) -> mmap.mmap:
-    """The generation's number and birth, shared with every process. Under the lock."""
+    """The current generation's number and creation time, shared by all processes. Call it under the lock."""
     path = folder / "current"
     if not path.exists() or path.stat().st_size != CURRENT.size:
         numbers = [int(p.stem) for p in folder.glob("*.lmdb") if p.stem.isdecimal()]
@@ -214,7 +217,8 @@ def used_bytes(environment: lmdb.Environment) -> int:
 
 
 def read(environment: lmdb.Environment, keys: Sequence[bytes], now_s: float) -> dict[bytes, Entry | None]:
-    """None for a key whose last entry is no good any more: one before it would be wrong. A payload is copied once."""
+    """The value is None if the key's last entry has expired or is damaged: an older entry would be wrong. Payloads are
+    copied once."""
     found = {}
     with environment.begin(None, None, False, True) as transaction:
         for key in keys:

@@ -1,4 +1,4 @@
-"""A folder that many processes of one user share: private, locked for a moment at a time, empty after a boot."""
+"""A folder that many processes of one user share: private, with a lock that is held briefly, emptied after a boot."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ LOCK_POLL_S = 0.01
 
 
 def in_shared_memory(data_dir: Path) -> Path | None:
-    """One for each user and data_dir, so that all processes of one service share it and no others do."""
+    """The folder for this user and data_dir: all processes of one service share it, and no other service does. None if
+    the machine has no writable TMPFS."""
     if not os.access(TMPFS, os.W_OK):
-        logger.info("no cache in shared memory: %s is not there", TMPFS)
+        logger.info("no cache in shared memory: %s is missing or not writable", TMPFS)
         return None
     service = hashlib.blake2b(os.fsencode(data_dir), digest_size=4).hexdigest()
     return TMPFS / f"ai-docs-{os.geteuid()}-{service}"
@@ -32,7 +33,8 @@ def in_shared_memory(data_dir: Path) -> Path | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, wait_s: float) -> Iterator[None]:
-    """One thread of one process at a time; a killed one lets go. Raises Unavailable if it is not free in time."""
+    """Exclusive for one thread of one process. A killed process releases the lock. Raises Unavailable if the lock is
+    not free after `wait_s`."""
     deadline_s = time.monotonic() + wait_s
     with (folder / "lock").open("w") as file:
         while True:
@@ -47,16 +49,17 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Answers are in it: nobody else may read them, or have put a folder of theirs there first."""
+    """Create the folder with mode 0700. It contains answers, so no other user may read it, or have created it first.
+    Raises PermissionError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = folder.lstat().st_uid
     if folder.is_symlink() or owner != os.geteuid():
-        raise PermissionError(f"it is a link, or belongs to user {owner}")
+        raise PermissionError(f"it is a symbolic link, or belongs to user {owner}")
     folder.chmod(0o700)
 
 
 def empty_after_boot(folder: Path) -> None:
-    """Remove what an earlier run of the machine left. Under the lock."""
+    """Remove the files that were written before the machine's last boot. Call it under the lock."""
     boot = BOOT_ID.read_text().strip() if BOOT_ID.exists() else str(round(psutil.boot_time()))
     owner = folder / "boot"
     if not owner.exists() or owner.read_text() != boot:
@@ -66,9 +69,9 @@ def empty_after_boot(folder: Path) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """What the generations take on the disk; a file's length may be more than that."""
+    """Disk space of the generations. The files are sparse, so it may be less than their lengths."""
     total = 0
     for path in folder.glob("*.lmdb"):
-        with contextlib.suppress(FileNotFoundError):  # a rotation elsewhere
+        with contextlib.suppress(FileNotFoundError):  # removed by a rotation in another process
             total += path.stat().st_blocks * 512
     return total

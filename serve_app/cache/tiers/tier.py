@@ -1,4 +1,4 @@
-"""The seam: one place that keeps entries. `Tiered` knows these Protocols and no tier by name."""
+"""The Protocols of a tier, a single store of cache entries. `Tiered` depends on these only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ utc_s: Clock = time.time
 
 @dataclass(frozen=True, slots=True)
 class TierUsage:
-    """bytes: what the limit is about. limit_bytes: 0 where the tier's own server decides."""
+    """bytes: the size that limit_bytes bounds. limit_bytes: 0 if the tier's server has no limit."""
 
     bytes: int
     entries: int
@@ -23,25 +23,25 @@ class TierUsage:
 
 
 class Tier(Protocol):
-    """Any method raises Unavailable if the tier cannot answer. What it forgets, and when, is its own matter: an entry
-    that comes back is the one last put, and has not expired."""
+    """Any method raises Unavailable if the tier cannot answer. A tier may drop any entry at any time. An entry that it
+    returns is the last one put under its key, and has not expired."""
 
     @property
     def name(self) -> str:
-        """ "l1" … "l4": what an answer says of where it came from."""
+        """ "l1" … "l4", as in the `cache` field of an answer."""
         ...
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        """The entries that are there; a key that is not, is not in the answer."""
+        """The entries found. Missing keys are left out."""
         ...
 
     async def put_many(self, entries: Mapping[bytes, Entry]) -> None:
-        """Keep these, each no longer than the tier's own time. One that is too large for the tier is left out, and
-        what was kept under its key is gone."""
+        """Store the entries, each for the tier's time to live at most. If one is too large for the tier, it is not
+        stored, and an earlier entry with its key is deleted."""
         ...
 
     async def clear(self) -> None:
-        """Forget everything, for every process that shares the tier."""
+        """Delete every entry, for every process that shares the tier."""
         ...
 
     async def usage(self) -> TierUsage: ...
@@ -51,7 +51,7 @@ class Tier(Protocol):
 
 @runtime_checkable
 class ImmediateTier(Tier, Protocol):
-    """A tier in this machine's memory: a read takes microseconds, less than handing it to anybody would."""
+    """A tier in this machine's memory: a read takes microseconds, less than a switch to another thread or task."""
 
     def get_now(self, key: bytes) -> Entry | None:
         """None for a miss; never raises."""

@@ -74,7 +74,7 @@ class Prefetcher:
             return  # a page with fewer hits than its limit is the last one
         following = replace(request, offset=request.offset + request.limit)
         key = key_of(principal, following)
-        made_at_s = self._unused.look(key)
+        made_at_s = self._unused.peek(key)
         if key in self._running or (made_at_s is not None and now_s - made_at_s < REPEAT_AFTER_S):
             return
         reason = self._reason_to_skip(load, now_s)

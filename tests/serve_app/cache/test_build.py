@@ -74,7 +74,7 @@ async def test_a_small_machine_gets_small_tiers_and_is_told(
     cache = build.open_cache(CacheSettings(), RedisSettings(), tmp_path, Meter())
     limits = {name: of_tier.limit_bytes for name, of_tier in (await cache.usage()).items()}  # type: ignore[union-attr]
     assert limits["l2"] == limits["l4"] == 15 * MIB
-    assert "cache tier l2 is limited to 15 MiB and not 2048 MiB" in caplog.text
+    assert "cache tier l2 is limited to 15 MiB instead of 2048 MiB" in caplog.text
     await cache.close()
 
 
@@ -86,7 +86,7 @@ async def test_in_a_container_the_tiers_in_memory_are_parts_of_its_limit(
     cache = build.open_cache(settings(l4={"enabled": False}), RedisSettings(), tmp_path, Meter())
     limits = {name: of_tier.limit_bytes for name, of_tier in (await cache.usage()).items()}  # type: ignore[union-attr]
     assert limits == {"l1": 10 * MIB, "l2": 10 * MIB}
-    assert "l1 is limited to 10 MiB and not 500 MiB, one part in 4 of the 40 MiB that the container's" in caplog.text
+    assert "l1 is limited to 10 MiB instead of 500 MiB: it may take 1/4 of the 40 MiB in the container's" in caplog.text
     await cache.close()
 
 

@@ -150,7 +150,7 @@ async def hang(versions: RedisVersions, begun: asyncio.Event) -> None:
 
 async def test_a_change_does_not_outlive_its_lease(server: RedisServer, connected: Connect) -> None:
     begun_s = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"given up after 0\.4 s.*repeat it"):
+    with pytest.raises(StoreUnavailable, match=r"cancelled after 0\.4 s.*repeat it"):
         await hang(connected(server.url, SHORT_S), asyncio.Event())
     assert await connected(server.url).current(SCOPE) is None or time.monotonic() - begun_s > SHORT_S
 
@@ -273,7 +273,7 @@ class TestWithoutRedis:
                     begun_s = time.monotonic()
                     client.config_set("min-replicas-to-write", 1)  # it takes no write
                 client.config_set("min-replicas-to-write", 0)
-            assert "Redis did not take its end (Redis: NOREPLICAS" in caplog.text
+            assert "Redis did not record its end (Redis: NOREPLICAS" in caplog.text
             assert await settled(reader) != before
             assert time.monotonic() - begun_s > 1.9
 

@@ -19,4 +19,4 @@ def test_the_most_recently_used_stay(calls: list[tuple[str, int]], capacity: int
         stays = call == "put" or (call == "get" and key in order)
         order = ([each for each in order if each != key] + [key] * stays)[-capacity:]
         assert len(recent) == len(order)
-        assert [recent.look(each) for each in order] == [-each for each in order]
+        assert [recent.peek(each) for each in order] == [-each for each in order]

@@ -72,7 +72,7 @@ async def test_a_full_server_that_evicts_nothing_takes_nothing_and_says_so(
     with redis_server(tmp_path, "--maxmemory", str(3 * MIB), "--maxmemory-policy", "noeviction") as server:
         tier = RedisTier(connect(server.url, TIMEOUT_S), MIB, TTL_S)
         await tier.put_many({key("early"): entry(b"early"), key("replaced"): entry(b"old")})
-        assert "set maxmemory 1048576 or less and maxmemory-policy volatile-lfu" in caplog.text
+        assert "set maxmemory to at most 1048576 bytes and maxmemory-policy to volatile-lfu" in caplog.text
         for number in range(400):
             await tier.put_many({key(number): entry(bytes(10_000))})
         await tier.put_many({key("replaced"): entry(bytes(10_000))})
