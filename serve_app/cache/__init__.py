@@ -1,1 +1,1 @@
-"""Answers kept near: tiers of growing size and distance behind one `Tiered` (DESIGN §11, EnterpriseCache)."""
+"""Cached embeddings and answers: tiers from near to far behind one `Tiered` (DESIGN §11, EnterpriseCache)."""

@@ -44,8 +44,8 @@ class DecayedRatio:
 class PageTurns:
     """For each of the MAX_PAGES pages viewed last: how often the next page was requested after it.
 
-    A page here is a page number for one kind of client, whatever the query and the filter are: users of one client turn
-    pages alike for all queries. Clients are told apart by everything else that they request."""
+    A page here is a page number of one client, whatever the query and the filter are: users of one client turn pages
+    alike for all queries. The limit, mode, facets, grouping and profile of its requests identify a client."""
 
     def __init__(self, half_life_s: float) -> None:
         self._half_life_s = half_life_s
