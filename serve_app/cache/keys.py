@@ -26,7 +26,7 @@ def embedding_key(space: VectorSpace, arithmetic: str, text: str) -> bytes:
 def result_key(scope: Scope, request: bytes, release: str, version: bytes) -> bytes:
     """Key of the answer to one search. It contains the tenant, so no two tenants share an entry.
 
-    request: canonical bytes of the whole request. release: name of the release that answers. version: the collection's
+    request: canonical bytes of the whole request. release: key of the release that answers. version: the collection's
     version. Every write changes it, so answers from before the write are not found any more."""
     return digest(RESULT, scope.tenant, scope.collection, request, release, version)
 

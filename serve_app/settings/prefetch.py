@@ -11,9 +11,9 @@ class PrefetchSettings(Section):
     """The next page of results, searched before the user turns to it. Probabilities and ratios are from 0 to 1."""
 
     enabled: bool = False
-    """Whether the next page is prefetched. It is off by default because in four replayed session logs it removed 0 to
-    6 % of the searches that users wait for and added 2 to 11 % of processor time
-    (`python -m tests.bench.prefetch_replay --cranfield FOLDER --sessions 150`)."""
+    """Whether the next page is prefetched. It is off by default because in each of four replayed session logs it added
+    more processor time (1 to 8 %) than it removed of the searches that users wait for (0 to 6 %), as
+    `python -m tests.bench.prefetch_replay --cranfield FOLDER --sessions 150` shows."""
     max_load: float = Field(0.1, ge=0, le=1)
     """Used part of a limit of concurrent requests above which nothing is prefetched."""
     least_confidence: float = Field(0.3, ge=0, le=1)
