@@ -45,7 +45,7 @@ class SearchRoute(DirectRoute):
         return declared_bytes is not None and declared_bytes <= MAX_REMEMBERED_BYTES
 
     def work(self, call: CollectionCall, content: bytes) -> PendingResponse | Response:
-        services, session = call.services, session_of(call.request)
+        services, sticky_key = call.services, session_of(call.request) or ""
         asked = services.asked.get((call.scope, content))
         if asked is None:
             asked = self.endpoint(call, self.validated(parsed(content, services.settings)))
@@ -54,13 +54,13 @@ class SearchRoute(DirectRoute):
         body, request = asked
 
         def respond(answer: SearchAnswer) -> Response:
-            services.prefetcher.observe(call.principal, request, answer, load_of(call.limiters))
+            services.prefetcher.observe(call.principal, request, answer, load_of(call.limiters), sticky_key)
             return json_bytes_response(described(body, answer))
 
         async def finish(search: AssignedSearch) -> Response:
             return respond(await services.searcher.finish(search))
 
-        begun = services.searcher.begin(call.principal, request, sticky_key=session or "")
+        begun = services.searcher.begin(call.principal, request, sticky_key=sticky_key)
         return respond(begun) if isinstance(begun, SearchAnswer) else PendingResponse(partial(finish, begun))
 
 

@@ -62,9 +62,12 @@ class Prefetcher:
         self._is_closed = False
         self.usefulness = Usefulness(settings.least_useful_ratio, settings.half_life_s)
 
-    def observe(self, principal: Principal, request: SearchRequest, answer: SearchAnswer, load: float) -> None:
+    def observe(
+        self, principal: Principal, request: SearchRequest, answer: SearchAnswer, load: float, sticky_key: str = ""
+    ) -> None:
         """Learn from a search that was just answered, and start a search of its next page if that is likely to be
-        requested. Never waits. load: used part of the limits of concurrent requests, 0 to 1."""
+        requested. Never waits. load: used part of the limits of concurrent requests, 0 to 1. sticky_key: of the search,
+        so that the same release answers its next page."""
         if not self._settings.enabled or self._is_closed or not answer.is_cacheable:
             return
         now_s = self._clock()
@@ -79,7 +82,8 @@ class Prefetcher:
             return
         reason = self._reason_to_skip(load, now_s)
         if reason is None:
-            task = asyncio.get_running_loop().create_task(self._prefetch(principal, following, key), name="prefetch")
+            prefetch = self._prefetch(principal, following, sticky_key, key)
+            task = asyncio.get_running_loop().create_task(prefetch, name="prefetch")
             self._running[key] = RunningPrefetch(task)
         else:
             self._meter.count(PREFETCHES_SKIPPED, reason=reason)
@@ -109,20 +113,20 @@ class Prefetcher:
             return "busy"
         return None if self.usefulness.permits(now_s) else "useless"
 
-    async def _prefetch(self, principal: Principal, request: SearchRequest, key: bytes) -> None:
+    async def _prefetch(self, principal: Principal, request: SearchRequest, sticky_key: str, key: bytes) -> None:
         try:
-            outcome = await self._search(principal, request)
+            outcome = await self._search(principal, request, sticky_key)
         finally:
             running = self._running.pop(key)
         self._record(key, running, outcome)
 
-    async def _search(self, principal: Principal, request: SearchRequest) -> str:
+    async def _search(self, principal: Principal, request: SearchRequest, sticky_key: str) -> str:
         """Returns the outcome as the metric's label."""
         timeout_s = self._settings.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 with deadline(asyncio.get_running_loop().time() + timeout_s):
-                    answer = await self._searcher.search(principal, request, Lane.BULK)
+                    answer = await self._searcher.search(principal, request, Lane.BULK, sticky_key)
         except (PlatformError, TimeoutError):
             return "failed"
         except Exception:  # a bug; no caller would see it

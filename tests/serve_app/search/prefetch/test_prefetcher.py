@@ -18,13 +18,14 @@ from serve_app.cache.tiers.memory import MemoryTier
 from serve_app.errors import EngineUnavailable
 from serve_app.ports import VectorStore
 from serve_app.search.prefetch.prefetcher import MAX_RUNNING, REPEAT_AFTER_S, Prefetcher
+from serve_app.search.release import Assignment
 from serve_app.search.request import SearchRequest
-from serve_app.settings import MIB, PrefetchSettings, StoreSettings
+from serve_app.settings import MIB, PrefetchSettings, SearchProfile, SearchSettings, StoreSettings
 from serve_app.store.edge.store import EdgeStore
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Principal
 from tests.contracts.corpus import SPACE, document, embed
-from tests.serve_app.search.searchers import make_searcher
+from tests.serve_app.search.searchers import make_searcher, release_of
 from tests.serve_app.telemetry.counted import counted
 
 ANN, ANA, BOB = Principal("acme", "ann"), Principal("acme", "ana"), Principal("rival", "bob")
@@ -55,22 +56,29 @@ class GatedEmbedder:
 class Service:
     """Search with prefetching, and a clock that the test sets."""
 
-    def __init__(self, store: VectorStore, **settings: Any) -> None:
+    def __init__(self, store: VectorStore, assign: Assignment | None = None, **settings: Any) -> None:
         self.embedder, self.meter, self.now_s = GatedEmbedder(), Meter(), 0.0
         self.cache = Tiered((MemoryTier(8 * MIB, ttl_s=600),))
-        searcher = make_searcher(store, self.embedder, cache=self.cache, meter=self.meter)
+        searcher = make_searcher(store, self.embedder, cache=self.cache, meter=self.meter, assign=assign)
         self.searcher = searcher
         self.prefetcher = Prefetcher(
             searcher, PrefetchSettings(**{"enabled": True} | settings), self.meter, clock=lambda: self.now_s
         )
 
     async def ask(
-        self, text: str, page: int = 0, who: Principal = ANN, load: float = 0.0, limit: int = PAGE_HITS
+        self,
+        text: str,
+        page: int = 0,
+        who: Principal = ANN,
+        load: float = 0.0,
+        *,
+        limit: int = PAGE_HITS,
+        sticky_key: str = "",
     ) -> str:
         """The tier that answered. Returns when the prefetches that follow are done, unless the gate is shut."""
         request = SearchRequest("zoo", text, limit, page * limit)
-        answer = await self.searcher.search(who, request)
-        self.prefetcher.observe(who, request, answer, load)
+        answer = await self.searcher.search(who, request, sticky_key=sticky_key)
+        self.prefetcher.observe(who, request, answer, load, sticky_key)
         if self.embedder.gate.is_set():
             await asyncio.gather(*under_way())
         self.now_s += 1
@@ -132,6 +140,16 @@ async def test_habits_differ_by_page_and_by_client(store: VectorStore) -> None:
     assert service.count("useful_total") == computed > 4
     assert await service.ask("cats", limit=3) == "miss"
     assert service.count("total", outcome="computed") == computed, "clients with another limit have turned no page"
+
+
+async def test_the_release_of_the_users_search_answers_the_prefetch(store: VectorStore) -> None:
+    narrow = SearchSettings(profiles={"default": SearchProfile(prefetch=7)})
+    releases = {"": release_of(SPACE), "canary": release_of(SPACE, narrow)}
+    service = Service(store, lambda _principal, _collection, sticky_key: releases[sticky_key], half_life_s=1e6)
+    await service.read("cats", 2)
+    await service.ask("dogs", sticky_key="canary")
+    assert await service.ask("dogs", 1, sticky_key="canary") == "l1"
+    assert await service.ask("dogs", 1) == "miss"
 
 
 async def test_nothing_is_prefetched_after_the_last_page(store: VectorStore) -> None:
