@@ -1,4 +1,4 @@
-"""A bounded memory of what was used last."""
+"""A bounded map that keeps the most recently used values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """At most `capacity` values; the one used longest ago is forgotten first. `get` uses a value, `look` does not."""
+    """At most `capacity` values; the least recently used value is dropped first. `get` and `put` count as use, `look`
+    does not."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
