@@ -1,7 +1,7 @@
-"""How much memory and how many CPUs this process's control groups allow: in a container less than the machine has.
+"""The memory and CPU limits of this process's control groups. In a container they are lower than the machine's.
 
-Each group above the process's own limits it too, so the least counts. In a container /proc/self/cgroup may name a
-group of the host's that is not in the container's own tree; the tree's root is the container's then.
+Every ancestor of the process's group limits it too, so the lowest limit counts. In a container, /proc/self/cgroup may
+name a group of the host that is missing in the container's tree; the root of that tree is then the container's group.
 Formats: cgroups(7); memory.max and cpu.max (v2), memory.limit_in_bytes and cpu.cfs_quota_us (v1) in the kernel's admin
 guide.
 """
@@ -18,7 +18,7 @@ TREE = Path("/sys/fs/cgroup")
 
 
 def memory_limit_bytes(groups: Path = GROUPS, tree: Path = TREE) -> int | None:
-    """None where there is none, or no control groups. v1 without a limit says some 8 EiB."""
+    """None without a limit or without control groups. Unlimited v1 groups report about 8 EiB."""
     found = (
         limit
         for folder, is_v2 in folders(groups, tree, "memory")
@@ -28,25 +28,26 @@ def memory_limit_bytes(groups: Path = GROUPS, tree: Path = TREE) -> int | None:
 
 
 def cpu_limit(groups: Path = GROUPS, tree: Path = TREE) -> float | None:
-    """CPUs' worth of time; None where there is no limit, or no control groups."""
-    shares = []
+    """CPU time a second, in CPUs. None without a limit or without control groups."""
+    limits = []
     for folder, is_v2 in folders(groups, tree, "cpu"):
         times_us = read_numbers(folder / "cpu.max") if is_v2 else read_v1_times_us(folder)
         if len(times_us) == 2 and times_us[1]:
-            shares.append(times_us[0] / times_us[1])
-    return min(shares, default=None)
+            limits.append(times_us[0] / times_us[1])
+    return min(limits, default=None)
 
 
 def usable_cpus() -> int:
-    """Those that this process may run on, or its time on them, whichever is less. Not OMP_NUM_THREADS: Ray sets that to
-    1 for a replica that reserves less than one CPU."""
+    """The CPUs that this process may run on, or its limit of CPU time if that is less. Does not read OMP_NUM_THREADS,
+    because Ray sets that to 1 for a replica that reserves less than one CPU."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = cpu_limit()
     return cpus if limit is None else min(cpus, max(1, math.ceil(limit)))
 
 
 def folders(groups: Path, tree: Path, controller: str) -> Iterator[tuple[Path, bool]]:
-    """The groups, there or not, that may limit this process by that controller, and whether each is of v2."""
+    """The folder of each group that may limit this process by this controller, and whether the group is v2. A folder
+    may not exist."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -64,12 +65,12 @@ def folders(groups: Path, tree: Path, controller: str) -> Iterator[tuple[Path, b
 
 
 def read_v1_times_us(folder: Path) -> list[int]:
-    """Quota and period; the quota is -1 where there is none."""
+    """Quota and period. The quota is -1 without a limit."""
     return [*read_numbers(folder / "cpu.cfs_quota_us"), *read_numbers(folder / "cpu.cfs_period_us")]
 
 
 def read_numbers(path: Path) -> list[int]:
-    """All that are in the file; none if one of its words is no number, such as "max" and "-1"."""
+    """The numbers in the file. Empty if any word of it is not a natural number, such as "max" or "-1"."""
     try:
         words = path.read_text().split()
     except OSError:

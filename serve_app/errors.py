@@ -1,33 +1,33 @@
-"""Every error that ai-docs raises on purpose. All subclasses of PlatformError are here and nowhere else: any of them
-may cross a process, and the process that receives it must be able to import it.
+"""Every error that ai-docs raises on purpose. All subclasses of PlatformError are defined here: an error may cross a
+process boundary, and the process that receives it must be able to import its class.
 
 PlatformError
-├── ConfigurationError         a setting, a path or a machine that cannot work; stops the start
-├── InvalidInput               the caller can mend the request
-│   ├── UnreadableDocument     a file or a text that cannot become passages
-│   ├── PayloadTooLarge        a body over the limit
-│   ├── MalformedJson          a body that is not JSON
-│   └── UnsupportedMediaType   a body whose Content-Type is not JSON
+├── ConfigurationError         a setting, a path or a machine is unusable; the service refuses to start
+├── InvalidInput               the caller can correct the request
+│   ├── UnreadableDocument     a file or a text cannot be split into passages
+│   ├── PayloadTooLarge        the body is over the limit
+│   ├── MalformedJson          the body is not JSON
+│   └── UnsupportedMediaType   the body's Content-Type is not JSON
 ├── NotFound                   no such collection, document or model
-├── Conflict                   right request, wrong state: a collection made with another model
+├── Conflict                   the request is valid but does not fit the state, such as a collection of another model
 │   └── ActiveIndexChanged     another reindexing has activated an index in the meantime
-├── Overloaded                 try again later; nothing was done
+├── Overloaded                 nothing was done; try again later
 ├── DeadlineExceeded           not finished in time
 ├── VerificationFailed         a new index lacks documents, or ranks worse than the old one
-└── Unavailable                a part that is needed does not answer
+└── Unavailable                a required part does not respond
     ├── StoreUnavailable
     │   ├── StoreLocked        another process owns the store's folder
-    │   ├── StoreBroken        the store's process must end and be started again
+    │   ├── StoreBroken        the store's process must be restarted
     │   └── StoreFull          the store's disk has no room for the write
     ├── StateUnavailable       releases, flags, consents and keys cannot be read or changed
     └── EngineUnavailable
 
-Adapters translate their library's errors into these at the seam; `api/problems.py` maps them to HTTP.
+Each adapter translates its library's errors into these; `api/problems.py` maps them to HTTP.
 """
 
 
 class PlatformError(Exception):
-    """Base of all. `code` is stable and for machines, `title` is for people, `str(error)` says what to do."""
+    """Base of all errors. `code` is stable and for programs, `title` is for people, `str(error)` says what to do."""
 
     code = "internal"
     title = "Internal error"
@@ -66,7 +66,7 @@ class Conflict(PlatformError):
 
 
 class ActiveIndexChanged(Conflict):
-    """Another reindexing has activated its index, which has writes that this reindexing's index lacks."""
+    """Another reindexing has activated its index, which has writes that the index of this reindexing lacks."""
 
     code, title = "active-index-changed", "Active index changed"
 
@@ -84,7 +84,7 @@ class DeadlineExceeded(PlatformError):
 
 
 class VerificationFailed(PlatformError):
-    """The new index is not as it should be. The old one stays active."""
+    """The new index failed its checks. The old index stays active."""
 
     code, title = "verification-failed", "Verification failed"
 
@@ -102,11 +102,11 @@ class StoreLocked(StoreUnavailable):
 
 
 class StoreBroken(StoreUnavailable):
-    """The store's engine is in an unknown state. A new process reads everything that was acknowledged."""
+    """The store's engine is in an unknown state. A new process can read everything that was acknowledged."""
 
 
 class StoreFull(StoreUnavailable):
-    """The write was not done, or only partly: repeat it once there is room. Open collections can still be searched."""
+    """The write was not done, or only in part. Repeat it once there is room. Open collections can still be searched."""
 
 
 class StateUnavailable(Unavailable):

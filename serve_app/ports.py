@@ -1,5 +1,5 @@
-"""The Protocols between the packages of the domain, which never import each other. Each is what one kind of user needs,
-so a fake of it takes ten lines."""
+"""The Protocols between the domain packages, which never import each other. Each Protocol serves one kind of caller, so
+a fake takes ten lines."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from serve_app.types import (
 
 
 class Tokenizer(Protocol):
-    """The embedding model's own tokenizer, seen from the chunker."""
+    """The embedding model's tokenizer, as the chunker uses it."""
 
-    max_tokens: int  # longest text the model sees, special tokens included; the rest is cut off
+    max_tokens: int  # longest text that the model reads, special tokens included; the rest is cut off
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end, in characters, of each token of `text`, without special tokens and without truncation."""
@@ -39,7 +39,7 @@ class Tokenizer(Protocol):
 
 
 class Embedder(Protocol):
-    """Text to dense vectors, wherever the engine lives: in this replica, in a pool, or in a batch job's actor."""
+    """Turns texts into dense vectors. The engine runs in this replica, in a pool, or in an actor of a batch job."""
 
     @property
     def space(self) -> VectorSpace: ...
@@ -51,7 +51,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that a process embeds with. precision: what it computes in, as Release has it."""
+    """A model that a process embeds with. precision: number format of its computation, as in Release."""
 
     embedder: Embedder
     tokenizer: Tokenizer
@@ -59,11 +59,11 @@ class ServedModel:
 
 
 class Reranker(Protocol):
-    """How well passages answer a query, by a model that reads both together."""
+    """Scores how well passages answer a query. The model (a cross-encoder) reads query and passage together."""
 
     @property
     def identity(self) -> str:
-        """Model, revision and precision: what the same pair always has the same score with."""
+        """Model, revision and precision. Under the same identity, a pair always has the same score."""
         ...
 
     async def score(self, query: str, passages: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Vector:
@@ -72,7 +72,7 @@ class Reranker(Protocol):
 
 
 class SparseEncoder(Protocol):
-    """Text to BM25 term weights (the collection's inverse document frequency is applied by the store)."""
+    """Turns texts into BM25 term weights. The store applies the collection's inverse document frequency."""
 
     def encode_passages(self, texts: Sequence[str]) -> list[SparseVector]: ...
 
@@ -80,11 +80,11 @@ class SparseEncoder(Protocol):
 
 
 class ActiveIndexStore(Protocol):
-    """A store, as everybody sees it who must know which index of a collection is active.
+    """What a caller needs that only reads which index of a collection is active.
 
-    This holds for each of the Protocols that follow. Any method raises StoreUnavailable if the backend cannot be
-    reached in time, and NotFound if the scope's collection does not exist, unless it says otherwise. A scope may have
-    an index's name; without one, it stands for the active index."""
+    These rules hold for all store Protocols below. Any method raises StoreUnavailable if the backend cannot be reached
+    in time, and NotFound if the scope's collection does not exist, unless its docstring says otherwise. A scope may
+    name an index; without a name, it means the active index."""
 
     async def active_index(self, scope: Scope) -> IndexInfo: ...
 
@@ -93,19 +93,20 @@ class SearchStore(ActiveIndexStore, Protocol):
     """What a Searcher needs of a store."""
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
-        """One result per query, in order. A query that fails (NotFound, InvalidInput, Conflict) gets its error as its
-        result and does not disturb the others."""
+        """One result per query, in order. The result of a query that fails (NotFound, InvalidInput, Conflict) is its
+        error; the other queries are not affected."""
         ...
 
     async def version(self, scope: Scope) -> bytes | None:
-        """Another one after every write, from before it is acknowledged, also of a collection that does not exist;
-        None if this store cannot tell now. A write to an index that is not active changes only the version of that
-        index; all other changes of a collection change the versions of its indexes too. Asked for each search, before
-        its answer is looked up: microseconds, or one short hop."""
+        """The collection's version. Every write changes it before the write is acknowledged. A write to an index that
+        is not active changes only the version of that index; every other change of a collection changes the versions
+        of all its indexes. A collection that does not exist has a version, too. None if the store does not know the
+        version at the moment. Every search calls this before it reads the cache, so it takes microseconds, or one short
+        hop."""
         ...
 
     def version_now(self, scope: Scope) -> bytes | None:
-        """The version if this process knows it without waiting. None only means that `version` must be asked."""
+        """The version if this process knows it. Never blocks. None only means that the caller must await `version`."""
         ...
 
 
@@ -118,22 +119,24 @@ class IndexingStore(ActiveIndexStore, Protocol):
         ...
 
     async def indexed_documents(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
-        """Those of these documents that are completely stored, as they were written, except that `Passage.tokens` is
-        0 and a dense vector has unit length. A document that is being written may be missing. Empty if the collection
-        does not exist."""
+        """The documents among these that are completely stored, by id. They are as they were written, except that
+        `Passage.tokens` is 0 and dense vectors have unit length. A document that is being written may be missing. Empty
+        if the collection does not exist."""
         ...
 
     async def write(
         self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument], *, made_for: str | None = None
     ) -> None:
         """Store these documents. Each replaces all passages of its former version; a passage that has not changed is
-        not written again. The collection is made if it does not exist. On return the documents are durable, and every
-        later query sees them. If the call fails half-way, the documents concerned have no fingerprint until they are
-        written again, so repeating the call completes them.
+        not written again. Creates the collection if it does not exist. On return the documents are durable, and every
+        later query sees them. If the call fails half-way, unfinished documents have no fingerprint; repeating the call
+        completes them.
 
-        made_for: name of the index that the documents were cut and embedded for. Raises Conflict if another index is
-        active by now, if the collection has another space, or if the scope names the active index: then a build that
-        goes on after its switch cannot do damage. Waits while writes are held back (WriteHoldStore.hold). Raises
+        made_for: name of the index whose model and chunking the documents were made with. Waits while writes are held
+        back (WriteHoldStore.hold).
+
+        Raises Conflict if `made_for` is not the active index, or if the collection has another space. Raises Conflict
+        if the scope names the active index, so a build that runs on after its switch does no damage. Raises
         InvalidInput, before anything is written, for a document that cannot be stored (see validation.py)."""
         ...
 
@@ -142,14 +145,14 @@ class DocumentStore(Protocol):
     """What the API's routes for documents need of a store."""
 
     async def document(self, scope: Scope, document_id: str) -> Document:
-        """Raises NotFound if there is no such document, too."""
+        """The document with its text. Raises NotFound if it does not exist."""
         ...
 
     async def listing(
         self, scope: Scope, *, filter: JsonObject | None = None, limit: int = 100, cursor: str | None = None
     ) -> ListingPage:
-        """Documents without their texts, in a stable order. cursor: of the page before. Raises InvalidInput for a
-        cursor that no page returned."""
+        """One page of the documents, without their texts, in a stable order. cursor: from the previous page. Raises
+        InvalidInput for a cursor that no page returned."""
         ...
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
@@ -162,11 +165,11 @@ class CollectionStore(Protocol):
     """What the API's routes for collections need of a store."""
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
-        """The tenant's collections by name; empty if there are none."""
+        """The tenant's collections, sorted by name. Empty if there are none."""
         ...
 
     async def count(self, scope: Scope, filter: JsonObject | None = None) -> CollectionInfo:
-        """How many documents and passages match."""
+        """The collection with the number of documents and passages that match the filter."""
         ...
 
     async def drop(self, scope: Scope) -> None:
@@ -176,15 +179,15 @@ class CollectionStore(Protocol):
 
 
 class IndexBuildStore(ActiveIndexStore, Protocol):
-    """What a reindexing needs of a store while it builds a new index beside the active one."""
+    """What a reindexing needs of a store to build a new index beside the active index."""
 
     async def indexes(self, scope: Scope) -> list[IndexInfo]:
-        """The active index first, then the others by name."""
+        """The active index first, then the others, sorted by name."""
         ...
 
     async def make_index(self, scope: Scope, recipe: Recipe) -> None:
-        """Make the index that the scope names, empty, unless it exists already. Raises Conflict if it exists with
-        another recipe."""
+        """Create the index that the scope names, empty. Does nothing if it exists already; raises Conflict if it exists
+        with another recipe."""
         ...
 
     async def inventory(self, scope: Scope, *, limit: int = 1_000, cursor: str | None = None) -> InventoryPage:
@@ -196,15 +199,15 @@ class WriteHoldStore(Protocol):
     """What a reindexing needs of a store to activate its index without losing a write."""
 
     async def hold(self, scope: Scope, lease_s: float) -> str:
-        """Hold the collection's writes back until `switch`, `release`, or the end of the lease. Once it returns, every
-        write and delete that was acknowledged, or will be without having waited, can be read. Returns the holder that
-        `switch` and `release` need. Raises Conflict if somebody else holds the writes back."""
+        """Hold the collection's writes back until `switch`, `release`, or the end of the lease. On return, all writes
+        and deletes that did not wait for the hold can be read. Returns the holder that `switch` and `release` need.
+        Raises Conflict if another holder holds the writes back."""
         ...
 
     async def switch(self, scope: Scope, held: str) -> None:
         """Activate the index that the scope names, and end the hold: writes go on, into this index. Atomic and
-        durable. Searches that have begun finish on the former index, which stays. Does nothing if the index is active
-        already. Raises Conflict, and changes nothing, if the hold has ended."""
+        durable. Searches that are under way finish on the former index, which is kept. Does nothing if the index is
+        active already. Raises Conflict, and changes nothing, if the hold has ended."""
         ...
 
     async def release(self, scope: Scope, held: str) -> None:
@@ -218,23 +221,23 @@ class VectorStore(
     """A whole store: Qdrant Edge, a Qdrant server, or a client of either."""
 
     async def check(self) -> None:
-        """Return if the store can serve queries now. Cheap: every health check calls it."""
+        """Returns if the store can serve queries now; raises otherwise. Cheap: every health check calls it."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Versions(Protocol):
-    """The version of each collection, for a store that many processes write to and that does not count its writes
-    itself. Every process that writes to the store must share them."""
+    """The version of each collection, for a store that does not count its writes itself. Every process that writes to
+    the store must use the same versions."""
 
     async def current(self, scope: Scope) -> bytes | None:
-        """None while a change is under way, and while the version is unknown. Never raises and never takes long."""
+        """The version; None while a change is under way or the version is unknown. Never raises. Returns quickly."""
         ...
 
     def changing(self, scope: Scope) -> AbstractAsyncContextManager[None]:
-        """Surrounds every change; afterwards the version is a new one. Raises StoreUnavailable before the change if
-        the new version cannot be guaranteed, and during the change once it takes too long for that."""
+        """A context that every change runs in. After it, the collection has a new version. Raises StoreUnavailable on
+        entry if it cannot guarantee a new version, and during a change that takes too long to guarantee it."""
         ...
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The nouns of a search of a store: what is asked and what comes back (DESIGN §2). Plain frozen data, as in types."""
+"""The data types of a search in a store: queries and results (DESIGN §2). All are frozen, as in types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FusionMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How rankings of several retrievers become one. `rrf_k` is used by RRF only."""
+    """How the rankings of several retrievers are combined into one. Only RRF uses `rrf_k`."""
 
     method: FusionMethod = FusionMethod.DBSF
     rrf_k: int = 60
@@ -24,8 +24,8 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """Pseudo-relevance feedback (see store.feedback): the dense vector moves by `share`, 0 to 1, towards the mean of
-    the first `passages` vectors, and the search is repeated."""
+    """Pseudo-relevance feedback (see store.feedback). The dense vector is moved by `share`, 0 to 1, towards the mean of
+    the vectors of the first `passages` hits, and the search is repeated."""
 
     passages: int
     share: float
@@ -33,8 +33,8 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Smoothing:
-    """Each of the first `candidates` gets `share`, 0 to 1, of its score from the mean of its `neighbours` nearest among
-    them (see store.feedback)."""
+    """Score smoothing (see store.feedback). Each of the first `candidates` hits takes the fraction `share`, 0 to 1, of
+    its score from the mean score of its `neighbours` nearest hits among them."""
 
     candidates: int
     neighbours: int
@@ -43,18 +43,20 @@ class Smoothing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreQuery:
-    """One search of one collection. dense only, sparse only, or both (fused).
+    """One search of one collection: dense, sparse, or both (fused).
 
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. prefetch: candidates taken from
-    each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
-    only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
-    each value is kept. facets: fields whose values are counted over all passages that match the filter.
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. prefetch: candidates taken from each
+    retriever before fusion, at least offset + limit. diversity: maximal marginal relevance over the dense vectors, from
+    0 (relevance only) to 1 (variety only); None switches it off. group_by: a field; only the best passage of each value
+    is returned. facets: fields whose values are counted over all passages that match the filter.
 
-    Of the dense search, hnsw_ef: candidates that the graph's search keeps; None for as many as when it was built.
-    exact: compares with every float32 vector. Unless exact, where the collection is quantised, oversampling:
-    candidates that the codes find for each one wanted; rescore: these are ordered and scored by float32 vectors.
+    The dense search has four more options. hnsw_ef: candidates that the graph search keeps; None means as many as when
+    the graph was built. exact: compare with every float32 vector. The other two apply to a quantised collection unless
+    exact is set. oversampling: candidates found by quantised vectors for each result. rescore: order and score these
+    candidates by their float32 vectors.
 
-    feedback and smoothing: only with a dense vector; no smoothing with diversity, which reorders by itself.
+    feedback and smoothing apply only with a dense vector. Diversity switches smoothing off, because it reorders the
+    hits itself.
     """
 
     scope: Scope
@@ -79,7 +81,7 @@ class StoreQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found. Higher scores are better; scores of different modes are not comparable."""
+    """A passage that was found. Higher scores are better. Scores of different modes cannot be compared."""
 
     document_id: str
     passage_id: str
@@ -96,7 +98,7 @@ FacetCounts = Mapping[str, int]  # value → passages, most frequent first
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """total: passages that match the filter, counted only where facets are asked for. index: that all of it is from."""
+    """total: passages that match the filter, counted only if the query has facets. index: the one that was searched."""
 
     hits: tuple[Hit, ...]
     facets: Mapping[str, FacetCounts] = field(default_factory=dict)

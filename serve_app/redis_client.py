@@ -17,9 +17,9 @@ CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 
 
 def connect(url: str, timeout_s: float) -> Redis | RedisCluster:
-    """url: redis://, rediss:// or unix:// for a server; redis+cluster:// or rediss+cluster:// for any node of a
-    cluster. timeout_s: for one call. Nothing is connected before the first call, and a call that fails is not repeated.
-    Raises ConfigurationError, which does not repeat the URL: it may hold a password."""
+    """A client that connects at its first call and does not retry. url: redis://, rediss:// or unix:// for a server;
+    redis+cluster:// or rediss+cluster:// for any node of a cluster. timeout_s: for one call.
+    Raises ConfigurationError if the URL is invalid. The message leaves the URL out, because it may hold a password."""
     scheme, _, rest = url.partition("://")
     limits: dict[str, Any] = {
         "socket_timeout": timeout_s,
@@ -39,16 +39,16 @@ def connect(url: str, timeout_s: float) -> Redis | RedisCluster:
 
 
 async def info_of_primaries(client: Any) -> list[dict[str, Any]]:
-    """The answer of INFO everything from the server, or from each primary of the cluster."""
+    """The reply to INFO everything of the server, or of each primary of the cluster."""
     if isinstance(client, RedisCluster):
         by_node = await client.info("everything", target_nodes=RedisCluster.PRIMARIES)
-        return [by_node] if "used_memory" in by_node else list(by_node.values())  # a single node answers directly
+        return [by_node] if "used_memory" in by_node else list(by_node.values())  # one node: not keyed by node
     return [await client.info("everything")]
 
 
 @contextlib.contextmanager
 def translated(error_type: type[Unavailable] = Unavailable) -> Iterator[None]:
-    """Raises `error_type` where the library raises an error of its own."""
+    """Raises `error_type` for the library's errors."""
     try:
         yield
     except (RedisError, RedisClusterException, OSError) as error:

@@ -1,5 +1,5 @@
-"""The nouns of ai-docs (DESIGN §2); those of a search are in query_types. Plain frozen data: no I/O, nothing of ours
-imported but errors."""
+"""The data types that all packages use (DESIGN §2). Types of a search are in query_types. All are frozen and do no
+I/O. This module imports nothing of ours but errors."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ JsonObject = Mapping[str, JsonValue]
 Vector = npt.NDArray[np.float32]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-POINT_NAMESPACE = uuid.UUID("5c1d3c0e-6f0b-5a57-9d3e-8f1f7b1f2a11")  # ours; never change: ids depend on it
+POINT_NAMESPACE = uuid.UUID("5c1d3c0e-6f0b-5a57-9d3e-8f1f7b1f2a11")  # never change it: all stored ids depend on it
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. Every request has one; in development mode it is `LOCAL_PRINCIPAL`."""
+    """Who makes a request. Every request has a principal; in development mode it is `LOCAL_PRINCIPAL`."""
 
     tenant: str
     subject: str
     roles: frozenset[str] = frozenset()
 
     def scope(self, collection: str) -> Scope:
-        """The tenant's own collection of that name. The only way from a request to stored data, so that the
-        tenant cannot be forgotten: every store method takes a Scope and none takes a collection's name."""
+        """The tenant's collection of that name. Every store method takes a Scope instead of a collection's name, so
+        no code can forget the tenant."""
         return Scope(self.tenant, collection)
 
 
@@ -44,12 +44,12 @@ LOCAL_PRINCIPAL = Principal("local", "developer", frozenset({"admin"}))
 
 
 def job_principal(tenant: str, job: str) -> Principal:
-    """A batch job's own principal, with all rights in one tenant. job: as `jobs.index`."""
+    """The principal of a batch job, with all rights in one tenant. job: its module, for example `jobs.index`."""
     return Principal(tenant, job, frozenset({"admin"}))
 
 
 class Lane(StrEnum):
-    """Whom the engine serves first: somebody waits for an interactive text, nobody for one of a bulk upload."""
+    """The priority of a text. A user waits for an interactive text; nobody waits for a text of a bulk upload."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -57,11 +57,11 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One tenant's one collection. Raises InvalidInput if a name has other than 1–63 letters, digits, `.`, `_`,
-    `-`, or does not begin with a letter or digit (so it is safe as a folder's name).
+    """A collection of a tenant. Each name has 1 to 63 letters, digits, `.`, `_` or `-` and begins with a letter or
+    digit, so it is safe as a folder's name. Raises InvalidInput for any other name.
 
-    index: the name of one of the collection's indexes, active or not; "" for the active index, as in every request.
-    Each store turns "" into a name in one place, and all code below that place requires a name."""
+    index: the name of an index of the collection; "" means the active index, as in every request. Each store turns ""
+    into a name in one place, and all code below that place requires a name."""
 
     tenant: str
     collection: str
@@ -77,13 +77,14 @@ class Scope:
                 )
 
     def at(self, index: str) -> Scope:
-        """This index of the collection; "" for the active one."""
+        """The scope of this index of the collection; "" means the active index."""
         return Scope(self.tenant, self.collection, index)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a user puts in. `id` is unique in its collection; `subject` names the person it is about, if any."""
+    """What a user puts in. `id` is unique in its collection. `subject` names the person that the document is about;
+    it may be empty."""
 
     id: str
     text: str
@@ -94,7 +95,7 @@ class Document:
 
     @property
     def metadata_bytes(self) -> int:
-        """As JSON; 0 for what cannot be stored at all."""
+        """Size of the metadata as JSON; 0 if it is not JSON and so cannot be stored."""
         try:
             return len(orjson.dumps(dict(self.metadata)))
         except orjson.JSONEncodeError:
@@ -103,7 +104,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class ListedDocument:
-    """A document without its text, which can have megabytes."""
+    """A document without its text, which can be megabytes long."""
 
     id: str
     title: str
@@ -122,7 +123,7 @@ class Passage:
     tokens: int = 0
 
     def embedded_text(self, title: str) -> str:
-        """What the engine and BM25 see: the title, the path of headings, then the text, a line each."""
+        """The input of the engine and of BM25: the title, the path of headings and the text, each on its own line."""
         path = " > ".join(heading for heading in self.headings if heading != title)
         return "\n".join(part for part in (title, path, self.text) if part)
 
@@ -137,7 +138,7 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """vectors: (n, dim) float32, unit length; tokens: (n,) int32, what each text cost after truncation."""
+    """vectors: (n, dim) float32, unit length; tokens: (n,) int32, tokens of each text after truncation."""
 
     vectors: Vector
     tokens: npt.NDArray[np.int32]
@@ -145,8 +146,9 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class VectorSpace:
-    """What makes two vectors comparable. A collection keeps the space it was made with; a write or a query from
-    another one raises Conflict. Precision is not in it: int8 and fp32 of one model are comparable."""
+    """Two vectors can be compared if they are of the same space. A collection keeps the space that it was made with. A
+    write or query with another space raises Conflict. Precision is not part of it: int8 and fp32 vectors of one model
+    can be compared."""
 
     model: str
     revision: str
@@ -163,8 +165,8 @@ def not_served(space: VectorSpace) -> Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an index is made with. max_tokens, overlap_tokens (of the chunking) and precision are None in an index that
-    was made by its first write: there the writer's settings apply."""
+    """How the vectors of an index are made. max_tokens and overlap_tokens are those of the chunking. They and precision
+    are None in an index that its first write made; then the settings of each writer apply."""
 
     space: VectorSpace
     max_tokens: int | None = None
@@ -173,17 +175,18 @@ class Recipe:
 
     @property
     def index_name(self) -> str:
-        """The model's short name and 8 hex digits of all: the same recipe, the same name."""
+        """The model's short name and 8 hex digits of a hash of the recipe. Equal recipes have equal names."""
         short = re.sub(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]+", "", self.space.model.rsplit("/", 1)[-1])[:40]
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4)
         return f"{short}-{digest.hexdigest()}".lstrip("-")
 
 
 class Quantization(StrEnum):
-    """Codes that a store keeps beside the float32 vectors and searches first: 8 bits, 1 bit or 4 bits a dimension.
+    """Compressed vectors that a store searches before it reads the float32 vectors: 8 bits (INT8), 1 bit (BINARY) or
+    4 bits (TURBO) a dimension.
 
-    TurboQuant rotates at random, so that each dimension has one and the same known distribution, and takes the
-    quantiser that is best for it. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
+    TurboQuant rotates vectors at random, so that every dimension has the same known distribution, and uses the best
+    quantiser for that distribution. Source: Zandieh et al., TurboQuant, 2025 (arXiv 2504.19874)."""
 
     NONE = "none"
     INT8 = "int8"
@@ -191,12 +194,12 @@ class Quantization(StrEnum):
     TURBO = "turbo"
 
 
-FIRST_INDEX = "first"  # of every collection, made by its first write
+FIRST_INDEX = "first"  # the index that a collection's first write makes
 
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """One index of a collection. scope: with its name."""
+    """An index of a collection. scope: includes the index's name."""
 
     scope: Scope
     recipe: Recipe
@@ -205,8 +208,8 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """Which version of a document is stored. fingerprint: None while it is being written, or if that was cut off.
-    passages: at most so many are stored."""
+    """Which version of a document is stored. fingerprint: None while the document is being written, or if the write was
+    interrupted. passages: upper bound of the passages that are stored."""
 
     document_id: str
     fingerprint: str | None
@@ -215,7 +218,7 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True)
 class InventoryPage:
-    """One page of an inventory. `cursor` is None on the last."""
+    """One page of an inventory. `cursor` is None on the last page."""
 
     documents: tuple[StoredVersion, ...]
     cursor: str | None
@@ -223,8 +226,8 @@ class InventoryPage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexedPassage:
-    """A passage with its vectors. dense: (dim,) float32; digest: of the text that it was made of
-    (`documents.reuse.digest`), "" where that is not known."""
+    """A passage with its vectors. dense: (dim,) float32; digest: hash of the text that was embedded
+    (`documents.reuse.digest`), "" if it is not known."""
 
     passage: Passage
     dense: Vector
@@ -234,7 +237,8 @@ class IndexedPassage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexedDocument:
-    """A document ready to be stored. `fingerprint` changes if and only if storing it again would change the index."""
+    """A document with its passages and vectors, ready to be stored. `fingerprint` changes if and only if storing the
+    document again would change the index."""
 
     document: Document
     fingerprint: str
@@ -261,7 +265,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class ListingPage:
-    """One page of a listing. `cursor` is None on the last."""
+    """One page of a listing. `cursor` is None on the last page."""
 
     documents: tuple[ListedDocument, ...]
     cursor: str | None

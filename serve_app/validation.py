@@ -1,7 +1,7 @@
-"""What a document must be to be stored and found: one judge, with one set of bounds, for the API, the jobs, imports and
-both stores. Pure: a function that ends in `_fault` says what to change, and is empty if nothing is wrong.
+"""The rules for a valid document. The API, the jobs, imports and both stores use the same rules and limits. Pure: a
+function whose name ends in `_fault` returns what to change, or "" if nothing is wrong.
 
-A store accepts more ids than users may give (see `id_fault`), so it only asks `metadata_fault` and `text_fault`.
+A store accepts more ids than users may give (see `id_fault`), so it only checks `metadata_fault` and `text_fault`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ MAX_ID_CHARS = 512
 MAX_TITLE_CHARS = 4_096
 MAX_URL_CHARS = 8_192
 MAX_SUBJECT_CHARS = 512
-MAX_METADATA_DEPTH = 16  # objects and lists within each other, metadata itself included; Edge cannot read 128 again
+MAX_METADATA_DEPTH = 16  # nested objects and lists, metadata itself included; Edge cannot read back a depth of 128
 INT64 = range(-(2**63), 2**63)  # integers in metadata and in filters
 
-ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"  # JSON Schema; what JSON cannot hold (half a surrogate pair) is not in it
+ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"  # for JSON Schema; leaves out surrogates, which JSON cannot hold
 NOT_IN_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-DOT_SEGMENT = re.compile(r"(?:^|[/\\])(?:\.|%2[eE]){1,2}(?:[/\\]|$)")  # RFC 3986, 5.2.4; browsers take "\" for "/"
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, which some store or client refuses, and half a surrogate pair
+DOT_SEGMENT = re.compile(r"(?:^|[/\\])(?:\.|%2[eE]){1,2}(?:[/\\]|$)")  # RFC 3986, 5.2.4; browsers read "\" as "/"
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, which some stores and clients refuse, and lone surrogates
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def validate(document: Document) -> None:
-    """Raises InvalidInput with what to change."""
+    """Raises InvalidInput, which says what to change."""
     if fault := document_fault(document):
         raise InvalidInput(fault)
 
@@ -52,14 +52,14 @@ def id_fault(id: str) -> str:
         return f"id has {len(id)} characters; at most {MAX_ID_CHARS} are allowed"
     if DOT_SEGMENT.search(id):
         return "id has a path segment '.' or '..', which HTTP clients resolve before they send it: leave it out"
-    return "id has a control character or half of a surrogate pair: take it out" if NOT_IN_ID.search(id) else ""
+    return "id has a control character or half of a surrogate pair: remove it" if NOT_IN_ID.search(id) else ""
 
 
 def text_fault(document: Document) -> str:
-    """Of its texts, which no store takes unless they can be encoded. `storable` mends them."""
+    """The fault of a text that cannot be encoded as UTF-8, which no store accepts. `storable` repairs such texts."""
     for name in ("id", "text", "title", "url", "subject"):
         if SURROGATE.search(getattr(document, name)):
-            return f"{name} has half of a surrogate pair: take it out"
+            return f"{name} has half of a surrogate pair: remove it"
     return ""
 
 
@@ -68,7 +68,7 @@ def metadata_fault(metadata: JsonObject) -> str:
 
 
 def _json_faults(value: object, where: str, levels: int) -> Iterator[str]:
-    """levels: objects and lists within each other that are allowed here."""
+    """levels: depth of nested objects and lists that is allowed from here on."""
     match value:
         case dict() | list() | tuple() if levels == 0:
             yield f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels: flatten it"
@@ -87,7 +87,7 @@ def _json_faults(value: object, where: str, levels: int) -> Iterator[str]:
 def _scalar_fault(value: object) -> str:
     match value:
         case str() if UNSTORABLE.search(value):
-            return "has a NUL or half of a surrogate pair: take it out"
+            return "has a NUL or half of a surrogate pair: remove it"
         case int() if value not in INT64:
             return "does not fit 64 bits: send it as a string"
         case float() if not math.isfinite(value):
@@ -99,7 +99,7 @@ def _scalar_fault(value: object) -> str:
 
 
 def storable(document: Document) -> Document:
-    """The same document with text that any store takes: NUL is dropped, a lone surrogate becomes U+FFFD."""
+    """The same document with texts that every store accepts: NUL is removed, a lone surrogate becomes U+FFFD."""
     if not any(map(UNSTORABLE.search, (document.text, document.title, document.url, document.subject))):
         return document
     return replace(

@@ -1,7 +1,7 @@
-"""Micro-batching at the edge (DESIGN §3.1): what waits when a worker becomes free goes to it together.
+"""Micro-batching at the edge (DESIGN §3.1): when a worker becomes free, it gets all waiting items as one batch.
 
-A permit is taken first and the queue drained then, so a batch is as large as the load makes it and an idle service
-adds no wait. There is no task that lives for ever and could die: each arrival and each finished batch starts the next.
+The batcher drains the queue only when a worker is free. So batches grow with the load, and an idle service adds no
+delay. No background task runs for ever and could die: each arrival and each finished batch starts the next batch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Waiting(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_items and max_waiting are in what the batcher's `count` returns (items, if it has none), max_weight in what
-    `weigh` does; an item beyond a batch's limits goes alone, one beyond max_waiting is taken when nothing waits."""
+    """max_items and max_waiting are in units of the batcher's `count` (by default 1 an item), max_weight in units of
+    `weigh`. An item above a batch's limits runs alone. An item above max_waiting is accepted if the queue is empty."""
 
     max_items: int
     max_weight: int
@@ -38,11 +38,11 @@ class BatchLimits:
 
 
 class MicroBatcher(Generic[In, Out]):
-    """Callers await `submit(item)`; `run(items)` is called with many and answers one result or error per item.
+    """Callers await `submit(item)`. `run(items)` gets many items and returns one result or error per item, in order.
 
-    Safe against clients that leave: a cancelled caller's item is dropped before `run` sees it, or its result is. The
-    same goes for an item whose deadline has passed, also in the turn of the loop before its caller is cancelled.
-    Belongs to the event loop it is first used in.
+    If a caller is cancelled, its item is dropped before `run` gets it, or its result is discarded. An item whose
+    deadline has passed is dropped too, even if its caller is not cancelled yet.
+    Belongs to the event loop in which it is first used.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class MicroBatcher(Generic[In, Out]):
         self._pump_is_due = False
 
     async def submit(self, item: In) -> Out:
-        """The item's result. Raises Overloaded if too many wait, DeadlineExceeded, or what `run` raised or answered
-        for this item."""
+        """The item's result. Raises Overloaded if too many items wait, DeadlineExceeded if the item did not start in
+        time, or the error that `run` raised or returned for this item."""
         count = self._count(item)
         if self._is_too_much(count):
             self._drop_abandoned()
@@ -73,7 +73,7 @@ class MicroBatcher(Generic[In, Out]):
         future: asyncio.Future[Out] = loop.create_future()
         self._waiting.append(Waiting(item, future, current_deadline_s()))
         self._waiting_items += count
-        if not self._pump_is_due:  # once per turn of the loop, so that what arrives in one turn goes together
+        if not self._pump_is_due:  # once per turn of the loop, so that all arrivals of a turn share a batch
             self._pump_is_due = True
             loop.call_soon(self._pump)
         return await future
@@ -97,7 +97,7 @@ class MicroBatcher(Generic[In, Out]):
         self._pump()
 
     def _take(self) -> list[Waiting[In, Out]]:
-        """The longest head of the queue within the limits, without items that nobody waits for."""
+        """As many items from the head of the queue as the limits allow. Skips items that nobody waits for."""
         batch: list[Waiting[In, Out]] = []
         items = weight = 0
         while self._waiting and items < self._limits.max_items:
@@ -117,11 +117,11 @@ class MicroBatcher(Generic[In, Out]):
     async def _answer(self, batch: list[Waiting[In, Out]]) -> None:
         results: Sequence[Out | PlatformError | BaseException]
         try:
-            with deadline(None):  # the batch is many requests' work; a task inherits that of whoever started it
+            with deadline(None):  # a task inherits the deadline of one request, but the batch serves many
                 results = await self._run([entry.item for entry in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
-        except BaseException as error:  # whatever it was, nobody may wait for ever
+        except BaseException as error:  # whatever it was, no caller may wait for ever
             results = [error] * len(batch)
             if not isinstance(error, Exception):
                 raise
@@ -131,7 +131,7 @@ class MicroBatcher(Generic[In, Out]):
 
 
 def settle(future: asyncio.Future[Out], result: Out | BaseException) -> None:
-    """Give a waiting caller its result. A caller that has gone has cancelled its future, which must stay as it is."""
+    """Give a waiting caller its result. Does nothing if the caller has left and so cancelled its future."""
     if future.done():
         return
     if isinstance(result, asyncio.CancelledError):

@@ -1,7 +1,7 @@
-"""A service that does not answer costs one timeout, and then nothing until it answers again.
+"""A circuit breaker: when a service stops responding, one call waits for the timeout, and later calls fail at once
+until a probe succeeds.
 
-Circuit breaker after Nygard, "Release It!", 2007. The probe after a pause is made beside the requests, so that not
-even that one waits for it.
+Source: Nygard, "Release It!", 2007. Probes run in the background, so no request waits for one.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """pause_s: 0 while the tier answers. probe_at_s: when, on a monotonic clock, it may be tried again."""
+    """pause_s: 0 while the service responds. probe_at_s: monotonic time from which a probe may run."""
 
     pause_s: float = 0.0
     probe_at_s: float = 0.0
 
     @property
     def is_closed(self) -> bool:
-        """True: calls go through."""
+        """True if calls go through."""
         return self.pause_s == 0
 
     def probe_is_due(self, now_s: float) -> bool:
         return not self.is_closed and now_s >= self.probe_at_s
 
     def failed(self, now_s: float) -> Breaker:
-        """A failure while a pause lasts, of a call that had begun before it, does not make it longer."""
+        """The breaker after a failed call. A failure during a pause does not extend it, because that call began before
+        the pause."""
         if not self.is_closed and now_s < self.probe_at_s:
             return self
         pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self.pause_s))
@@ -47,10 +48,10 @@ class Breaker:
 
 
 class Guard:
-    """Calls to one service, each with a time limit, behind a breaker.
+    """Calls one service through a breaker, with a timeout for each call.
 
-    name: for the log. probe: a cheap call whose answer is not None. on_failure: called for each call, probes included,
-    that was not answered."""
+    name: for the log. probe: a cheap call that returns a value other than None. on_failure: called for each failed
+    call or probe."""
 
     def __init__(
         self,
@@ -70,11 +71,11 @@ class Guard:
 
     @property
     def pause_s(self) -> float:
-        """For so long the service is left out after its last failure; 0 while it answers."""
+        """How long calls are skipped after the last failure; 0 while the service responds."""
         return self._breaker.pause_s
 
     async def call(self, call: Callable[[], Awaitable[Out]]) -> Out | None:
-        """The answer, or None where there is none. Never raises."""
+        """The result, or None if the service is unavailable. Does not raise Unavailable."""
         if not self._breaker.is_closed:
             self._probe_if_due()
             return None
@@ -103,7 +104,7 @@ class Guard:
             logger.warning("%s answers again", self._name)
 
     async def insist(self, call: Callable[[], Awaitable[Out]], timeout_s: float) -> Out:
-        """The answer, whatever the breaker says. Raises Unavailable."""
+        """Make the call even if the breaker is open. Raises Unavailable after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await call()

@@ -1,4 +1,5 @@
-"""The instant after which nobody waits for a request's answer, carried from the API to the micro-batchers."""
+"""A request's deadline: the time after which nobody waits for its response. A context variable carries it from the API
+to the micro-batchers."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ _ends_at_s: ContextVar[float | None] = ContextVar("deadline_ends_at_s", default=
 
 @contextmanager
 def deadline(ends_at_s: float | None) -> Iterator[None]:
-    """Everything awaited inside, tasks made there included, has this deadline, or none. In the event loop's time."""
+    """Sets the deadline for the code inside, including tasks that it creates. ends_at_s: in the event loop's time; None
+    for no deadline."""
     token = _ends_at_s.set(ends_at_s)
     try:
         yield
@@ -21,7 +23,7 @@ def deadline(ends_at_s: float | None) -> Iterator[None]:
 
 
 def current_deadline_s() -> float | None:
-    """None: there is none, as in a job."""
+    """In the event loop's time. None without a deadline, as in a job."""
     return _ends_at_s.get()
 
 

@@ -1,14 +1,15 @@
-"""How many requests may be under way at once, learned from their latency; what is beyond is refused at once.
+"""An adaptive concurrency limit: it learns from latency how many requests may run at once, and refuses any more.
 
-The split is that of Netflix concurrency-limits: `Estimate` decides from measurements and is pure, `Limiter` counts and
-refuses. The estimate is its Gradient2 (github.com/Netflix/concurrency-limits, Gradient2Limit and WindowedLimit):
+As in Netflix concurrency-limits, there are two parts: `Estimate` is pure and computes the limit from measurements;
+`Limiter` counts requests and refuses them. The estimate is Gradient2 (github.com/Netflix/concurrency-limits,
+Gradient2Limit and WindowedLimit):
 
     gradient = clamp(TOLERANCE · baseline latency / recent latency, 0.5, 1)
     limit ← smoothed(limit · gradient + √limit), within floor and ceiling
 
-with one change. Gradient2's baseline is a long average of every window, so under a load that does not end it creeps
-after the latency that the limit itself allows, and the limit with it up to the ceiling. Here a window raises the
-baseline only if it shows latency without queueing: at most half of the limit was in use, or no more than the floor.
+with one change. Gradient2's baseline is a long average over every window. Under lasting load that average approaches
+the queueing latency that the limit itself allows, so the limit climbs to the ceiling. Here a window raises the baseline
+only if it shows latency without queueing: at most half of the limit was in use, or no more than the floor.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from dataclasses import dataclass, replace
 from serve_app.errors import Overloaded
 
 TOLERANCE = 1.5  # recent latency may be this many times the baseline before the limit shrinks
-SMOOTHING = 0.2  # share of the newest target in the limit
-BACKOFF = 0.9  # of the limit after a window in which work behind was refused
+SMOOTHING = 0.2  # weight of the newest target in the limit
+BACKOFF = 0.9  # the limit is multiplied by this after a window in which a later stage refused work
 BASELINE_WEIGHT = 2 / (300 + 1)  # exponential average over about 300 windows
-BASELINE_DECAY = 0.9  # in a window that took less than half of the baseline
+BASELINE_DECAY = 0.9  # per window whose latency is less than half of the baseline
 WINDOW_S = 0.25
 WINDOW_SAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """floor: never fewer than this many at once, so that micro-batches fill. floor = ceiling is a fixed limit."""
+    """floor: the lowest limit, high enough that micro-batches fill. If floor equals ceiling, the limit is fixed."""
 
     floor: int
     ceiling: int
@@ -49,14 +50,14 @@ class Estimate:
         return int(self.value)
 
     def update(self, latency_s: float, in_flight: int, dropped: bool = False) -> Estimate:
-        """After one window. latency_s: mean of its requests, above 0. in_flight: most at once. dropped: something
-        behind refused work."""
+        """The estimate after one window. latency_s: mean latency of its requests, above 0. in_flight: most requests at
+        once. dropped: whether a later stage refused work."""
         unqueued = in_flight <= max(self.floor, self.value / 2)
         baseline_s = self._baseline_after(latency_s, unqueued)
         value = self.value
         if dropped:
             value *= BACKOFF
-        elif in_flight >= value / 2:  # else nothing is known about a higher limit, and none is needed
+        elif in_flight >= value / 2:  # else there is no evidence for a higher limit, and no need
             gradient = min(max(TOLERANCE * baseline_s / latency_s, 0.5), 1.0)
             target = value * gradient + math.sqrt(value)
             value += SMOOTHING * (target - value)
@@ -69,7 +70,7 @@ class Estimate:
         baseline_s = self.baseline_s
         if unqueued or latency_s < baseline_s:
             baseline_s += BASELINE_WEIGHT * (latency_s - baseline_s)
-        if baseline_s > 2 * latency_s:  # load, or a cold start, is over
+        if baseline_s > 2 * latency_s:  # overload or a cold start is over
             baseline_s *= BASELINE_DECAY
         return baseline_s
 
@@ -89,7 +90,7 @@ class LimitWindow:
 
 
 class Limiter:
-    """Enforces an Estimate for requests of one kind. Belongs to one event loop; clock: monotonic, in seconds."""
+    """Enforces an Estimate for requests of one kind. Belongs to one event loop. clock: monotonic, in seconds."""
 
     def __init__(self, kind: str, *, floor: int, ceiling: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._kind = kind
@@ -100,7 +101,7 @@ class Limiter:
 
     @property
     def limit(self) -> int:
-        """In slots, now."""
+        """The current limit, in slots."""
         return self._estimate.limit
 
     @property
@@ -110,11 +111,11 @@ class Limiter:
 
     @property
     def load(self) -> float:
-        """Share of the slots in use; above 1 if the limit has just shrunk."""
+        """Fraction of the slots in use; above 1 if the limit has just shrunk."""
         return self._in_flight / self.limit
 
     def require_room(self, slots: int = 1) -> None:
-        """Raises as `admit` would now, and takes nothing."""
+        """Raises Overloaded if `admit` would, without taking a slot."""
         if self._in_flight and self._in_flight + slots > self.limit:
             raise Overloaded(
                 f"{self._in_flight} of {self.limit} {self._kind} are under way; try again later",
@@ -123,11 +124,11 @@ class Limiter:
 
     @contextmanager
     def admit(self, slots: int = 1) -> Iterator[None]:
-        """Around the work of one request; it never waits. slots: what the request weighs; one that is heavier than
-        the limit goes alone. Raises Overloaded, which says when those before it are likely to be answered.
+        """A context for the work of one request. Never waits. slots: the request's weight; a request heavier than the
+        limit runs alone. Raises Overloaded, with the recent latency as the time to retry after.
 
-        Work that raises Overloaded shrinks the limit. Of other work that fails (a wrong request, a client that left, a
-        deadline) only the least latency is known: it counts if that is above the baseline.
+        Work that raises Overloaded shrinks the limit. Work that fails otherwise (an invalid request, a client that
+        left, a deadline) gives only a lower bound of the latency, so it counts only if it is above the baseline.
         """
         self.require_room(slots)
         self._in_flight += slots

@@ -1,4 +1,4 @@
-"""A bounded mapping of the most recently used values."""
+"""A bounded map that keeps the most recently used values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """At most `capacity` values; the least recently used one is dropped first. `get` uses a value, `peek` does not."""
+    """At most `capacity` values; the least recently used value is dropped first. `get` and `put` count as use, `peek`
+    does not."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

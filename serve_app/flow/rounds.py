@@ -1,5 +1,6 @@
-"""What is asked while a call is under way is asked in the next one, all of it together: no answer is older than its
-question. Not as `single_flight`, where whoever comes late joins the call under way."""
+"""Combines requests for keys into batched calls. Requests that arrive during a call are answered together by the next
+call, so a result is never older than its request. In `single_flight`, by contrast, late callers join the running call.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ V = TypeVar("V")
 
 
 class Rounds(Generic[K, V]):
-    """ask: the answers to distinct keys; one that is absent is answered by None. Called once at a time."""
+    """ask: returns the values of distinct keys; `get` returns None for a missing key. Its calls do not overlap."""
 
     def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._ask = ask
@@ -21,11 +22,11 @@ class Rounds(Generic[K, V]):
         self._asking = asyncio.Lock()
 
     async def get(self, key: K) -> V | None:
-        """Raises what `ask` raises."""
+        """The key's value, or None. Raises what `ask` raises."""
         self._waiting.add(key)
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._round())
-        answers = await asyncio.shield(self._next)  # it is others' as well
+        answers = await asyncio.shield(self._next)  # other callers await it as well
         return answers.get(key)
 
     async def _round(self) -> Mapping[K, V]:

@@ -1,4 +1,4 @@
-"""Callers who want the same thing at the same time share one piece of work (as Go's singleflight, with cancelling)."""
+"""Concurrent callers with the same key wait for one task (like Go's singleflight, with cancellation)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Flight(Generic[Out]):
 
 
 class SingleFlight(Generic[Key, Out]):
-    """One task per key. A caller that leaves does not disturb the others; the last that leaves cancels the work. The
-    work's result, or its error, reaches everyone who waits. The work belongs to nobody: it sees no caller's context
-    variables, so no caller's deadline. Belongs to one event loop."""
+    """One task per key. Every waiting caller gets the task's result or error. A caller that leaves does not affect the
+    others; when the last caller leaves, the task is cancelled. The task sees no caller's context variables, so it has
+    no caller's deadline. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._flights: dict[Key, Flight[Out]] = {}
@@ -40,17 +40,17 @@ class SingleFlight(Generic[Key, Out]):
             return await asyncio.shield(flight.task)
         except asyncio.CancelledError as error:
             caller = asyncio.current_task()
-            if flight.task.cancelled() and not (caller and caller.cancelling()):  # the work ended itself, nobody left
-                raise Unavailable("the work that others shared was cancelled; try again") from error
+            if flight.task.cancelled() and not (caller and caller.cancelling()):  # the task cancelled itself
+                raise Unavailable("the work was cancelled; try again") from error
             raise
         finally:
             flight.callers -= 1
             if flight.callers == 0 and not flight.task.done():
-                self._landed(key, flight)  # who comes now begins anew, and does not join what is being cancelled
+                self._landed(key, flight)  # so that a new caller starts a new task
                 flight.task.cancel()
 
     def _landed(self, key: Key, flight: Flight[Out]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # seen, even if everyone has left
+            flight.task.exception()  # mark it as retrieved, even if every caller has left

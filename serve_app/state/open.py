@@ -1,4 +1,4 @@
-"""The state that the settings ask for: in Redis where AIDOCS_REDIS__URL is set, else in a SQLite file in DATA_DIR."""
+"""Opens the state: in Redis if AIDOCS_REDIS__URL is set, otherwise in a SQLite file in AIDOCS_DATA_DIR."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from serve_app.state.store import StateStore
 
 
 def open_state(settings: Settings) -> StateStore:
-    """settings: with their secrets. Nothing is connected before the first call. Raises ConfigurationError if the URL
-    cannot be one."""
+    """settings: with secrets. Connects at the first call. Raises ConfigurationError if the Redis URL is invalid."""
     if settings.redis.url is None:
         return SqliteState(settings.data_dir / "state" / "state.sqlite3")
     from serve_app.redis_client import connect  # the library takes 0.1 s to import

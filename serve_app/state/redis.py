@@ -1,23 +1,22 @@
 """State in a Redis server or a Redis Cluster, for processes of many machines.
 
 All keys share one hash tag, so a cluster keeps them on one primary, and each method is one Lua script. Control data is
-small, and one primary takes far more writes than it needs.
+small, and one primary can take far more writes than it needs.
 
-What holds as long as Redis loses no acknowledged write: all that StateStore promises. Run Redis with `appendonly yes`,
-`appendfsync always` and a policy that evicts no key without a time to live (`noeviction` or `volatile-…`); the log
-warns where it does not.
+As long as Redis loses no acknowledged write, everything that StateStore promises holds. Run Redis with `appendonly
+yes`, `appendfsync always` and a policy that evicts no key without a time to live (`noeviction` or `volatile-…`). The
+log has a warning if Redis runs otherwise.
 
-What holds when Redis loses the newest writes, as it can at a failover, since it replicates after it acknowledges:
-entries and leases are as they were before those writes. A lost lease can be granted again while its holder still works.
-But revisions never repeat: `master_replid` changes at each start and each promotion, and the first call that finds
-another one raises the revision by LOST_WRITES. So every token of before is lower than every token after, the fenced
-writes of a forgotten holder are refused, and every cursor of before is answered with a gap. If Redis loses everything,
-the revision starts from the server's clock in microseconds, which is above all earlier ones if the clock is right. A
-primary that is cut off from its replicas goes on to acknowledge writes that will be lost; `min-replicas-to-write`
-limits for how long.
+A failover can lose the newest writes, because Redis replicates after it acknowledges. Entries and leases are then as
+they were before those writes, so a lost lease can be granted again while its holder still works. But revisions never
+repeat. `master_replid` changes at each start and each promotion, and the first call that finds a new value raises the
+revision by LOST_WRITES. So every new token is higher than every old one, the fenced writes of a forgotten holder are
+refused, and every old cursor gets a gap. If Redis loses everything, the revision starts from the server's clock in
+microseconds, which is above all earlier revisions if the clock is right. A primary that is cut off from its replicas
+still acknowledges writes, and these will be lost; `min-replicas-to-write` limits for how long.
 
-Leases run by the Redis server's clock (`TIME`). A clock that is set forward ends them early, and one that is set back
-below a lease's begin ends that lease: the fence of each write guards against both.
+Leases run by the Redis server's clock (`TIME`). A clock that is set forward ends leases early. A clock that is set back
+to before a lease's begin ends that lease. The fence of each write guards against both.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ return redis.call('HDEL', leases, ARGV[1])
 
 
 class RedisState:
-    """StateStore in Redis. timeout_s: for one call. Nothing is connected before the first call."""
+    """StateStore in Redis. Connects at the first call. timeout_s: for one call."""
 
     def __init__(
         self,

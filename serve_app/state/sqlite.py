@@ -1,10 +1,10 @@
 """State in one SQLite file, for processes of one machine.
 
 The file is in WAL mode, so reads do not wait for writes. Each commit is flushed to the disk (`synchronous=FULL`), so an
-acknowledged write survives `kill -9` and a power failure. The file must lie on a local disk: SQLite's locks and shared
-memory do not work over NFS. A process that is stopped in the middle of a write holds back the writes of all others,
-which then raise StateUnavailable, until it goes on or dies. A file that is restored from a backup counts revisions on
-from the backup's: stop every process that uses the state before you restore one.
+acknowledged write survives `kill -9` and a power failure. The file must be on a local disk, because SQLite's locks and
+shared memory do not work over NFS. While a process is stopped in the middle of a write, the writes of all other
+processes raise StateUnavailable. After a restore from a backup, revisions continue from the backup's revision, so stop
+every process that uses the state before you restore it.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ INSERT INTO counters VALUES (1, 1);
 
 
 def seconds_since_boot() -> float:
-    """All processes of a machine read the same value, no change of the date moves it, and on Linux it goes on while
-    the machine sleeps. It starts again at a reboot; `lasts` says why that does no harm."""
+    """A clock that all processes of the machine share and that no change of the date affects. On Linux it counts on
+    while the machine sleeps. It restarts at a reboot; `lasts` says why that does no harm."""
     return time.clock_gettime(CLOCK)
 
 
 def lasts(begins_s: float, ends_s: float, now_s: float) -> bool:
-    """Whether a lease lasts. A clock below `begins_s` has started again since, and no holder lives through a reboot. A
-    machine that has been up for longer than that takes a dead holder's lease for a lasting one, but never for more than
-    its time to live."""
+    """Whether a lease is still valid. If the clock is below `begins_s`, the machine has rebooted, and no holder
+    survives a reboot. After a reboot, the lease of a dead holder can look valid again once the clock reaches
+    `begins_s`, but never for longer than its time to live."""
     return begins_s <= now_s < ends_s
 
 
 class SqliteState:
-    """StateStore in the file `path`, which is created for its owner alone. Nothing is opened before the first call."""
+    """StateStore in the file `path`. The first call opens the file or creates it, readable by its owner only."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class SqliteState:
 
     def _acquire(self, db: sqlite3.Connection, name: bytes, ttl_s: float) -> int | None:
         with exclusive(db):
-            now_s = self._clock()  # read under the lock: nothing comes between
+            now_s = self._clock()  # read under the lock, so no other call comes between
             found = rows(db, "SELECT begins_s, ends_s FROM leases WHERE name = ?", name)
             if any(lasts(begins_s, ends_s, now_s) for begins_s, ends_s in found):
                 return None
@@ -153,7 +153,7 @@ class SqliteState:
         return token
 
     def _extend(self, db: sqlite3.Connection, lease: Lease, ttl_s: float) -> bool:
-        """ttl_s: 0 ends it."""
+        """Whether the lease was still held. ttl_s: from now; 0 ends the lease."""
         with exclusive(db):
             is_held, now_s = self._is_held(db, lease), self._clock()
             if is_held:

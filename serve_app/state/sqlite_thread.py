@@ -1,4 +1,4 @@
-"""One SQLite connection in a thread of its own, with a time limit for each call."""
+"""One SQLite connection in its own thread, with a timeout for each call."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import TypeVar
 
 from serve_app.errors import StateUnavailable
 
-QUEUE_RATIO = 0.5  # of the time limit, for which a call may wait behind others
-BUSY_RATIO = 0.8  # of the time that is left then, for which SQLite waits for a lock: it gives up before the caller does
+QUEUE_RATIO = 0.5  # fraction of the timeout that a call may wait behind other calls
+BUSY_RATIO = 0.8  # fraction of the remaining time that SQLite waits for a lock, so it gives up before the caller
 WAL_RETRY_S = 0.01
 Out = TypeVar("Out")
 
 
 class SqliteThread:
-    """schema: statements for a file without the table `marker`, run as one transaction. The file is opened at the
-    first call, and again at the next call after one that failed."""
+    """The first call opens the file. After a call that failed, the next call opens it again. schema: statements that
+    set up a file without the table `marker`, run in one transaction."""
 
     def __init__(self, path: Path, schema: str, marker: str, timeout_s: float) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class SqliteThread:
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, call: Callable[[sqlite3.Connection], Out]) -> Out:
-        """Raises StateUnavailable."""
+        """Run the call in the thread. Raises StateUnavailable."""
         try:
             future = self._executor.submit(self._run, call, time.monotonic() + self._timeout_s)
         except RuntimeError as error:
@@ -48,7 +48,7 @@ class SqliteThread:
             ) from error
 
     async def close(self) -> None:
-        with contextlib.suppress(RuntimeError, TimeoutError):  # it is closed already, or a call hangs
+        with contextlib.suppress(RuntimeError, TimeoutError):  # already closed, or a call hangs
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.wrap_future(self._executor.submit(self._disconnect))
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -74,7 +74,7 @@ class SqliteThread:
 
     def _open(self, busy_s: float) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's other files take its permissions
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's other files inherit the permissions
         connection = sqlite3.connect(self._path, timeout=busy_s, isolation_level=None)
         try:
             use_wal(connection, busy_s)
@@ -98,7 +98,8 @@ class SqliteThread:
 
 
 def use_wal(connection: sqlite3.Connection, patience_s: float) -> None:
-    """SQLite does not wait for its lock here when several processes change a new file's mode at once."""
+    """Switch the file to WAL mode. Retries, because SQLite does not wait for its lock when several processes switch a
+    new file at once."""
     deadline_s = time.monotonic() + patience_s
     while True:
         try:
@@ -112,14 +113,14 @@ def use_wal(connection: sqlite3.Connection, patience_s: float) -> None:
 
 @contextlib.contextmanager
 def exclusive(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that no other one writes beside, from its begin."""
+    """A transaction that excludes other writers from its begin."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
         yield
 
 
 @contextlib.contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction whose reads are all of one instant."""
+    """A transaction whose reads all see the same state."""
     with _transaction(connection, "BEGIN"):
         yield
 

@@ -1,13 +1,13 @@
-"""Small durable control data: releases, rollouts, flags, consents, keys. One Protocol, kept in SQLite or in Redis.
+"""Small durable control data: releases, rollouts, flags, consents, keys. One Protocol, implemented on SQLite and Redis.
 
-A store counts its changes in one number, the revision. Each change takes the next one. The revision is the version of
-the key that changed, the position in the feed of changes, and the token of a lease. So versions and tokens only ever
-rise, also when a key is deleted and created again, or a lease passes to another holder.
+A store counts its changes in one number, the revision. Each change takes the next revision. The revision is the version
+of the key that changed, the position in the feed of changes, and the token of a lease. So versions and tokens only
+rise, even when a key is deleted and created again, or a lease passes to another holder.
 
 Leases: Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency",
 SOSP 1989. Fencing tokens: Burrows, "The Chubby lock service for loosely-coupled distributed systems", OSDI 2006 (there
-called sequencers), and Kleppmann, "How to do distributed locking", 2016: a holder can be stopped for longer than its
-lease without noticing, so the store checks the token of each write and does not trust the writer's belief.
+called sequencers), and Kleppmann, "How to do distributed locking", 2016. A holder can be stopped for longer than its
+lease without noticing. So the store checks the token of each write and does not rely on the writer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 64 * 1024  # a page of the largest values is 64 MiB
 MAX_PAGE = 1_000
 MIN_TTL_S, MAX_TTL_S = 0.01, 86_400.0
-DELETIONS_KEPT = 10_000  # a reader who missed more than this must read everything again
+DELETIONS_KEPT = 10_000  # a reader that missed more deletions than this must read everything again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class StateChange:
 class ChangeFeed:
     """A page of the feed. cursor: pass it to the next call.
 
-    is_gap: the feed does not reach back to the cursor that was given. `changes` is empty, and the reader must list all
-    entries before it goes on from `cursor`."""
+    is_gap: the feed does not reach back to the given cursor. Then `changes` is empty, and the reader must list all
+    entries before it continues from `cursor`."""
 
     changes: tuple[StateChange, ...]
     cursor: int
@@ -55,7 +55,7 @@ class ChangeFeed:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """token: higher than that of every earlier lease, of this and of all other names."""
+    """token: higher than the token of every earlier lease of any name."""
 
     name: str
     token: int
@@ -80,31 +80,30 @@ class Refused:
 
 
 class StateStore(Protocol):
-    """Every method is atomic and sees every change that was acknowledged before it began, from whatever process.
+    """Every method is atomic and sees every change, of any process, that was acknowledged before the call began.
 
-    Every method raises StateUnavailable if the store does not answer in time. A change that ended so may or may not
-    have been made: read the key to find out. Every method raises InvalidInput for a key, value, page size or time to
-    live that is out of bounds (the constants of this module).
+    Every method raises StateUnavailable if the store does not respond in time. A change that raised this may or may
+    not have been made: read the key to find out. Every method raises InvalidInput for a key, value, page size or time
+    to live that is out of bounds (the constants of this module).
 
     A Redis that loses acknowledged writes (a failover, a restart without `appendfsync always`) loses entries and
-    leases with them; `RedisState` says what still holds then."""
+    leases with them. state/redis.py says what still holds then."""
 
     async def get(self, key: str) -> StateEntry | None: ...
 
     async def list_prefix(self, prefix: str, *, after: str = "", limit: int = MAX_PAGE) -> list[StateEntry]:
-        """The first `limit` entries whose key starts with `prefix` and comes after `after`, ordered by key (by its
-        UTF-8 bytes). A page is one snapshot. Pages that follow each other are not: `changes` tells what changed in
-        between."""
+        """The first `limit` entries whose key starts with `prefix` and comes after `after`, ordered by the UTF-8 bytes
+        of the key. A page is one snapshot; consecutive pages are not. `changes` returns what changed in between."""
         ...
 
     async def compare_and_set(
         self, key: str, value: bytes, *, expected: int | None, fence: Lease | None = None
     ) -> Written | Refused:
-        """Write `value` if the key has the version `expected`; None expects that there is no such key.
+        """Write `value` if the key has the version `expected`; None expects that the key does not exist.
 
         The new version is higher than every version that the key ever had. With `fence`, the write is refused once
-        that lease has ended: it expired, was released, or another holder took it. The store checks this in the same
-        step as the write, so a holder that was stopped past its lease changes nothing when it goes on."""
+        that lease has ended: it expired, was released, or another holder took it. The store checks this atomically
+        with the write, so a holder that was stopped past its lease changes nothing when it resumes."""
         ...
 
     async def delete(self, key: str, *, expected: int, fence: Lease | None = None) -> Written | Refused:
@@ -114,30 +113,30 @@ class StateStore(Protocol):
     async def changes(self, since: int, *, limit: int = MAX_PAGE) -> ChangeFeed:
         """The keys that changed after the cursor `since`, in the order of their newest versions.
 
-        A key that changed several times appears once, with its newest state: the feed is complete in keys, not in
-        versions. Deletions are kept for the newest DELETIONS_KEPT deleted keys. A reader starts with cursor 0, which
-        always answers with a gap: it lists all entries and goes on from the cursor of that answer. Cursors stay valid
-        when processes restart. The page is the last one for now when it holds fewer than `limit` changes."""
+        A key that changed several times appears once, with its newest state: the feed has every changed key, but not
+        every version. It has the newest DELETIONS_KEPT deletions. A reader starts with cursor 0, which always returns
+        a gap, lists all entries, and continues from the cursor of that page. Cursors stay valid when processes restart.
+        A page with fewer than `limit` changes is the last one for now."""
         ...
 
     async def acquire(self, name: str, ttl_s: float) -> Lease | None:
-        """A lease for `ttl_s` seconds, or None while another one of this name lasts. Time is that of the store's own
-        clock, not of the caller's."""
+        """A lease for `ttl_s` seconds, or None while another lease of this name is valid. The store's clock counts, not
+        the caller's."""
         ...
 
     async def renew(self, lease: Lease) -> bool:
-        """Let the lease last `ttl_s` seconds from now. False if it has ended: the holder must stop its work."""
+        """Extend the lease to `ttl_s` seconds from now. False if it has ended: the holder must stop its work."""
         ...
 
     async def release(self, lease: Lease) -> bool:
-        """End the lease. False if it had ended before."""
+        """End the lease. False if it has ended already."""
         ...
 
     async def close(self) -> None: ...
 
 
 def encoded_key(key: str) -> bytes:
-    """Raises InvalidInput."""
+    """The key in UTF-8. Raises InvalidInput if it is empty, too long or not valid Unicode."""
     encoded = _encoded(key)
     if not encoded:
         raise InvalidInput("a key of the state must not be empty")
@@ -145,7 +144,8 @@ def encoded_key(key: str) -> bytes:
 
 
 def key_range(prefix: str, after: str) -> tuple[bytes, bytes, bytes]:
-    """Bounds for the keys of a page: at least the first, above the second, below the third. Raises InvalidInput."""
+    """Bounds for a page's keys, which are at least the first, above the second and below the third. Raises
+    InvalidInput."""
     lowest = _encoded(prefix)
     return lowest, _encoded(after), lowest + b"\xff"  # a byte that UTF-8 never uses
 
@@ -156,13 +156,13 @@ def _encoded(text: str) -> bytes:
     except UnicodeEncodeError as error:
         raise InvalidInput(f"a key of the state must be valid Unicode: {error}") from error
     if len(encoded) > MAX_KEY_BYTES:
-        raise InvalidInput(f"a key of the state may have {MAX_KEY_BYTES} bytes in UTF-8, not {len(encoded)}")
+        raise InvalidInput(f"a key of the state may have at most {MAX_KEY_BYTES} bytes in UTF-8, not {len(encoded)}")
     return encoded
 
 
 def require_value(value: bytes) -> None:
     if len(value) > MAX_VALUE_BYTES:
-        raise InvalidInput(f"a value of the state may have {MAX_VALUE_BYTES} bytes, not {len(value)}")
+        raise InvalidInput(f"a value of the state may have at most {MAX_VALUE_BYTES} bytes, not {len(value)}")
 
 
 def require_page(limit: int) -> None:

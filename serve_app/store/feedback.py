@@ -1,6 +1,7 @@
-"""What the first hits say about each other: feedback to the query, and scores drawn to those of similar passages. Pure.
+"""Feedback, which moves the query towards its first hits, and smoothing, which draws scores towards those of similar
+hits. Pure.
 
-Both are of the dense vectors, so neither is for a query without one.
+Both work on dense vectors, so a query without one gets neither.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from serve_app.types import Vector
 
 
 def is_plain(query: StoreQuery) -> bool:
-    """What a store finds for it is the answer: no groups, no second search, no new order."""
+    """Whether the store's hits are the final result: without groups, feedback or smoothing."""
     return query.group_by is None and not wants_feedback(query) and smoothing_of(query) is None
 
 
@@ -24,13 +25,13 @@ def wants_feedback(query: StoreQuery) -> bool:
 
 
 def smoothing_of(query: StoreQuery) -> Smoothing | None:
-    """None if diversity reorders the hits anyway."""
+    """The smoothing to apply. None if diversity reorders the hits anyway."""
     return query.smoothing if query.dense is not None and query.diversity is None else None
 
 
 def depth(query: StoreQuery, candidates: int) -> int:
-    """How many hits to take where so many are wanted: as many for every page within the prefetch, for what a graph or
-    codes find first depends on how many are asked for."""
+    """How many hits to request if at least `candidates` are needed. All pages within the prefetch request the same
+    number, because approximate search can order hits differently for another number."""
     if query.diversity is not None:
         return candidates
     smoothing = smoothing_of(query)
@@ -38,8 +39,8 @@ def depth(query: StoreQuery, candidates: int) -> int:
 
 
 def with_feedback(query: StoreQuery, vectors: Sequence[Vector]) -> StoreQuery:
-    """The query moved by `feedback.share` towards the mean of the vectors of its first passages, of unit length, and no
-    feedback left to do.
+    """The query moved by `feedback.share` towards the mean of `vectors`, those of its first passages. The result has
+    unit length and no feedback, so it is applied once.
     Source: Rocchio, 1971; for dense retrieval Li et al., TOIS 2023 (arXiv 2108.11044)."""
     if query.feedback is None or query.dense is None or not vectors:
         return replace(query, feedback=None)
@@ -52,12 +53,13 @@ def with_feedback(query: StoreQuery, vectors: Sequence[Vector]) -> StoreQuery:
 def smoothed(
     scores: Sequence[float], vectors: Sequence[Vector | None], smoothing: Smoothing
 ) -> list[tuple[int, float]]:
-    """Places and new scores of all, best first; equal ones in the order they came in.
+    """(place, new score) of every hit, best first. Hits with equal scores keep their order.
 
-    scores: best first. vectors: (dim,) of unit length, of the first `smoothing.candidates`; None for one that has none
-    any more. The new score is (1 - share) · own + share · the mean of its `neighbours` nearest candidates' scores,
-    weighted by cosine. That is never below the least of the candidates', so what comes after them stays there.
-    Source: Diaz, Regularizing ad hoc retrieval scores, CIKM 2005: one step of it.
+    scores: best first. vectors: of the first `smoothing.candidates` hits, each (dim,) of unit length; None if the point
+    was deleted. The new score of a candidate is (1 - share) · own + share · mean, where the mean is over the scores of
+    its `neighbours` nearest candidates, weighted by cosine. No new score is below the lowest of the candidates, so the
+    hits after them keep their places.
+    Source: one step of Diaz, Regularizing ad hoc retrieval scores, CIKM 2005.
     """
     result = np.array(scores, np.float64)
     places = [place for place, vector in enumerate(vectors[: smoothing.candidates]) if vector is not None]

@@ -1,4 +1,4 @@
-"""The best passage of each value of a field, for a store that cannot group by itself."""
+"""Grouping: the best passage of each value of a field, for a store that cannot group itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ STEP = re.compile(r'"(?P<quoted>[^"]*)"|\[(?P<index>[0-9]*)\]|(?P<plain>[^."\[\]
 
 
 def values_at(payload: Mapping[str, Any], path: str) -> list[str | int | float | bool]:
-    """The scalars at a canonical payload path (`metadata.a."b c"[].d[0]`). As in Qdrant a list counts as each of its
-    elements when it is the last step; what is absent, null or an object gives nothing."""
+    """The scalars at a canonical payload path (`metadata.a."b c"[].d[0]`). As in Qdrant, a list at the end of the path
+    counts as its elements. A missing field, null or an object has no values."""
     found: Iterable[Any] = [payload]
     for step in STEP.finditer(path):
         found = list(_descend(found, step))
@@ -31,8 +31,8 @@ def _descend(values: Iterable[Any], step: re.Match[str]) -> Iterator[Any]:
 
 
 def first_of_each(values_of_each: Iterable[Iterable[str | int | float | bool]]) -> list[int]:
-    """Places of the items that are first with any of their values; items without values are left out.
-    values_of_each: best item first. 1, 1.0 and True are three values."""
+    """Places of the items that have a value which no earlier item has. Items without values are left out.
+    values_of_each: the values of each item, best item first. 1, 1.0 and True are three different values."""
     seen: set[tuple[type, object]] = set()
     kept: list[int] = []
     for place, values in enumerate(values_of_each):

@@ -1,14 +1,14 @@
-"""What a stored point carries beside its vectors; the same in Qdrant Edge and in a Qdrant cluster.
+"""The payload of stored points, which is the same in Qdrant Edge and on a Qdrant server.
 
     passage   vectors dense (cosine) and sparse (IDF), id = passage_point_id
               kind="passage" document_id number text headings digest title url metadata subject facets dates
-    document  no vectors, so that no search finds it, id = document_point_id
+    document  no vectors, so no search finds it, id = document_point_id
               kind="document" document_id title url metadata subject dates text fingerprint passages
 
-A document without `fingerprint` is not completely stored; `passages` is then the most that may be there.
-`facets` and `dates` mirror `metadata`, because a payload index has one type and a field of metadata may have several:
-`facets` has every number and boolean as text (see facet_texts), `dates` only what looks like a date. `facet_path` and
-`date_path` turn a path into metadata to one into the mirror.
+A document without `fingerprint` is not completely stored; `passages` is then an upper bound of its stored passages.
+`facets` and `dates` mirror `metadata`, because a payload index has one type, while a metadata field may have values of
+several types. `facets` has every number and boolean as text (see facet_texts); `dates` has only texts that begin like a
+date. `facet_path` and `date_path` turn a metadata path into the path of the mirror.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from serve_app.validation import metadata_fault, text_fault
 
 Payload = dict[str, Any]
 
-DENSE, SPARSE = "dense", "sparse"  # the vectors' names
+DENSE, SPARSE = "dense", "sparse"  # names of the vectors
 KIND, PASSAGE, DOCUMENT = "kind", "passage", "document"
-KEYWORD_FIELDS = (KIND, "document_id", "subject")  # indexed from the start …
+KEYWORD_FIELDS = (KIND, "document_id", "subject")  # these and INTEGER_FIELDS are indexed from the start
 INTEGER_FIELDS = ("number",)
-HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # what a Hit is made of
-LISTED_FIELDS = ("document_id", "title", "url", "metadata", "subject")  # what a ListedDocument is made of
-DOCUMENT_FIELDS = (*LISTED_FIELDS, "text")  # what a Document is made of
-RECORD_FIELDS = (*DOCUMENT_FIELDS, "fingerprint", "passages")  # what an IndexedDocument is made of, beside passages
-VERSION_FIELDS = ("document_id", "fingerprint", "passages")  # what a StoredVersion is made of
-DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # all that Qdrant reads as a date begins so
+HIT_FIELDS = ("document_id", "text", "headings", "title", "url", "metadata")  # for a Hit
+LISTED_FIELDS = ("document_id", "title", "url", "metadata", "subject")  # for a ListedDocument
+DOCUMENT_FIELDS = (*LISTED_FIELDS, "text")  # for a Document
+RECORD_FIELDS = (*DOCUMENT_FIELDS, "fingerprint", "passages")  # for an IndexedDocument, without its passages
+VERSION_FIELDS = ("document_id", "fingerprint", "passages")  # for a StoredVersion
+DATE = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")  # the begin of every text that Qdrant reads as a date
 LITERAL = re.compile(r'".*|true|false|-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
-MAX_FACET_VALUES = 1_000  # the most frequent values of one field that are returned
+MAX_FACET_VALUES = 1_000  # of one field; the most frequent values are returned
 
 
 OF_KIND: Mapping[str, JsonObject] = {
@@ -57,7 +57,7 @@ OF_KIND: Mapping[str, JsonObject] = {
 
 
 def restrict(filter: JsonObject | None, kind: str) -> JsonObject:
-    """The filter, for points of this kind only."""
+    """The filter, restricted to points of this kind."""
     conditions: list[JsonValue] = [dict(OF_KIND[kind])]
     if filter:
         conditions.append(dict(filter))
@@ -79,7 +79,8 @@ def passage_payload(document: Document, item: IndexedPassage) -> Payload:
 
 
 def document_payload(document: Document, passages: int, fingerprint: str | None) -> Payload:
-    """The record of a document. passages: how many may be stored; fingerprint: None while they are being written."""
+    """The record of a document. passages: upper bound of its stored passages; fingerprint: None while they are being
+    written."""
     payload: Payload = {
         KIND: DOCUMENT,
         "document_id": document.id,
@@ -93,7 +94,7 @@ def document_payload(document: Document, passages: int, fingerprint: str | None)
 
 
 def _described(document: Document) -> Payload:
-    """What a document's record and its passages have in common."""
+    """The fields that a document's record and its passages have in common."""
     metadata = dict(document.metadata)
     return {
         "title": document.title,
@@ -143,20 +144,21 @@ def to_hit(point_id: str, score: float, payload: Mapping[str, Any]) -> Hit:
 
 
 def facet_path(path: str) -> str:
-    """Where the values of this payload path are counted: `metadata.year` → `facets.year`, others unchanged."""
+    """The path whose values are counted for a facet on `path`: `metadata.year` → `facets.year`, others unchanged."""
     inside = path.removeprefix("metadata.")
     return path if inside == path else f"facets.{inside}"
 
 
 def date_path(path: str) -> str:
-    """Where the dates of this payload path are: `metadata.at` → `dates.at`; `number` has none; others unchanged."""
+    """The path of the dates at `path`: `metadata.at` → `dates.at`; `number` → `dates.number`, which never exists;
+    others unchanged."""
     inside = path.removeprefix("metadata.")
     return f"dates.{inside}" if inside != path or path == "number" else path
 
 
 def dates_in(value: JsonValue) -> Any:
-    """The value with only those texts in it that begin like a date, so that most documents have none; lists keep
-    their length. None if there is no date at all."""
+    """The value, reduced to the texts that begin like a date. Lists keep their length. None if there is no such text,
+    as in most documents."""
     if isinstance(value, dict):
         return {key: dates for key, inner in value.items() if (dates := dates_in(inner)) is not None} or None
     if isinstance(value, list):
@@ -166,8 +168,8 @@ def dates_in(value: JsonValue) -> Any:
 
 
 def facet_texts(value: JsonValue) -> Any:
-    """The value with each scalar in it as a text of its own, so that equal texts are equal values: 2024 → `2024`,
-    True → `true`, and a text that reads like one of those (or begins with a quote) in quotes. None stays."""
+    """The value with each scalar as text: 2024 → `2024`, True → `true`. A text that reads like one of those, or begins
+    with a quote, is put in quotes; so two texts are equal only if the values are equal. None stays None."""
     if isinstance(value, dict):
         return {key: facet_texts(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -178,7 +180,8 @@ def facet_texts(value: JsonValue) -> Any:
 
 
 def facet_counts(path: str, found: Iterable[tuple[str, int]]) -> FacetCounts:
-    """What users see of the values at `facet_path(path)`: a number and a text that reads like it count as one."""
+    """The counts as users see them. found: text and count of each value at `facet_path(path)`. A number and a text that
+    reads like it are counted together."""
     mirrored = facet_path(path) != path
     counts: Counter[str] = Counter()
     for text, passages in found:
@@ -187,9 +190,9 @@ def facet_counts(path: str, found: Iterable[tuple[str, int]]) -> FacetCounts:
 
 
 def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
-    """Called before anything is written, so that nothing is half-written. Raises InvalidInput, which names the
-    document, for text or metadata that `validation` refuses, for a passage whose number is not its place, and for
-    vectors with a fault."""
+    """Stores call this before they write, so that a bad document leaves nothing half-written. Raises InvalidInput,
+    which names the document, for text or metadata that `validation` refuses, for a passage whose number is not its
+    place, and for invalid vectors."""
     for indexed in documents:
         document = indexed.document
         if reason := text_fault(document) or metadata_fault(document.metadata):
@@ -202,7 +205,7 @@ def require_storable(documents: Sequence[IndexedDocument], dim: int) -> None:
 
 
 def query_fault(query: StoreQuery) -> str | None:
-    """Why no store can answer this query, None if one can."""
+    """What is wrong with the query; empty or None if nothing is."""
     if query.dense is None and query.sparse is None:
         return "a query has a dense vector, a sparse vector or both"
     if query.dense is None and query.diversity is not None:
@@ -213,10 +216,10 @@ def query_fault(query: StoreQuery) -> str | None:
 
 
 def vector_fault(dense: np.ndarray[Any, Any] | None, sparse: SparseVector | None, dim: int) -> str:
-    """What is wrong with these vectors of one passage or query; empty if nothing is."""
+    """What is wrong with the vectors of a passage or query; empty if nothing is."""
     if dense is not None:
         if dense.shape != (dim,):
-            return f"the dense vector has shape {dense.shape}, the collection wants ({dim},)"
+            return f"the dense vector has shape {dense.shape}, the collection needs ({dim},)"
         if not np.isfinite(dense).all():
             return "the dense vector has NaN or infinity"
     if sparse is not None:

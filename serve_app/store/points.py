@@ -1,4 +1,4 @@
-"""Documents as the points that both stores keep, and back. Pure."""
+"""Converts documents to the points of both stores, and back. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from serve_app.types import (
 )
 
 NO_TERMS = SparseVector(np.empty(0, np.uint32), np.empty(0, np.float32))
-STORED_PRECISION = 1e-6  # a store brings a vector to unit length, be it of unit length or nearly so
+STORED_PRECISION = 1e-6  # stores normalise every vector, which changes even one of unit length a little
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredPoint:
-    """A point as both stores know it; a document's record has no vectors."""
+    """A point in the form that both stores use. A document's record has no vectors."""
 
     id: str
     payload: Payload
@@ -35,7 +35,8 @@ class StoredPoint:
 
 
 def stored_point(id: str, payload: Payload | None, vectors: Mapping[str, Any]) -> StoredPoint:
-    """As a store gave it: vectors by name, the dense one a list, the sparse one an object of both stores' clients."""
+    """A point as a store returned it. vectors: by name; the dense vector is a list, the sparse vector an object with
+    `indices` and `values`."""
     dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
     return StoredPoint(
         id,
@@ -59,7 +60,7 @@ def passage_points(scope: Scope, indexed: IndexedDocument) -> Iterator[StoredPoi
 
 
 def to_indexed(record: Payload, passages: Iterable[StoredPoint]) -> IndexedDocument | None:
-    """The document of this record and its passages, which may be in any order; None if it is not completely stored."""
+    """The document made of its record and passages. None if it is not completely stored. passages: in any order."""
     by_number = {point.payload["number"]: point for point in passages}
     numbers = range(record["passages"])
     if "fingerprint" not in record or sorted(by_number) != [*numbers]:
@@ -75,12 +76,12 @@ def to_indexed_passage(point: StoredPoint) -> IndexedPassage:
         Passage(payload["number"], payload["text"], tuple(payload["headings"])),
         point.dense,
         point.sparse or NO_TERMS,
-        payload.get("digest", ""),  # versions before it wrote none
+        payload.get("digest", ""),  # earlier versions did not store it
     )
 
 
 def is_same(point: StoredPoint, stored: StoredPoint | None) -> bool:
-    """Whether putting this passage would change nothing."""
+    """Whether the stored passage is the same, so that writing it again would change nothing."""
     if stored is None or point.payload != stored.payload:
         return False
     assert point.dense is not None and stored.dense is not None
@@ -93,7 +94,7 @@ def is_same(point: StoredPoint, stored: StoredPoint | None) -> bool:
 
 
 def sorted_terms(point: StoredPoint) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, and the values in their order."""
+    """Indices in ascending order, and the values in the order of their indices."""
     terms = point.sparse or NO_TERMS
     order = np.argsort(terms.indices)
     return terms.indices[order], terms.values[order]

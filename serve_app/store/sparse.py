@@ -1,4 +1,4 @@
-"""BM25 term weights, made by Qdrant's own code for both stores, so that an index made by one is good for the other."""
+"""BM25 term weights. Qdrant's own code makes them for both stores, so they are the same in both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from serve_app.types import SparseVector
 class Bm25SparseEncoder:
     """BM25 (k 1.2, b 0.75, length 256) over lower-cased, stemmed English words without stop words.
 
-    A passage's weight of a term is its saturated frequency, a query's is 1; the store multiplies by the inverse
-    document frequency of the collection. A text without words gets an empty vector. Immutable, safe in threads, but
+    The weight of a term is its saturated frequency in a passage and 1 in a query. The store multiplies it by the
+    inverse document frequency of the collection. A text without words gets an empty vector. Thread-safe, but a call
     holds the GIL: about 90 µs for a passage of 150 words and 2 µs for a query (one core).
     Source: Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009.
     """
@@ -35,5 +35,5 @@ def to_sparse(vector: EdgeSparseVector) -> SparseVector:
 
 
 def encodable(text: str) -> str:
-    """The text with each lone surrogate (which no word contains, and UTF-8 cannot hold) as a question mark."""
+    """The text with a question mark for each lone surrogate, which UTF-8 cannot hold and no word contains."""
     return text if text.isascii() else text.encode(errors="replace").decode()

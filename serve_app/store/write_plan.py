@@ -1,8 +1,8 @@
-"""What to put and what to remove, in which order, so that a write which is cut off anywhere is healed by repeating it.
+"""Plans the steps of a write or removal so that, after an interruption at any point, repeating the call completes it.
 
-Each step is applied whole or not at all. What holds after every one of them:
-- a document has a fingerprint only if all its passages are stored, and no other passage of it is;
-- every stored passage has a number below its document's `passages`, so that nothing can be left behind unseen.
+Each step is applied completely or not at all. After every step,
+- a document has a fingerprint only if exactly the passages of its current version are stored;
+- every stored passage has a number below its document's `passages`, so a later write or removal finds it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def plan_write(
     max_points: int,
     present: Mapping[str, StoredPoint],
 ) -> Iterator[Step]:
-    """Steps of at most `max_points` points. documents: ids unique; stored: `passages` of each that has a record;
-    present: by id, points that need not be put again if they are the same.
+    """Steps of at most `max_points` points. documents: with unique ids. stored: document id → `passages` of its record,
+    for each document that has one. present: stored points by id; a point that is the same is not written again.
 
-    A small document that does not shrink is put in one step together with others; the rest takes the long way:
-    its record without fingerprint, its passages, what is stale, its record with fingerprint.
+    Small documents are written together in one step. A document that is large or has fewer passages than before takes
+    several steps: its record without fingerprint, its passages, removal of stale passages, its record with fingerprint.
     """
     together: list[StoredPoint] = []
     for indexed in documents:
@@ -67,8 +67,8 @@ def plan_write(
 
 
 def plan_removal(scope: Scope, stored: Mapping[str, int], max_points: int) -> Iterator[Remove]:
-    """Each document's record and passages go in one step; steps beyond `max_points` only for a single document.
-    stored: document id → `passages` of its record."""
+    """Steps that remove documents, each with its record and passages in the same step. Only a step for a single
+    document may have more than `max_points` points. stored: document id → `passages` of its record."""
     together: list[str] = []
     for document_id, passages in stored.items():
         if together and len(together) + passages + 1 > max_points:

@@ -1,5 +1,5 @@
-"""One suite for every cache tier: a subclass gives `tier`, empty at the start of each test, of about 1 MiB, with a
-time to live of TTL_S, on `clock`."""
+"""The contract suite for every cache tier. A subclass provides the fixture `tier`: empty at the begin of each test, of
+about 1 MiB, with a time to live of TTL_S on `clock`."""
 
 from __future__ import annotations
 

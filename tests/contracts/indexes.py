@@ -1,4 +1,4 @@
-"""The part of the stores' contract that is about indexes: one is built beside another and takes its place."""
+"""The stores' contract for indexes: a new index is built beside the active one and replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every VectorStore answers to a query with feedback or smoothing (see vector_queries.py)."""
+"""The contract of every VectorStore for queries with feedback or smoothing (see vector_queries.py)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One suite for every StateStore. A subclass gives the fixtures
-`target`: where the state is, for `open_target`; empty at the begin of each test,
-`connect`: opens another store on the same state, closed at the end of the test,
+"""The contract suite for every StateStore. A subclass provides these fixtures:
+`target`: the place of the state, for `open_target`; empty at the begin of each test,
+`connect`: opens another store on the same state, which is closed at the end of the test,
 `jump`: moves the clock that leases run by,
-`example`: opens an empty state and gives the jump of its clock, for each example of the model test."""
+`example`: opens an empty state and returns a function that moves its clock, for each example of the model test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process of its own that uses the state, for tests that stop or kill it.
+"""A separate process that uses the state, for tests that stop or kill it.
 python -m tests.contracts.state_child TARGET ACTION ARGUMENT…"""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model of a StateStore in a few lines, and a machine that compares both on random histories."""
+"""A small model of a StateStore, and a state machine that compares model and store on random histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every VectorStore answers to a query (see vector_store.py)."""
+"""The contract of every VectorStore for queries (see vector_store.py)."""
 
 from __future__ import annotations
 

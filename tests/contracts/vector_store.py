@@ -1,4 +1,4 @@
-"""One suite for every VectorStore: a subclass gives the `store` fixture, empty at the start of each test."""
+"""The contract suite for every VectorStore. A subclass provides `store`, empty at the begin of each test."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One index of the embedded store: its open shard, its one writer, and what an optimisation needs of them.
+"""One index of the embedded store: its open shard, its writer thread, and the steps of an optimisation.
 
-Reads run in any thread. Everything that changes the collection runs in its writer thread, one job after another, so
-it needs no locks and a caller that goes away leaves no half-done job behind.
+Reads run in any thread. Every change runs in the writer thread, one job after another. So changes need no locks, and a
+caller that leaves does not interrupt a job.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Collection:
-    """Raises NotFound from every method once it was dropped, StoreUnavailable once it was closed."""
+    """Every method raises NotFound after `drop`, and StoreUnavailable after `close`."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Collection:
         *,
         is_active: bool,
     ) -> None:
-        """scope: with the index's name. changed: called after each change that a search can see, before the write that
-        made it is acknowledged."""
+        """scope: includes the index's name. changed: called after each change that a search can see, before the write
+        is acknowledged."""
         self.scope, self.recipe = scope, recipe
         self.gate = Gate(scope.index, is_active=is_active)
-        self._tell_changed = changed
+        self._on_changed = changed
         self._folder, self._settings = generation.folder.parent, settings
         self._generations = Generations(generation)
         self._dropped = self._ended = False
@@ -74,7 +74,7 @@ class Collection:
     def open(
         cls, folder: Path, scope: Scope, settings: StoreSettings, changed: Callable[[Scope], None], *, is_active: bool
     ) -> Collection:
-        """Removes what a crash left in its folder. Raises StoreUnavailable if it cannot be read."""
+        """Opens the index and removes leftovers of a crash. Raises StoreUnavailable if it cannot be read."""
         recipe = folders.read_recipe(folder)
         for leftover in folders.leftovers(folder):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -94,7 +94,7 @@ class Collection:
         *,
         is_active: bool,
     ) -> Collection:
-        """Raises StoreFull if the disk has no room for it."""
+        """Creates an empty index. Raises StoreFull if the disk has no room for it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         require_room(folder.parent, settings.min_free_bytes)
         folders.begin_index(folder, recipe)
@@ -121,21 +121,21 @@ class Collection:
 
     @contextmanager
     def shard(self) -> Iterator[edge.EdgeShard]:
-        """The shard that counts now; it stays open as long as this context."""
+        """The current shard. It stays open while the context lasts."""
         with self._in_use() as generation:
             yield generation.shard
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Run in the writer thread."""
+        """Run the job in the writer thread."""
         try:
             return self._writer.submit(job)
         except RuntimeError:  # shut down
             raise self._no_more() from None
 
-    # Jobs of the writer thread.
+    # Jobs for the writer thread.
 
     def write(self, documents: Sequence[IndexedDocument], *, by_name: bool) -> None:
-        """documents: ids are unique. by_name: see Gate.require_open."""
+        """documents: with unique ids. by_name: see Gate.require_open."""
         self.gate.require_open(by_name=by_name)
         require_storable(documents, self.space.dim)
         for batch in parts(documents, MAX_STEP_POINTS):
@@ -155,7 +155,7 @@ class Collection:
         return deleted
 
     def _present(self, documents: Sequence[IndexedDocument], stored: Mapping[str, int]) -> dict[str, StoredPoint]:
-        """By id, the stored passages that the documents' own would replace."""
+        """The stored passages that these documents would replace, by point id."""
         ids = [
             passage_point_id(self.scope, indexed.document.id, number)
             for indexed in documents
@@ -168,7 +168,7 @@ class Collection:
         return points
 
     def _passages_of(self, document_ids: Sequence[str]) -> dict[str, int]:
-        """`passages` of each of these documents that has a record."""
+        """Document id → `passages` of its record, for each of these documents that has one."""
         ids: list[int | UUID | str] = [document_point_id(self.scope, document_id) for document_id in document_ids]
         with self.shard() as shard:
             records = shard.retrieve(ids, ["document_id", "passages"], False)
@@ -181,11 +181,11 @@ class Collection:
                 self._require_room()
                 try:
                     apply(shard, step)
-                finally:  # an error may come after a part of it was done
+                finally:  # even after an error, since a part of the step may be done
                     with self._touching:
                         if self._touched is not None:
                             self._touched.update(step.ids)
-                    self._tell_changed(self.scope.at("") if self.gate.is_active else self.scope)
+                    self._on_changed(self.scope.at("") if self.gate.is_active else self.scope)
                 self._unflushed_points += len(step.ids)
                 if self._unflushed_points >= FLUSH_AFTER_POINTS:
                     shard.flush()
@@ -194,14 +194,14 @@ class Collection:
     def _require_room(self, more_bytes: int = 0) -> None:
         require_room(self._folder, self._settings.min_free_bytes, more_bytes)
 
-    # What an optimisation does, in this order; the first and the last in the writer thread.
+    # Steps of an optimisation, in order. copy_for_optimizing and replace_by run in the writer thread.
 
     def copy_for_optimizing(self) -> Path:
-        """A copy of the shard as it is now; from now on `take_touched` has what is written after it. Leaves nothing
-        where it fails (a full disk)."""
+        """Copy the shard, and record the ids of later writes for `take_touched`. Removes the copy if it fails, as on a
+        full disk."""
         with self._in_use() as generation:
             generation.shard.flush()
-            self._require_room(2 * size_on_disk_bytes(generation.folder))  # the copy, and what becomes of it
+            self._require_room(2 * size_on_disk_bytes(generation.folder))  # the copy and its optimised version
             copy = folders.new_generation(self._folder)
             try:
                 folders.copy_sparsely(generation.folder, copy)
@@ -218,7 +218,7 @@ class Collection:
         return touched
 
     def replace_by(self, generation: Generation) -> Generation:
-        """Bring the new generation up to date and make it the current one. Returns the old one, to be retired."""
+        """Bring the new generation up to date and make it the current one. Returns the old one, for `retire`."""
         with self.shard() as shard:
             for ids in parts(sorted(self.take_touched()), MAX_STEP_POINTS):
                 copy_points(shard, generation.shard, ids)
@@ -227,7 +227,7 @@ class Collection:
                     create_index(generation.shard, path, index.data_type)
         try:
             folders.switch_to(generation.folder)
-        except OSError:  # it may have come after the switch
+        except OSError:  # it may have happened after the switch
             if folders.current_generation(self._folder) != generation.folder:
                 raise
         old = self._generations.replace(generation)
@@ -237,19 +237,20 @@ class Collection:
         return old
 
     def retire(self, generation: Generation) -> None:
-        """Close a shard that no longer counts, when nobody uses it, and remove its folder."""
+        """Close a replaced generation once nobody uses it, and remove its folder."""
         if self._generations.close(generation, self._settings.timeout_s):
             shutil.rmtree(generation.folder, ignore_errors=True)
 
     def abandon(self, copy: Path) -> None:
-        """Of an optimisation that failed: all stays as it was."""
+        """Undo an optimisation that failed: remove the copy and stop recording ids."""
         with self._touching:
             self._touched = None
         shutil.rmtree(copy, ignore_errors=True)
 
     def unindexed_passages(self) -> int:
-        """Edge counts every sparse vector as indexed and each dense one once it is in a graph; so what the count has
-        grown since the optimisation is what was written since. Passages without any word are not counted."""
+        """The number of passages written since the last optimisation, without those that have no words. Edge counts a
+        sparse vector as indexed at once, and a dense vector only when it is in a graph. So the count has grown by one
+        for each passage since."""
         with self._in_use() as generation:
             return max(0, generation.shard.info().indexed_vectors_count - generation.indexed)
 
@@ -260,14 +261,14 @@ class Collection:
     # The end.
 
     def close(self) -> None:
-        """Waits for the jobs at hand; what was acknowledged is on disk with or without it."""
+        """Waits for queued jobs. Acknowledged writes are on disk even without it."""
         self._end()
 
     def drop(self) -> None:
-        """Of one that has ended on disk. Waits until nobody uses it any more, then removes its folder."""
+        """Call after folders.end_index. Waits until nobody uses the index, then removes its folder."""
         self._dropped = True
         self._end()
-        folders.end_index(self._folder)  # an optimisation may have ended in between, with a new CURRENT
+        folders.end_index(self._folder)  # again: an optimisation may have written a new CURRENT in between
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property

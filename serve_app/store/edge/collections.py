@@ -1,5 +1,5 @@
-"""The collections in the embedded store's folder: which are open, which of their indexes are active, which are being
-dropped. One thread opens, makes and drops them, so that nothing is opened or made twice."""
+"""The collections in the embedded store's folder. It opens, creates and drops their indexes and switches the active
+one. A single thread does this, so nothing is opened or created twice."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from serve_app.store.indexes import index_is_active, unknown
 from serve_app.store.payload import require_storable
 from serve_app.types import FIRST_INDEX, IndexedDocument, Recipe, Scope, VectorSpace
 
-ENDINGS_AT_ONCE = 2  # dropped collections whose last users are waited for
+ENDINGS_AT_ONCE = 2  # threads that wait for the last users of dropped indexes
 T = TypeVar("T")
 
 
 class EdgeCollections:
-    """tell_opened: called with each collection that was opened, but not with one that was just made. tell_changed:
-    called with each scope whose search results change."""
+    """on_opened: called with each index that was opened from disk, but not with a new one. on_changed: called with
+    each scope whose search results change."""
 
     def __init__(
         self,
         folder: Path,
         settings: StoreSettings,
-        tell_opened: Callable[[Collection], object],
-        tell_changed: Callable[[Scope], None],
+        on_opened: Callable[[Collection], object],
+        on_changed: Callable[[Scope], None],
     ) -> None:
         self._folder, self._settings = folder, settings
-        self._tell_opened, self._tell_changed = tell_opened, tell_changed
-        # Keyed by the scope with the index's name; an active index is under the scope without a name as well. Only the
-        # opener's thread changes it.
+        self._on_opened, self._on_changed = on_opened, on_changed
+        # Open indexes by scope with the index's name; the active index is also under the scope without a name. Only the
+        # opener's thread changes this dictionary.
         self.opened: dict[Scope, Collection] = {}
         self._ending: dict[Scope, Future[None]] = {}  # dropped indexes that are still in use
         self._opener = ThreadPoolExecutor(1, "store-opener")
@@ -45,20 +45,21 @@ class EdgeCollections:
         self.closed = False
 
     async def get(self, scope: Scope) -> Collection:
-        """The index that the scope names, or the active one. It is opened on first use; after that, the call does not
-        wait. Raises NotFound."""
+        """The index that the scope names, or the active index. The first call opens it; later calls do not wait. Raises
+        NotFound."""
         if (collection := self.opened.get(scope)) is not None:
             return collection
         return await self._run(lambda: self._open(scope))
 
     async def get_for(self, scope: Scope, space: VectorSpace, documents: Sequence[IndexedDocument]) -> Collection:
-        """Made if there is none. Raises Conflict if it has another space, NotFound while one is being dropped."""
+        """The index to write these documents to. Creates the collection if it does not exist. Raises Conflict if it has
+        another space, NotFound while it is being dropped."""
         try:
             collection = await self.get(scope)
         except NotFound:
             if scope.index:
                 raise
-            require_storable(documents, space.dim)  # before a collection is made for them
+            require_storable(documents, space.dim)  # before the collection is created
             collection = await self._run(lambda: self._make(scope, space))
         if collection.space != space:
             raise Conflict(
@@ -68,16 +69,17 @@ class EdgeCollections:
         return collection
 
     async def make_index(self, scope: Scope, recipe: Recipe) -> Collection:
-        """The new index, or the one that exists already."""
+        """Create the index, or open it if it exists."""
         return await self._run(lambda: self._make_index(scope, recipe))
 
     async def activate(self, scope: Scope, held: str) -> None:
-        """If the process is killed meanwhile, either the old or the new index is active."""
+        """Make the index that the scope names the active one. If the process is killed, either the old or the new index
+        is active."""
         await self._run(lambda: self._hand_over(scope, held))
 
     async def drop(self, scope: Scope) -> None:
-        """The collection or index does not exist from the first step on. Only this call, and writes that make it again,
-        wait for the calls that still use it."""
+        """Remove the collection or index. It disappears at once; only this call, and writes that create it again, wait
+        for the calls that still use it."""
         ended = await self._run(lambda: self._end(scope))
         await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, ended)))
 
@@ -86,7 +88,7 @@ class EdgeCollections:
         return [ending for each, ending in list(self._ending.items()) if scope in (each, each.at(""))]
 
     def refuse(self) -> None:
-        """From now on calls raise StoreUnavailable. Before `close`."""
+        """Make all later calls raise StoreUnavailable. Call it before `close`."""
         self.closed = True
 
     def require_open(self) -> None:
@@ -95,7 +97,7 @@ class EdgeCollections:
             raise StoreUnavailable("the store is closed")
 
     def close(self) -> None:
-        """Waits for the calls at hand."""
+        """Waits for the calls that are under way."""
         for threads in (self._opener, self._enders):
             threads.shutdown(wait=True)
         for collection in set(self.opened.values()):
@@ -108,10 +110,10 @@ class EdgeCollections:
         self.require_open()
         return await asyncio.wrap_future(threads.submit(job))
 
-    # In the opener's thread.
+    # The methods below run in the opener's thread.
 
     def _open(self, scope: Scope, asked: Scope | None = None) -> Collection:
-        """asked: the scope for the error's text, because a user knows nothing of indexes."""
+        """asked: the scope to name in an error, because users do not know about indexes."""
         if scope not in self.opened:
             active = self._active_index(scope)
             if not scope.index:
@@ -121,13 +123,13 @@ class EdgeCollections:
             if self.endings(scope) or not folders.exists(folder):
                 raise unknown(asked or scope)
             self.opened[scope] = Collection.open(
-                folder, scope, self._settings, self._tell_changed, is_active=scope == active
+                folder, scope, self._settings, self._on_changed, is_active=scope == active
             )
-            self._tell_opened(self.opened[scope])
+            self._on_opened(self.opened[scope])
         return self.opened[scope]
 
     def _make(self, scope: Scope, space: VectorSpace) -> Collection:
-        """The new collection with its first index, or the one that was made in the meantime."""
+        """The first index of a new collection, or the active index if the collection was created in the meantime."""
         if self.endings(scope) or folders.exists(folders.index_folder(self._folder, self._active_index(scope))):
             return self._open(scope)
         folders.forget_active_index(self._folder, scope)
@@ -139,12 +141,11 @@ class EdgeCollections:
         if self.endings(scope) or folders.exists(folder):
             return self._open(scope)
         self.opened[scope] = Collection.create(
-            folder, scope, recipe, self._settings, self._tell_changed, is_active=is_active
+            folder, scope, recipe, self._settings, self._on_changed, is_active=is_active
         )
         return self.opened[scope]
 
     def _hand_over(self, scope: Scope, held: str) -> None:
-        """In this thread no drop can come between."""
         old, new = self._open(scope.at("")), self._open(scope)
         if old is new:
             return
@@ -157,20 +158,19 @@ class EdgeCollections:
                 raise StoreUnavailable(f"{scope.index} cannot become the active index: {error}") from error
         self.opened[scope.at("")] = new
         new.gate.open()
-        self._tell_changed(
-            scope.at("")
-        )  # afterwards, so that no result of the old index is cached as one of the new index
+        # After the switch, so that no result of the old index is cached as one of the new index.
+        self._on_changed(scope.at(""))
 
     def _was_activated(self, scope: Scope) -> bool:
-        """Whether the index is active in spite of an error, which may have come after the switch."""
+        """Whether the index is active in spite of the error, which may have happened after the switch."""
         try:
             return self._active_index(scope) == scope
         except OSError as error:
             raise StoreBroken(f"which index of {scope.collection} is active cannot be read: {error}") from error
 
     def _end(self, scope: Scope) -> list[Future[None]]:
-        """The index, or the collection with all of its indexes, does not exist any more; a future is done when its
-        folder is gone, too. The active index goes last: a kill before that leaves the collection."""
+        """End the index, or the collection with all of its indexes. Each returned future is done when a folder is
+        removed. The active index goes last, so a kill before that leaves the collection."""
         active = self._active_index(scope)
         if scope.index and scope == active:
             raise index_is_active(scope.index)
@@ -183,13 +183,13 @@ class EdgeCollections:
         ended = [self._end_index(each) for each in (*others, last)]
         if not scope.index:
             folders.forget_active_index(self._folder, scope)
-        self._tell_changed(scope)
+        self._on_changed(scope)
         return ended
 
     def _end_index(self, scope: Scope) -> Future[None]:
         folder = folders.index_folder(self._folder, scope)
         folders.end_index(folder)
-        collection = self.opened.pop(scope, None)  # none where it was never opened, be it that it cannot be
+        collection = self.opened.pop(scope, None)  # None if it was not open, or cannot be opened
         rest = partial(shutil.rmtree, folder, ignore_errors=True) if collection is None else collection.drop
         self._ending[scope] = ending = self._enders.submit(rest)
         ending.add_done_callback(lambda _: self._ending.pop(scope))

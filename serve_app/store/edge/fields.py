@@ -1,5 +1,5 @@
-"""Payload indexes of one collection of the embedded store: made when they are first wanted, of fields that its passages
-have, so that a made-up name in a query gets none."""
+"""Payload indexes of one index of the embedded store. A payload index is created when a query first needs it, if any
+passage has the field; so an invented name in a query creates none."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from serve_app.store.payload import PASSAGE
 from serve_app.types import IndexedDocument
 
 MIRRORS = (f"{METADATA}.", "facets.", "dates.")
-MAX_ABSENT = 256  # remembered for one collection
+MAX_ABSENT = 256  # paths to remember
 Wanted = tuple[str, edge.PayloadSchemaType]  # path and type of an index
 
 
 def has_field(shard: edge.EdgeShard, path: str) -> bool:
-    """Whether any passage has a value there. Without an index it reads payloads until it finds one."""
+    """Whether any passage has a value at this path. Without a payload index, this reads payloads until it finds one."""
     if path in OWN_FIELDS:
         return True
     present = edge_filter({"must_not": [{"is_empty": {"key": path}}]}, PASSAGE)
@@ -32,7 +32,7 @@ def has_field(shard: edge.EdgeShard, path: str) -> bool:
 
 
 class AbsentFields:
-    """Paths which no passage had when it was looked, and none since; used in the writer thread only, `in` anywhere."""
+    """Paths that no passage has. Any thread may use `in`; only the writer thread may use the methods."""
 
     def __init__(self) -> None:
         self._paths: set[str] = set()
@@ -46,7 +46,7 @@ class AbsentFields:
         self._paths.add(path)
 
     def forget(self, written: Iterable[IndexedDocument]) -> None:
-        """Those which these documents may have: all but of other keys of metadata."""
+        """Forget each path that these documents may have. Only paths of metadata keys that they lack are kept."""
         if self._paths:
             keys = {key for indexed in written for key in indexed.document.metadata}
             starts = tuple(f"{mirror}{key}" for mirror in MIRRORS for key in (*keys, *(f'"{key}"' for key in keys)))
@@ -54,7 +54,7 @@ class AbsentFields:
 
 
 class FieldIndexes:
-    """Which are wanted and not there, and their making. Raises what `shard` and `submit`, a collection's, raise."""
+    """Finds and creates missing payload indexes. shard, submit: of the Collection, whose errors are passed on."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class FieldIndexes:
     ) -> None:
         self._shard, self._submit, self._require_room = shard, submit, require_room
         self._absent = AbsentFields()
-        self._coming: set[str] = set()  # paths of indexes that the writer was asked for
+        self._coming: set[str] = set()  # paths whose creation is queued in the writer thread
 
     def missing(self, wanted: Iterable[Wanted]) -> dict[str, edge.PayloadSchemaType]:
-        """Those of them that the collection has not and that its passages may have."""
+        """The wanted indexes that do not exist, without paths that are known to be absent."""
         by_path = {path: schema for path, schema in wanted if path not in self._absent}
         if not by_path:
             return {}
@@ -77,24 +77,25 @@ class FieldIndexes:
         return {path: schema for path, schema in by_path.items() if room and path not in existing}
 
     def make_soon(self, wanted: Iterable[Wanted]) -> None:
-        """Have the writer make them when it comes to it, for the filters of later queries. In one thread only."""
+        """Queue the creation of missing indexes in the writer thread, for the filters of later queries. Call it from
+        one thread only."""
         missing = self.missing((path, schema) for path, schema in wanted if path not in self._coming)
         if missing:
             self._coming |= missing.keys()
             making = self._submit(lambda: self.make(missing, MAX_INDEXES_FOR_FILTERS))
             making.add_done_callback(lambda _: self._coming.difference_update(missing))
 
-    # In the writer thread.
+    # The methods below run in the writer thread.
 
     def make(self, wanted: Mapping[str, edge.PayloadSchemaType], most: int) -> None:
-        """Of fields that any passage has, until the collection has `most`; filters are right without, too. Raises
-        StoreFull if the disk has no room for one."""
+        """Create these indexes for fields that any passage has, until there are `most`. Filters are correct without
+        them, too. Raises StoreFull if the disk has no room."""
         with self._shard() as shard:
             for path, schema in wanted.items():
                 existing = shard.info().payload_schema
                 if path in existing or len(existing) >= most:
                     continue
-                with suppress(InvalidInput), edge_errors():  # the query that wants it will say so
+                with suppress(InvalidInput), edge_errors():  # the query that needs it raises the error
                     if has_field(shard, path):
                         self._require_room()
                         create_index(shard, path, schema)
@@ -102,5 +103,5 @@ class FieldIndexes:
                         self._absent.add(path)
 
     def written(self, documents: Iterable[IndexedDocument]) -> None:
-        """They may have fields that no passage had."""
+        """Call after each write, because these documents may have fields that no passage had."""
         self._absent.forget(documents)

@@ -1,15 +1,15 @@
-"""The embedded store on disk, and who may open it.
+"""The embedded store's files, and the lock on its folder.
 
     store/.versions                              see versions.py
     store/LOCK                                   held with flock by the owner, whose process id it contains
     store/<tenant>/<collection>/collection.json  {"schema": 1, "space": {"model", "revision", "dim"}, "recipe": {…}}
-                                CURRENT          the name of the generation that counts, replaced atomically
+                                CURRENT          the name of the current generation, replaced atomically
                                 <generation>/    a Qdrant Edge shard, and optimized.json once it was optimised
-                   <collection>~<index>/         as <collection>/, which is the first index; `~` is in no name
+                   <collection>~<index>/         another index; <collection>/ is the first. No name contains `~`
                    <collection>~.active          the name of the active index; without it, the first index is active
 
-An index exists from the moment its CURRENT does, until it is unlinked; whatever CURRENT does not name is what a
-crash left, and is removed when the index is opened. A collection exists while its active index does.
+An index exists as long as its file CURRENT does. A generation that CURRENT does not name is a leftover of a crash, and
+is removed when the index is opened. A collection exists as long as its active index does.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from serve_app.types import FIRST_INDEX, NAME, Recipe, Scope, VectorSpace
 
 FOLDER = "store"
 CURRENT, COLLECTION, OPTIMIZED, LOCK = "CURRENT", "collection.json", "optimized.json", "LOCK"
-ACTIVE_INDEX = ".active"  # no index has that name
+ACTIVE_INDEX = ".active"  # not a valid name of an index
 SCHEMA = 1
 COPY_BYTES = 1 << 20  # at a time
 
 
 def lock(folder: Path) -> BinaryIO:
-    """Makes the folder if needed and takes it for this process, until the returned file is closed or the process
-    ends, however it ends. Raises StoreLocked with the owner's process id, ConfigurationError if it cannot be used."""
+    """Lock the folder for this process, until the returned file is closed or the process ends. Creates the folder if
+    needed. Raises StoreLocked, with the owner's process id, if another process has the lock, and ConfigurationError if
+    the folder cannot be used."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+b")
@@ -53,20 +54,20 @@ def lock(folder: Path) -> BinaryIO:
             f"{folder} is in use by {f'process {owner}' if owner.isdecimal() else 'another process'}; "
             "stop it, or set AIDOCS_DATA_DIR to another folder"
         ) from error
-    with suppress(OSError):  # a full disk: then the error does not name the process
+    with suppress(OSError):  # on a full disk; a StoreLocked error then does not name the process
         file.truncate(0)
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file
 
 
 def index_folder(root: Path, scope: Scope) -> Path:
-    """scope: with an index's name."""
-    assert scope.index, "it must be known which index"
+    """The folder of an index. scope: includes the index's name."""
+    assert scope.index, "the scope must name an index"
     return root / scope.tenant / (scope.collection + (f"~{scope.index}" if scope.index != FIRST_INDEX else ""))
 
 
 def active_index(root: Path, scope: Scope) -> Scope:
-    """The scope of the collection's active index, which may not exist. No other code reads the file."""
+    """The scope of the collection's active index, which may not exist. No other code reads the .active file."""
     try:
         return scope.at(_pointer(root, scope).read_text().strip())
     except FileNotFoundError:
@@ -79,7 +80,7 @@ def activate(root: Path, scope: Scope) -> None:
 
 
 def indexes_of(root: Path, scope: Scope) -> list[Scope]:
-    """All that exist, by name."""
+    """The collection's indexes, sorted by name."""
     names = [path.parent.name for path in (root / scope.tenant).glob(f"{scope.collection}*/{CURRENT}")]
     parts = [name.partition("~") for name in names]
     return sorted(
@@ -104,8 +105,7 @@ def exists(folder: Path) -> bool:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """Raises StoreUnavailable if it cannot be read, or the collection was made by a version of ai-docs that this one
-    does not know."""
+    """Raises StoreUnavailable if the file cannot be read, or has a schema of another version of ai-docs."""
     try:
         content = json.loads((folder / COLLECTION).read_text())
         known = content["schema"] == SCHEMA
@@ -123,7 +123,7 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def begin_index(folder: Path, recipe: Recipe) -> None:
-    """Everything but CURRENT, so the index does not exist yet."""
+    """Create the folder with everything but CURRENT, so the index does not exist yet."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     rest = asdict(recipe)
@@ -131,20 +131,20 @@ def begin_index(folder: Path, recipe: Recipe) -> None:
 
 
 def end_index(folder: Path) -> None:
-    """From now on the index does not exist; its files are still there."""
+    """Remove CURRENT, so the index no longer exists. Its other files stay."""
     (folder / CURRENT).unlink(missing_ok=True)
     sync_folder(folder)
 
 
 def forget_active_index(root: Path, scope: Scope) -> None:
-    """Call when a collection has ended, so that a new one of that name starts with its first index."""
+    """Call when a collection has ended, so that a new collection of that name starts with its first index."""
     if (pointer := _pointer(root, scope)).exists():
         pointer.unlink()
         sync_folder(pointer.parent)
 
 
 def remove_ended(root: Path) -> None:
-    """What a crash left half-made or half-dropped."""
+    """Remove indexes that a crash left half-created or half-dropped."""
     for pointer in root.glob(f"*/*~{ACTIVE_INDEX}"):
         scope = Scope(pointer.parent.name, pointer.name.partition("~")[0])
         if not exists(index_folder(root, active_index(root, scope))):
@@ -155,7 +155,7 @@ def remove_ended(root: Path) -> None:
 
 
 def new_generation(folder: Path) -> Path:
-    """A fresh empty folder within the collection's."""
+    """Create an empty folder for a generation in the index's folder."""
     path = folder / f"generation-{uuid.uuid4().hex[:12]}"
     path.mkdir()
     return path
@@ -166,18 +166,18 @@ def current_generation(folder: Path) -> Path:
 
 
 def switch_to(generation: Path) -> None:
-    """From now on this generation counts. Atomic and durable."""
+    """Make this generation the current one. Atomic and durable."""
     write_durably(generation.parent / CURRENT, f"{generation.name}\n")
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Generations that do not count."""
+    """Generations that are not current."""
     current = current_generation(folder)
     return (path for path in folder.iterdir() if path.is_dir() and path != current)
 
 
 def indexed_when_optimized(generation: Path) -> int:
-    """What the shard counted as indexed when its optimisation ended; 0 if it never was optimised."""
+    """Vectors that the shard counted as indexed after its optimisation; 0 if it was never optimised."""
     path = generation / OPTIMIZED
     return int(json.loads(path.read_text())["indexed_vectors"]) if path.is_file() else 0
 
@@ -187,7 +187,7 @@ def record_optimized(generation: Path, indexed_vectors: int) -> None:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """The whole text or the former one, whenever the machine stops."""
+    """Replace the file's text. If the machine stops, the file has either the whole new text or the former text."""
     temporary = path.with_suffix(".new")
     with temporary.open("w") as file:
         file.write(text)
@@ -206,7 +206,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def copy_sparsely(source: Path, target: Path) -> None:
-    """A folder's content into an existing empty one. Holes stay holes: a shard of 1 MB has files of 200 MB."""
+    """Copy a folder's content into an existing empty folder. Keeps the holes of sparse files: a shard with 1 MB of data
+    has files of 200 MB."""
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
         if path.is_dir():
@@ -218,7 +219,7 @@ def copy_sparsely(source: Path, target: Path) -> None:
 def _copy_file(source: Path, target: Path) -> None:
     with source.open("rb") as reading, target.open("wb") as writing:
         size_bytes = os.fstat(reading.fileno()).st_size
-        for start, end in list(_data_ranges(reading.fileno(), size_bytes)):  # it moves the position
+        for start, end in list(_data_ranges(reading.fileno(), size_bytes)):  # list() first, as lseek moves the position
             reading.seek(start)
             writing.seek(start)
             for at in range(start, end, COPY_BYTES):
@@ -227,7 +228,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _data_ranges(descriptor: int, size_bytes: int) -> Iterator[tuple[int, int]]:
-    """Where the file has data; all of it where the system does not say."""
+    """The ranges of the file that have data; the whole file if the system cannot report holes."""
     if not hasattr(os, "SEEK_DATA"):
         yield 0, size_bytes
         return

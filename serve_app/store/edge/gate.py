@@ -1,6 +1,6 @@
-"""Who may write to an index of the embedded store now.
+"""Decides whether a write to an index of the embedded store may begin.
 
-docs/decisions/0011-state.md says why this does not stand on `state`.
+docs/decisions/0011-state.md says why this does not use `state`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from serve_app.store.indexes import already_active, already_held, hold_is_over
 
 
 class NotNow(Exception):
-    """Writes are held back, or another index has become active: look the active index up and try again."""
+    """Writes are held back, or another index has become active. Find the active index again and retry."""
 
 
 class Gate:
-    """Asked at the begin of each write, in the index's one writer thread. A hold begins in that thread as well, so that
-    a write which has begun ends before it. Thread-safe."""
+    """The index's writer thread calls `require_open` before each write. It calls `hold` as well, so a hold begins only
+    after the running write has ended. Thread-safe."""
 
     def __init__(self, name: str, *, is_active: bool) -> None:
         self._name = name
@@ -31,7 +31,8 @@ class Gate:
         return self._is_active
 
     def require_open(self, *, by_name: bool) -> None:
-        """by_name: the write names this index. Raises NotNow, or Conflict if the index that it names is active."""
+        """Raises NotNow while writes must wait. by_name: the write names this index; then raises Conflict if the index
+        is active."""
         with self._lock:
             if by_name and self._is_active:
                 raise already_active(self._name)
@@ -39,7 +40,7 @@ class Gate:
                 raise NotNow
 
     def hold(self, lease_s: float) -> str:
-        """For the holder that it returns. Raises Conflict while another one has it."""
+        """Hold writes back for `lease_s`. Returns the new holder. Raises Conflict while another holder has the hold."""
         with self._lock:
             if not self._is_active or self._is_held():
                 raise already_held()
@@ -52,14 +53,14 @@ class Gate:
                 self._held_until_s = 0.0
 
     def hand_over(self, holder: str) -> None:
-        """The index stops being active. Raises Conflict unless this holder still holds it."""
+        """Make the index inactive. Raises Conflict unless this holder still has the hold."""
         with self._lock:
             if holder != self._holder or not self._is_held():
                 raise hold_is_over()
             self._is_active, self._held_until_s = False, 0.0
 
     def open(self) -> None:
-        """The index becomes active, and its writes are not held back."""
+        """Make the index active and accept writes."""
         with self._lock:
             self._is_active, self._held_until_s = True, 0.0
 

@@ -1,4 +1,4 @@
-"""Open shards of one collection of the embedded store. An optimisation makes a new one; the old one is closed when
+"""The open shards of one index of the embedded store. An optimisation creates a new one; the old one is closed when
 nobody uses it any more."""
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Generation:
-    """An open shard, what it counted as indexed when it was optimised, and how many are using it at this moment."""
+    """An open shard. indexed: vectors that it counted as indexed after its optimisation. users: calls that use it now,
+    guarded by Generations."""
 
     folder: Path
     shard: edge.EdgeShard
@@ -34,15 +35,15 @@ class Generation:
 
 
 class Generations:
-    """Which of them counts, and who uses it. For any thread."""
+    """Keeps the current generation, and counts the users of each generation. Thread-safe."""
 
     def __init__(self, current: Generation) -> None:
         self._current: Generation | None = current
-        self._changed = threading.Condition()  # guards _current and users of all
+        self._changed = threading.Condition()  # guards _current and Generation.users
 
     @contextmanager
     def used(self) -> Iterator[Generation | None]:
-        """The one that counts now; it stays open as long as this context. None after the last."""
+        """The current generation. It stays open while the context lasts. None after `replace(None)`."""
         with self._changed:
             if (generation := self._current) is not None:
                 generation.users += 1
@@ -55,13 +56,14 @@ class Generations:
                     self._changed.notify_all()
 
     def replace(self, new: Generation | None) -> Generation | None:
-        """Returns the one that has counted until now."""
+        """Make `new` the current generation. Returns the former one."""
         with self._changed:
             old, self._current = self._current, new
         return old
 
     def close(self, generation: Generation, timeout_s: float) -> bool:
-        """One that no longer counts, once nobody uses it. False if it is still used after timeout_s: it stays open."""
+        """Close a generation that is not current, once nobody uses it. Returns False, and leaves it open, if it is
+        still used after timeout_s."""
         with self._changed:
             unused = self._changed.wait_for(lambda: generation.users == 0, timeout_s)
         if unused:

@@ -1,11 +1,11 @@
-"""Indexing what was written, while searches, writes and health checks go on.
+"""Optimises a shard (builds its HNSW graph) while searches, writes and health checks go on.
 
-    writer    flush, copy the shard ─ goes on writing to the live one; ids are noted ──────── last ids, CURRENT, swap
-    child                             optimises the copy in a process of its own
-    optimizer                                                                  copies the points of noted ids, in steps
+    writer    flush, copy the shard ─ writes to the live shard, records ids ──────────────── last ids, CURRENT, swap
+    child                             optimises the copy, in its own process
+    optimizer                                                                copies the points of recorded ids, in steps
 
-Until CURRENT is replaced only the old generation counts, afterwards only the new one, and both have every
-acknowledged write; so a kill at any instant loses none.
+CURRENT names the old generation until the new one replaces it. At that moment both have every acknowledged write, so a
+kill at any time loses none.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ ROOT = Path(__file__).parents[3]  # where the child finds serve_app
 TIMEOUT_S = 4 * 3600.0  # of the child
 POLL_S = 0.05
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 3_600.0
-MAX_ROUNDS = 20  # of catching up before writes have to wait for the rest
+MAX_ROUNDS = 20  # of catching up; then writes wait while the rest is copied
 
 
 def should_optimize(points: int, unindexed: int, after_passages: int) -> bool:
-    """Enough is unindexed to be worth it, and a tenth of the collection, since the cost grows with the whole of it."""
+    """Whether at least `after_passages`, and a tenth of all points, are unindexed. The tenth counts because the cost
+    grows with the size of the whole shard."""
     return unindexed >= max(after_passages, points // 10)
 
 
 def retry_delay_s(failures: int) -> float:
-    """After so many failures in a row."""
+    """Pause after this number of consecutive failures."""
     return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** (failures - 1))
 
 
 def optimize(collection: Collection, settings: StoreSettings, cancelled: Callable[[], bool]) -> None:
-    """Blocks until it is done. Raises PlatformError, and then all is as it was before."""
+    """Blocks until it is done. If it fails, the collection is unchanged; raises PlatformError."""
     copy = collection.submit(collection.copy_for_optimizing).result()
     try:
         _run_child(copy, cancelled)
@@ -88,7 +89,7 @@ def _run_child(copy: Path, cancelled: Callable[[], bool]) -> None:
 
 
 def _catch_up(collection: Collection, generation: Generation, cancelled: Callable[[], bool]) -> None:
-    """Rounds become shorter, unless writes come faster than they can be copied."""
+    """Copy the points written since the copy, in rounds. Rounds get shorter unless writes are faster than copying."""
     for _ in range(MAX_ROUNDS):
         touched = sorted(collection.take_touched())
         for ids in parts(touched, MAX_STEP_POINTS):
@@ -107,7 +108,7 @@ class Backoff:
 
 
 class Optimizer:
-    """One optimisation at a time over all collections, in a thread of its own."""
+    """Runs one optimisation at a time, for all collections, in its own thread."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
@@ -118,10 +119,11 @@ class Optimizer:
         self._backoffs: dict[Collection, Backoff] = {}
 
     def consider(self, collection: Collection) -> None:
-        """Called after writes: start in the background if it is worth it, not under way and not failing."""
+        """Start an optimisation in the background if enough is unindexed. Does nothing if one is queued for this
+        collection, or has just failed. Called after writes."""
         try:
             points, unindexed = collection.points(), collection.unindexed_passages()
-        except PlatformError:  # it has ended, and what called this has not failed for that
+        except PlatformError:  # the collection has ended, which is no failure of the write
             return
         if not should_optimize(points, unindexed, self._settings.optimize_after_passages):
             return
@@ -136,7 +138,7 @@ class Optimizer:
             return
 
     def submit(self, collection: Collection) -> Future[None]:
-        """Now, or after the one that runs."""
+        """Optimise now, or after the optimisation that is running."""
         return self._thread.submit(self._optimize, collection)
 
     def _optimize(self, collection: Collection) -> None:
@@ -163,6 +165,6 @@ class Optimizer:
                 self._waiting.discard(collection)
 
     def close(self) -> None:
-        """Ends the child; the collection stays as it was."""
+        """Stop a running optimisation, which leaves its collection unchanged."""
         self._closing.set()
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""`python -m serve_app.store.edge.optimize_child FOLDER PARENT_PID`: index a shard that nobody else uses.
+"""`python -m serve_app.store.edge.optimize_child FOLDER PARENT_PID`: optimise a shard that nobody else uses.
 
-A process of its own, because Edge's `optimize` keeps the whole process waiting until it is done. It works on a copy,
-at low priority, and ends with its parent (Linux; elsewhere it finishes the copy, which then counts for nothing).
+It runs in its own process, because Edge's `optimize` blocks the whole process until it is done. It works on a copy, at
+low priority. On Linux it ends with its parent; elsewhere it finishes the copy, which nobody then uses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(folder: str, parent_pid: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
-        raise SystemExit("the parent has gone")
+        raise SystemExit("the parent process has ended")
     os.nice(NICENESS)
     shard = EdgeShard.load(folder)
     shard.optimize()

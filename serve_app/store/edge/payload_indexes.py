@@ -1,15 +1,15 @@
-"""Filters as Edge can answer them fast and right, and the payload indexes which that needs.
+"""Rewrites filters so that Edge evaluates them fast and correctly, and says which payload indexes they need.
 
-Without an index a filter reads every payload (20,000 passages: 75 ms instead of 2), and a facet cannot be counted; so
-an index is made when it is first wanted, if a passage has the field. But an index has one type, and where there is
-one Edge looks nowhere else: an index of integers finds 1.0 for 1 and no 1.5 in a range, one of numbers compares dates
-with them. So each path has one type by its first key, whatever the values are (`payload.py` has the mirrors):
+Without an index, a filter reads every payload (20,000 passages: 75 ms instead of 2), and a facet cannot be counted. So
+an index is created when a query first needs it, if any passage has the field. But an index has one type, and Edge then
+reads nothing but the index: an integer index matches 1.0 with 1 and misses 1.5 in a range; a number index compares
+dates with numbers. So the first key of a path decides the type, whatever the values are (`payload.py` has the mirrors):
 
-    facets.x  text       instead of metadata.x in a match of a value or any of some
-    dates.x   date-time  instead of metadata.x in a range of dates
-    metadata.x  float    in a range of numbers (integers are floats, too)
+    facets.x    text       replaces metadata.x in a match of `value` or `any`
+    dates.x     date-time  replaces metadata.x in a range of dates
+    metadata.x  float      in a range of numbers (integers are floats, too)
 
-`except`, `text`, `values_count`, `is_empty`, `is_null` and `nested` stay without an index.
+`except`, `text`, `values_count`, `is_empty`, `is_null` and `nested` use no index.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from serve_app.store.filters.parse import to_edge
 from serve_app.store.payload import PASSAGE, date_path, facet_path, facet_texts, restrict
 from serve_app.types import JsonObject
 
-MAX_INDEXES = 64  # of one collection
-MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
+MAX_INDEXES = 64  # payload indexes of one shard
+MAX_INDEXES_FOR_FILTERS = 48  # the rest is for facets, which cannot work without an index
 Condition = Mapping[str, Any]
 
 
 def edge_filter(filter: JsonObject | None, kind: str) -> edge.Filter:
-    """Selects the points of this kind that match the canonical filter, through what is, or may be, indexed."""
+    """Edge's filter for the points of this kind that match the canonical filter, on fields that can be indexed."""
     return to_edge(restrict(rewritten(filter or {}, kind), kind))
 
 
 def rewritten(filter: JsonObject, kind: str) -> JsonObject:
-    """It selects the same points of this kind; only passages have the mirror `facets`."""
+    """An equivalent filter on fields that can be indexed, for points of this kind. Only passages have `facets`."""
     fields = dict(cast("Mapping[str, Any]", filter))
     for clause in {"must", "should", "must_not"} & fields.keys():
         fields[clause] = [_rewritten(condition, kind) for condition in fields[clause]]
@@ -56,12 +56,12 @@ def _rewritten(condition: Condition, kind: str) -> Condition:
 
 
 def facet_indexes(paths: Iterable[str]) -> Iterator[tuple[str, PayloadSchemaType]]:
-    """Path and type of each index that these facets need."""
+    """Path and type of each payload index that these facets need."""
     return ((facet_path(path), PayloadSchemaType.Keyword) for path in paths)
 
 
 def filter_indexes(filter: JsonObject | None) -> Iterator[tuple[str, PayloadSchemaType]]:
-    """Path and type of each index that makes this filter fast; a path may come twice."""
+    """Path and type of each payload index that makes this filter fast. A path may occur twice."""
     return _wanted_by(rewritten(filter or {}, PASSAGE))
 
 

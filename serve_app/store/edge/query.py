@@ -1,4 +1,4 @@
-"""Answers of one shard to the queries of its collection."""
+"""Runs search queries on one shard."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from serve_app.store.payload import (
 )
 from serve_app.types import JsonObject, Vector, VectorSpace
 
-MAX_CANDIDATES = 10_000  # looked through for groups
-MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
-MAX_EQUAL_RANKS = 8  # passages to which RRF gives one score: as a rule two, of the same place in either list
-MAX_QUERIES_AT_ONCE = 4  # in one call into the shard, which holds the GIL; more were not faster
+MAX_CANDIDATES = 10_000  # searched for groups
+MAX_DIVERSE_CANDIDATES = 500  # with diversity, whose cost grows with the square of the candidates
+MAX_EQUAL_RANKS = 8  # passages with an equal RRF score; usually two, with the same rank in different rankings
+MAX_QUERIES_AT_ONCE = 4  # in one call into the shard, which holds the GIL; larger batches were not faster
 
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """A point that was found, with its new score."""
+    """A point with its score after smoothing."""
 
     id: int | UUID | str
     score: float
@@ -51,7 +51,7 @@ Found = edge.ScoredPoint | Smoothed
 def answer(
     shard: edge.EdgeShard, space: VectorSpace, queries: Sequence[StoreQuery]
 ) -> list[StoreResult | PlatformError]:
-    """One answer per query, in order. Plain searches go together, as the shard then shares work among them."""
+    """One result per query, in order. Plain queries run in batches, because the shard then shares work among them."""
     answers: list[StoreResult | PlatformError | None] = [_fault(space, query) for query in queries]
     plain = [i for i, query in enumerate(queries) if answers[i] is None and is_plain(query)]
     for at in range(0, len(plain), MAX_QUERIES_AT_ONCE):
@@ -83,7 +83,7 @@ def _search_together(shard: edge.EdgeShard, queries: Sequence[StoreQuery]) -> li
     except PlatformError as error:
         if len(queries) == 1:
             return [error]
-    return [hits for query in queries for hits in _search_together(shard, [query])]  # so that only its own fails
+    return [hits for query in queries for hits in _search_together(shard, [query])]  # so only the faulty query fails
 
 
 def _page_request(query: StoreQuery) -> edge.QueryRequest:
@@ -97,7 +97,8 @@ def _page(query: StoreQuery, points: Sequence[edge.ScoredPoint]) -> Sequence[edg
 
 
 def _has_ties(query: StoreQuery) -> bool:
-    """Edge puts what RRF finds equal in another order each time, and a hit would be on two pages or on none."""
+    """Whether hits may have equal scores. Edge returns hits with equal RRF scores in a different order each time, so
+    without sorting a hit could be on two pages or on none."""
     hybrid = query.dense is not None and query.sparse is not None
     return hybrid and query.fusion.method is FusionMethod.RRF and query.diversity is None
 
@@ -123,7 +124,7 @@ def _with_facets(shard: edge.EdgeShard, query: StoreQuery, hits: tuple[Hit, ...]
 def _facet(shard: edge.EdgeShard, path: str, filter: JsonObject | None) -> FacetCounts:
     counted = facet_path(path)
     if counted not in (existing := shard.info().payload_schema):
-        if len(existing) < MAX_INDEXES or not has_field(shard, counted):  # else its index would have been made
+        if len(existing) < MAX_INDEXES or not has_field(shard, counted):  # else its index would exist
             return {}
         raise InvalidInput(f"facet {path!r}: this collection has facets or filters on {MAX_INDEXES} fields, the most")
     only_passages_have_it = counted != path
@@ -149,7 +150,8 @@ def _answer_alone(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | Pla
 
 
 def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted: int) -> list[Found]:
-    """Takes more and more candidates until there are enough groups, none are left, or MAX_CANDIDATES were seen."""
+    """Repeats the search with more candidates until there are enough groups, no candidates are left, or the maximum is
+    reached."""
     most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
     candidates = min(most, max(4 * wanted, query.prefetch))
     while True:
@@ -161,7 +163,7 @@ def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted
 
 
 def _ranked(shard: edge.EdgeShard, query: StoreQuery, candidates: int, fields: Sequence[str]) -> Sequence[Found]:
-    """Best first, at least so many of them if there are."""
+    """Best first; at least `candidates` points, if there are that many. fields: of the payload."""
     smoothing = smoothing_of(query)
     limit = depth(query, candidates)
     with edge_errors():
@@ -182,7 +184,7 @@ def _after_feedback(shard: edge.EdgeShard, query: StoreQuery) -> StoreQuery:
 
 
 def _vectors(shard: edge.EdgeShard, points: Sequence[Found]) -> list[Vector | None]:
-    """(dim,) each; None of a point that was deleted in between."""
+    """The dense vector of each point, (dim,); None if the point was deleted in between."""
     ids: list[int | UUID | str] = [point.id for point in points]
     with edge_errors():
         records: list[Any] = shard.retrieve(ids, False, [DENSE])
@@ -194,7 +196,7 @@ def _with_payload(shard: edge.EdgeShard, points: Sequence[Found]) -> tuple[Hit, 
     ids: list[int | UUID | str] = [point.id for point in points]
     with edge_errors():
         records = {str(record.id): record.payload for record in shard.retrieve(ids, [*HIT_FIELDS], False)}
-    # A point that was deleted in between has no payload any more.
+    # A point that was deleted in between has no payload.
     return tuple(
         to_hit(str(point.id), point.score, payload) for point in points if (payload := records.get(str(point.id)))
     )
@@ -205,7 +207,8 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 
 
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
-    """Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
+    """A request to Edge. For a hybrid query with diversity, maximal marginal relevance over the dense vectors reorders
+    the fused hits."""
     candidates = max(query.prefetch, offset + limit)
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields] or False}
     retrievers = _retrievers(query)
@@ -223,8 +226,8 @@ def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) 
 
 
 def _retrievers(query: StoreQuery) -> list[dict[str, Any]]:
-    """What each is asked, with its filter, and how. Sparse search knows no approximation."""
-    matching = edge_filter(query.filter, PASSAGE) if query.filter else None  # else only passages have vectors
+    """The arguments of each retriever. Sparse search is always exact, so it has no search parameters."""
+    matching = edge_filter(query.filter, PASSAGE) if query.filter else None  # only passages have vectors
     retrievers: list[dict[str, Any]] = []
     if query.dense is not None:
         nearest = edge.Query.Nearest(dense_vector(query.dense), using=DENSE)

@@ -1,4 +1,4 @@
-"""Reads of one collection of the embedded store that are no search; they block, so in a reader thread."""
+"""Reads of one index of the embedded store other than searches. They block, so call them in a reader thread."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from serve_app.types import (
     passage_point_id,
 )
 
-MAX_RETRIEVED = 256  # points in one call
+MAX_RETRIEVED = 256  # points in one call, which holds the GIL
 
 
 def retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterable[str]) -> list[dict[str, Any]]:
-    """Payloads of these documents' records, of those that exist."""
+    """These fields of the documents' records. A document that does not exist is left out."""
     found: list[dict[str, Any]] = []
     for batch in parts(document_ids, MAX_RETRIEVED):
         ids: list[int | UUID | str] = [document_point_id(collection.scope, document_id) for document_id in batch]
@@ -39,7 +39,7 @@ def retrieve(collection: Collection, document_ids: Sequence[str], fields: Iterab
 
 
 def indexed_documents(collection: Collection, document_ids: Sequence[str]) -> dict[str, IndexedDocument]:
-    """Those of these documents that are completely stored."""
+    """The documents among these that are completely stored, by id."""
     found: dict[str, IndexedDocument] = {}
     for record in retrieve(collection, document_ids, RECORD_FIELDS):
         id = record["document_id"]
@@ -50,12 +50,12 @@ def indexed_documents(collection: Collection, document_ids: Sequence[str]) -> di
                 points += map(from_record, shard.retrieve([*some], True, True))
         if (indexed := to_indexed(record, points)) is not None:
             found[id] = indexed
-    now = fingerprints(collection, list(found))  # what was written meanwhile may be of both versions
+    now = fingerprints(collection, list(found))  # a document written meanwhile may mix two versions
     return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
 
 
 def fingerprints(collection: Collection, document_ids: Sequence[str]) -> dict[str, str]:
-    """Of those that are completely stored."""
+    """Document id → fingerprint, for documents that are completely stored."""
     records = retrieve(collection, document_ids, ["document_id", "fingerprint"])
     return {record["document_id"]: record["fingerprint"] for record in records if "fingerprint" in record}
 
@@ -76,7 +76,7 @@ def counted(collection: Collection, filter: JsonObject | None) -> CollectionInfo
 def scrolled(
     collection: Collection, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """These fields of one page of documents' records, and the cursor of the next page."""
+    """One page of documents' records with these fields, and the cursor of the next page."""
     request = edge.ScrollRequest(
         offset=scroll_start(cursor), limit=limit, filter=edge_filter(filter, DOCUMENT), with_payload=[*fields]
     )
@@ -91,4 +91,4 @@ def scroll_start(cursor: str | None) -> str | None:
     try:
         return str(uuid.UUID(cursor))
     except ValueError:
-        raise InvalidInput(f"{cursor[:80]!r} is not a cursor; pass the one of the page before") from None
+        raise InvalidInput(f"{cursor[:80]!r} is not a cursor; pass the cursor of the previous page") from None

@@ -1,7 +1,8 @@
-"""Qdrant Edge's side of the seam: the shard's configuration, our points and steps as its own, its errors as ours.
+"""The adapter to Qdrant Edge: configures shards, and converts points, steps and errors.
 
-Every call into a shard holds the GIL until it returns (0.9.0, measured: searches, updates, `load`, `flush` and
-`optimize` alike), so all calls are kept short: steps of MAX_STEP_POINTS, a flush every FLUSH_AFTER_POINTS.
+Every call into a shard holds the GIL until it returns (measured with 0.9.0 for searches, updates, `load`, `flush` and
+`optimize`). So all calls are kept short: an update has at most MAX_STEP_POINTS, and a flush follows every
+FLUSH_AFTER_POINTS.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from serve_app.types import Quantization, SparseVector, Vector
 
 MAX_STEP_POINTS = 128  # in one update: about 10 ms
 FLUSH_AFTER_POINTS = 4_096  # bounds the log, and the time to replay it after a crash
-MMAP = edge.Memory.Cached  # on disk and in the page cache: opening a shard takes a fifth of the time
+MMAP = edge.Memory.Cached  # memory-mapped; a shard then opens in a fifth of the time
 INDEX_PARAMS: Mapping[edge.PayloadSchemaType, Any] = {
     edge.PayloadSchemaType.Keyword: edge.KeywordIndexParams(memory=MMAP),
     edge.PayloadSchemaType.Integer: edge.IntegerIndexParams(lookup=True, range=True, memory=MMAP),
@@ -38,20 +39,20 @@ QUANTIZATIONS: Mapping[Quantization, Any] = {
     Quantization.BINARY: edge.BinaryQuantizationConfig(memory=MMAP),
     Quantization.TURBO: edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=MMAP),
 }
-# How Edge words what the caller can mend; everything else is its own failure.
+# Edge's messages begin like this if the caller's input is wrong; any other error is a failure of Edge itself.
 CALLERS_FAULTS = ("Wrong input", "Vector dimension error", "No appropriate index", "Validation", "Malformed", "Bad ")
 
 
 @contextmanager
 def edge_errors() -> Iterator[None]:
-    """Translates what a shard raises. A panic in its Rust is a BaseException of its own, which no `except Exception`
-    sees: raised as StoreBroken, since the shard's memory may be inconsistent after it."""
+    """Translates Edge's errors. A panic in its Rust code is a BaseException that `except Exception` does not catch. It
+    becomes StoreBroken, because the shard's memory may be inconsistent."""
     try:
         yield
     except (PlatformError, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
-    except (TypeError, ValueError) as error:  # a Python value that has no counterpart
-        raise InvalidInput(f"the embedded store does not take this: {error}") from error
+    except (TypeError, ValueError) as error:  # a Python value that Edge cannot convert
+        raise InvalidInput(f"the embedded store does not accept this: {error}") from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":
             raise StoreBroken(f"the embedded store panicked and must be restarted: {error}") from error
@@ -60,7 +61,7 @@ def edge_errors() -> Iterator[None]:
 
 
 def create_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShard:
-    """A new shard in an existing empty folder, with the indexes that every collection has."""
+    """A new shard in an existing empty folder, with the payload indexes that every shard has."""
     with edge_errors():
         shard = edge.EdgeShard.create(str(folder), _config(settings, dim))
         for field in KEYWORD_FIELDS:
@@ -72,7 +73,7 @@ def create_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeSh
 
 
 def load_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShard:
-    """Opens and replays the log. Raises StoreUnavailable, which names the folder."""
+    """Opens a shard and replays its log. Raises StoreUnavailable, which names the folder."""
     try:
         with edge_errors():
             return edge.EdgeShard.load(str(folder), _config(settings, dim))
@@ -81,9 +82,9 @@ def load_shard(folder: Path, settings: StoreSettings, dim: int) -> edge.EdgeShar
 
 
 def _config(settings: StoreSettings, dim: int) -> edge.EdgeConfig:
-    """Edge optimises only when told to, and then everything is to be indexed: so the thresholds are the lowest. What
-    an existing shard has otherwise (a graph's m, quantisation) stays until then. By itself Edge takes several threads
-    for each CPU, which hand each other a search some hundred times."""
+    """Edge optimises only when we call `optimize`, which should index everything, so the thresholds are the lowest. An
+    existing shard keeps its own settings (a graph's m, quantisation) until it is optimised. By default Edge starts
+    several threads per CPU, which pass each search between them about a hundred times."""
     hnsw = edge.HnswIndexConfig(
         m=settings.hnsw_m, ef_construct=settings.hnsw_ef_construct, full_scan_threshold=10_000, memory=MMAP
     )
@@ -104,7 +105,7 @@ def create_index(shard: edge.EdgeShard, path: str, schema: edge.PayloadSchemaTyp
 
 
 def apply(shard: edge.EdgeShard, step: Step) -> None:
-    """One entry of the shard's log, so after a kill it is there whole or not at all."""
+    """Apply the step as one entry of the shard's log, so after a kill it is applied completely or not at all."""
     with edge_errors():
         if isinstance(step, Put):
             shard.update(edge.UpdateOperation.upsert_points([to_point(point) for point in step.points]))
@@ -137,7 +138,7 @@ def sparse_vector(vector: SparseVector) -> edge.SparseVector:
 
 
 def copy_points(source: edge.EdgeShard, target: edge.EdgeShard, ids: Iterable[str]) -> None:
-    """Make the target's points of these ids what they are in the source, be it absent."""
+    """Copy the points with these ids to the target. Ids that the source lacks are deleted from the target."""
     wanted: list[int | UUID | str] = [*ids]
     with edge_errors():
         found = source.retrieve(wanted, True, True)

@@ -1,4 +1,4 @@
-"""The embedded store: Qdrant Edge in this process, one shard per collection. No server to install."""
+"""The embedded store: Qdrant Edge in this process, with one shard per index. No server to install."""
 
 from __future__ import annotations
 
@@ -39,20 +39,18 @@ from serve_app.types import (
 )
 
 LOG = logging.getLogger(__name__)
-READERS = (
-    4  # a call into a shard holds the GIL, so more threads are no faster; several keep one slow read from blocking
-)
+READERS = 4  # so a slow read does not block others; more are not faster, as calls into a shard hold the GIL
 HELD_POLL_S = 0.02  # how often a write that is held back tries again
 T = TypeVar("T")
 
 
 class EdgeStore:
-    """ports.VectorStore over Qdrant Edge; the only process that may open its folder.
+    """ports.VectorStore over Qdrant Edge. Only one process at a time can open its folder.
 
-    A write is on disk, as far as the operating system is concerned, when it returns: it survives the death of this
-    process at any instant. It survives the loss of power once Edge has flushed it (every few thousand points, when
-    an optimisation begins, and on close). Optimises by itself (see optimize.py). Never blocks the event loop for
-    longer than one call into a shard, which holds the GIL: some 10 ms; opening a large collection takes more.
+    A write is handed to the operating system before it returns, so it survives the death of this process at any time.
+    It survives a power failure once Edge has flushed it (every few thousand points, when an optimisation begins, and on
+    close). The store optimises itself (see optimize.py). It blocks the event loop for one call into a shard at most,
+    because that holds the GIL: about 10 ms, and longer to open a large collection.
     """
 
     def __init__(self, folder: Path, settings: StoreSettings, lock: BinaryIO) -> None:
@@ -64,8 +62,8 @@ class EdgeStore:
 
     @classmethod
     def open(cls, data_dir: Path, settings: StoreSettings) -> EdgeStore:
-        """Takes `data_dir`/store for this process. Raises StoreLocked if another one has it, ConfigurationError if
-        the folder cannot be used, StoreUnavailable if its disk is full before there is anything in it."""
+        """Open the store in `data_dir`/store. Raises StoreLocked if another process has it open, ConfigurationError if
+        the folder cannot be used, and StoreUnavailable if it cannot be written, as on a full disk."""
         folder = data_dir.absolute() / folders.FOLDER
         lock = folders.lock(folder)
         try:
@@ -103,7 +101,7 @@ class EdgeStore:
                     open_for_them, lambda it: it.write(documents, by_name=bool(scope.index))
                 )
                 break
-            except NotFound:  # it is being dropped; make it again afterwards
+            except NotFound:  # the collection is being dropped; create it again afterwards
                 if ending := self._collections.endings(scope):
                     await asyncio.wait([asyncio.wrap_future(each) for each in ending])
                 elif scope.index:
@@ -119,8 +117,8 @@ class EdgeStore:
     async def _change(
         self, find: Callable[[], Awaitable[Collection]], job: Callable[[Collection], T]
     ) -> tuple[Collection, T]:
-        """Runs the job in the writer thread of the collection that `find` finds. While writes are held back it
-        waits, then calls `find` again, because another index may be active by then."""
+        """Run the job in the writer thread of the collection that `find` returns. While writes are held back, it waits
+        and calls `find` again, because another index may be active by then."""
         while True:
             collection = await find()
             try:
@@ -146,13 +144,13 @@ class EdgeStore:
             collection = await self._collections.get(scope)
             try:
                 return await self._answer_of(collection, queries)
-            except NotFound:  # gone since
+            except NotFound:  # dropped in between
                 if (now := await self._collections.get(scope)) is collection:
                     raise
                 return await self._answer_of(now, queries)
         except StoreBroken:
             raise
-        except PlatformError as error:  # a collection that cannot be read is an answer to its own queries only
+        except PlatformError as error:  # an unreadable collection fails only its own queries
             if self._collections.closed:
                 raise
             return [error] * len(queries)
@@ -163,7 +161,7 @@ class EdgeStore:
         indexes = collection.indexes
         indexes.make_soon(wanted for query in queries for wanted in filter_indexes(query.filter))
         missing = indexes.missing(chain.from_iterable(facet_indexes(query.facets) for query in queries))
-        refused: StoreFull | None = None  # only facets need them
+        refused: StoreFull | None = None  # fails only queries with facets, which need the indexes
         if missing:
             making = collection.submit(lambda: indexes.make(missing, MAX_INDEXES))
             try:
@@ -251,8 +249,8 @@ class EdgeStore:
         (await self._collections.get(scope.at(""))).gate.release(held)
 
     async def optimize(self, scope: Scope) -> None:
-        """Index what was written, now, however little it is; else that happens by itself. Raises StoreUnavailable
-        if it fails, and then all is as it was before."""
+        """Optimise now, even if little is unindexed. Otherwise the store does so when it is worth it. Raises
+        StoreUnavailable if it fails; the collection is then unchanged."""
         collection = await self._collections.get(scope)
         await asyncio.wrap_future(self._optimizer.submit(collection))
 
@@ -263,7 +261,7 @@ class EdgeStore:
                 raise collection.broken
 
     async def close(self) -> None:
-        """Ends an optimisation, waits for the calls at hand and gives the folder free. Idempotent."""
+        """Stop a running optimisation, wait for the calls that are under way, and unlock the folder. Idempotent."""
         if not self._collections.closed:
             self._collections.refuse()
             await asyncio.to_thread(self._close)
@@ -275,11 +273,11 @@ class EdgeStore:
         self._lock_file.close()
 
     async def _read(self, job: Callable[[], T]) -> T:
-        """Run in one of the reader threads."""
+        """Run the job in a reader thread."""
         return await self._collections.run_in(self._readers, job)
 
     async def _read_of(self, scope: Scope, read: Callable[[Collection], T]) -> T:
-        """Read the active index. If it was dropped meanwhile, read the one that took its place."""
+        """Run `read` on the scope's index. If the index was dropped meanwhile, run it on the index that replaced it."""
         collection = await self._collections.get(scope)
         try:
             return await self._read(partial(read, collection))

@@ -1,7 +1,7 @@
-"""Which state of a collection an answer belongs to, seen by every process of the machine without a call.
+"""Version counters of collections, which every process of the machine can read without a call.
 
-A cached answer is kept under the version that was current before it was computed. The store's owner advances the
-version when a write can be seen and before it is acknowledged, so an answer that a write made stale is found no more.
+A cached result is stored under the version that was current before it was computed. The store's owner advances the
+version after a write becomes visible and before it is acknowledged, so a stale result is never found.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pathlib import Path
 from serve_app.types import Scope
 
 SLOTS = 4_096
-FILE = ".versions"  # no tenant's name
+FILE = ".versions"  # not a valid name of a tenant
 WORD_BYTES = 8
 
 
 class VersionCounters:
-    """The owner's side: counters in a memory-mapped file, and a number for each start of the owner, so that what a
-    crash left without a count is a new version too.
+    """The owner's side: counters in a memory-mapped file. The version includes the time at which the owner started, so
+    every version is new after a crash that may have left a write uncounted.
 
-    Scopes share SLOTS counters by hash: a write to one may look like a write to another, never the other way round.
+    Scopes share SLOTS counters by hash. So a change of one scope may advance the version of another, but it always
+    advances its own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +36,7 @@ class VersionCounters:
         with path.open("r+b") as file:
             content = file.read().ljust((1 + SLOTS) * WORD_BYTES, b"\0")
             file.seek(0)
-            file.write(content)  # all of it, for a hole in a mapped file ends the process where the disk is full
+            file.write(content)  # all of it: on a full disk, a write to a hole in a mapped file ends the process
             file.flush()
             self._words = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
         self._words[0] = time.time_ns()
@@ -50,14 +51,14 @@ class VersionCounters:
 
 
 class VersionReader:
-    """Any other process's side."""
+    """The side of all other processes."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._inode = -1
 
     def current(self, scope: Scope) -> bytes | None:
-        """None while there is no such file: the store has not been opened yet."""
+        """The version. None if the file does not exist, because the store has not been opened yet."""
         try:
             if os.stat(self._path).st_ino != self._inode:  # noqa: PTH116 (half the time of Path.stat)
                 self._open()
@@ -72,8 +73,8 @@ class VersionReader:
 
 
 def version(words: memoryview, scope: Scope) -> bytes:
-    """Of a collection 16 bytes. Of an index by name 24, for it changes with its collection as well: a write to the
-    active index is counted there. An aligned word is read and written in one step."""
+    """16 bytes for a collection. 24 bytes for an index by name, which include the collection's version, because writes
+    to the active index are counted there. Each aligned word is read and written atomically."""
     word = int(words[slot(scope)]).to_bytes(WORD_BYTES)
     return version(words, scope.at("")) + word if scope.index else int(words[0]).to_bytes(WORD_BYTES) + word
 

@@ -1,5 +1,5 @@
-"""What a filter may ask of one field: `match`, `range`, `values_count`. Each function reads one of them strictly and
-returns its canonical form; `at` is its place in the request, for the error. Raises InvalidInput."""
+"""Conditions on one field: `match`, `range`, `values_count`. Each `read_` function validates its input and returns the
+canonical form, or raises InvalidInput. `at`: the place in the request, for the error message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fail(at: str, problem: str) -> NoReturn:
 
 
 def show(value: object) -> str:
-    """The value as it is named in an error: short, whatever was sent."""
+    """A short form of any value for an error message."""
     if isinstance(value, (dict, list)):
         return ("an object" if isinstance(value, dict) else "a list") if value else repr(value)
     text = repr(value)
@@ -88,7 +88,7 @@ def read_text(value: str, at: str) -> str:
 
 
 def read_range(raw: object, at: str) -> Object:
-    """Numbers as floats, instants as `2024-05-01T00:00:00.000000Z`."""
+    """Numbers become floats, dates become `2024-05-01T00:00:00.000000Z`."""
     fields = read_object(raw, at, BOUNDS)
     if not fields:
         fail(at, f"has at least one of {', '.join(BOUNDS)}")
@@ -115,7 +115,7 @@ def read_number(value: object, at: str) -> float:
 
 
 def read_instant(value: str, at: str) -> str:
-    """Without a zone it is UTC, without a time it is the day's first instant, as in Qdrant."""
+    """As in Qdrant, a date without a zone is UTC, and one without a time is the begin of the day."""
     try:
         instant = datetime.fromisoformat(value.upper())
         instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
@@ -135,5 +135,5 @@ def read_values_count(raw: object, at: str) -> Object:
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """A JSON integer; in Python a bool is one too."""
+    """Whether the value is a JSON integer. In Python a bool is an int, too."""
     return isinstance(value, int) and not isinstance(value, bool)

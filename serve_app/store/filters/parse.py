@@ -1,4 +1,4 @@
-"""Users' filters: Qdrant's filter JSON, the part of it that both stores answer alike.
+"""Parses users' filters: the part of Qdrant's filter JSON that has the same results in both stores.
 
     filter     {"must": [c…], "should": [c…], "must_not": [c…], "min_should": {"conditions": [c…], "min_count": n}}
     condition  {"key": f, "match": {"value": str|int|bool} | {"any": [str…]|[int…]} | {"except": …} | {"text": str}}
@@ -8,11 +8,11 @@
                {"nested": {"key": f, "filter": filter}}   a filter
 
 As in Qdrant, a clause may be one condition instead of a list, `null` means absent, a date without a zone is UTC, and
-a condition on a list holds if it holds for one element. `text` finds the passages with all words of the text, whole,
-in any order and case. Not supported: has_id (filter by document_id), has_vector, slice, geo.
+a condition on a list holds if it holds for one element. `text` matches if the field has all words of the text, as whole
+words, in any order and case. Not supported: has_id (filter by document_id), has_vector, slice, geo.
 
-Our own parser and not `qdrant_client.models.Filter`: importing that costs a replica 1.5 s and 73 MB, and its errors
-name every member of a union rather than what is wrong.
+We do not use `qdrant_client.models.Filter`: importing it costs a replica 1.5 s and 73 MB, and its errors list every
+member of a union instead of the mistake.
 """
 
 from __future__ import annotations
@@ -58,16 +58,18 @@ PathOf = Callable[[str], str]
 
 
 def parse_filter(raw: object, *, max_depth: int, max_conditions: int) -> JsonObject:
-    """The filter in canonical form: equal filters are equal JSON, byte for byte, and keys are payload paths.
+    """The filter in canonical form: equal filters become equal JSON, byte for byte, and keys are payload paths. The
+    canonical form of a canonical filter is itself.
 
-    max_depth: filters within filters, the outermost included; max_conditions: conditions in all, at any depth.
-    A canonical filter is its own canonical form. Raises InvalidInput, which names the place: `must[0].range.gte: …`.
+    max_depth: levels of nested filters, the outermost included; max_conditions: in total, at all levels.
+    Raises InvalidInput, whose message begins with the place of the mistake: `must[0].range.gte: …`.
     """
     return _Parser(max_depth, max_conditions).filter(raw, "", 1, field_path)
 
 
 class _Parser:
-    """Recursive descent. It counts conditions on the way down, so a huge filter costs no more than its limit."""
+    """A recursive descent parser. It counts conditions before it reads them, so a huge filter costs no more than one at
+    the limit."""
 
     def __init__(self, max_depth: int, max_conditions: int) -> None:
         self._max_depth = max_depth
@@ -90,7 +92,7 @@ class _Parser:
         return clauses
 
     def _clause(self, raw: object, at: str, depth: int, path_of: PathOf) -> list[JsonValue]:
-        """Conditions in canonical order; in which they were written does not matter."""
+        """The conditions in canonical order, whatever the order in the request."""
         if raw is None:
             return []
         if isinstance(raw, dict):
@@ -127,13 +129,13 @@ class _Parser:
         if "nested" in raw:
             return self._nested(read_object(raw, at, ("nested",)).get("nested"), inside(at, "nested"), depth, path_of)
         if not raw.keys() & set(CLAUSES):
-            fail(at, f"is no condition; {SHAPES}")
+            fail(at, f"is not a condition; {SHAPES}")
         return self.filter(raw, at, depth + 1, path_of)
 
     def _nested(self, raw: object, at: str, depth: int, path_of: PathOf) -> Object:
         fields = read_object(raw, at, ("key", "filter"))
         key = _key(fields, at, path_of)
-        key = key if key.endswith("[]") else f"{key}[]"  # they mean the same here
+        key = key if key.endswith("[]") else f"{key}[]"  # both mean the same here
         inner = self.filter(fields.get("filter"), inside(at, "filter"), depth + 1, element_path)
         return {"nested": {"key": key, "filter": inner}}
 
@@ -164,9 +166,9 @@ def canonical_json(value: JsonValue) -> str:
 
 
 def to_edge(filter: JsonObject) -> edge.Filter:
-    """A canonical filter for Qdrant Edge. For a Qdrant server the canonical JSON itself is right.
+    """A canonical filter as Qdrant Edge's type. A Qdrant server takes the canonical JSON itself.
 
-    A clause that is absent must be left out: inside `nested`, Edge takes an empty one for one that nothing meets.
+    An absent clause stays absent, because inside `nested` an empty clause matches nothing in Edge.
     """
     clauses = cast("dict[str, Any]", filter)
     lists = {name: [_edge_condition(c) for c in clauses[name]] for name in LISTS if name in clauses}
@@ -213,7 +215,7 @@ def _edge_field_condition(
 def _edge_match(match: dict[str, Any]) -> edge.MatchType:
     match match:
         case {"value": value}:
-            # Edge 0.9.0 takes Python's True for the integer 1; NumPy's it takes for what it is.
+            # Edge 0.9.0 reads Python's True as the integer 1, but NumPy's True as a boolean.
             return edge.MatchValue(cast("bool", np.bool_(value)) if isinstance(value, bool) else value)
         case {"any": values}:
             return edge.MatchAny(values)

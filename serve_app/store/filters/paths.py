@@ -1,4 +1,4 @@
-"""Names of fields, as users write them in filters, `group_by` and `facets`, to paths into a stored payload."""
+"""Turns field names, as users write them in filters, `group_by` and `facets`, into paths of the stored payload."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from serve_app.errors import InvalidInput
 
-# Reachable by their own names; every other name is one of the document's metadata. So `kind` and `fingerprint`,
-# which belong to the store, cannot be reached.
+# Fields that users reach by their own names. Every other name is a field of the document's metadata, so users cannot
+# reach `kind` and `fingerprint`, which belong to the store.
 OWN_FIELDS = frozenset({"document_id", "title", "url", "subject", "text", "number", "headings"})
 METADATA = "metadata"
 
@@ -22,9 +22,9 @@ GRAMMAR = "names joined by dots, each with [] or [0] for lists, in double quotes
 
 
 def field_path(name: str) -> str:
-    """The payload path of a user's field: `title` → `title`, `year` and `metadata.year` → `metadata.year`.
+    """The payload path of a field: `title` → `title`, `year` and `metadata.year` → `metadata.year`.
 
-    The path is canonical (no needless quotes), and it is its own path: field_path(field_path(x)) == field_path(x).
+    The path is canonical (without needless quotes), and field_path(field_path(x)) == field_path(x).
     Raises InvalidInput if the name is not a path in Qdrant's syntax: `a.b`, `a[].b`, `a[0]`, `a."with space"`.
     """
     steps = list(_steps(name))
@@ -33,7 +33,7 @@ def field_path(name: str) -> str:
 
 
 def element_path(name: str) -> str:
-    """The canonical form of a path within an element of a list (the keys inside a `nested` condition)."""
+    """The canonical form of a path within a list's element, as in the keys of a `nested` condition."""
     return _join(list(_steps(name)))
 
 
@@ -42,7 +42,7 @@ def _join(steps: list[str]) -> str:
 
 
 def _steps(name: str) -> Iterator[str]:
-    """`a."b"[0]` → `a`, `b`, `[0]`, each as it is written in the canonical path; never empty."""
+    """The steps of a path in canonical form: `a."b"[0]` → `a`, `b`, `[0]`. Never empty."""
     if len(name) > MAX_PATH_CHARS:
         raise InvalidInput(f"{name[:40]!r}…: a field's name has at most {MAX_PATH_CHARS} characters")
     at = 0
@@ -62,7 +62,7 @@ def _steps(name: str) -> Iterator[str]:
 
 
 def _key(name: str, at: int) -> tuple[str, int]:
-    """The key which begins at `at`, and where it ends. Letters and digits are those of any script."""
+    """The key that begins at `at`, and where it ends. Letters and digits may be of any script."""
     if quoted := QUOTED_KEY.match(name, at):
         if not quoted[1] or not _is_encodable(quoted[1]):
             raise _malformed(name, at)

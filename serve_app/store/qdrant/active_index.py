@@ -9,15 +9,15 @@ an alias atomically.
 
 A hold keeps writes back. It is stored in the active index's metadata, with the time at which it ends. Every write
 reads this metadata before it begins and again before it is acknowledged. If it has changed, the write is repeated on
-the index that is active by then. A switch changes the metadata of both indexes: the old one keeps the hold, and the
-new one gets the time from which it accepts writes. So the new index has every acknowledged write, provided that
+the index that is then active. A switch changes the metadata of both indexes: the old one keeps the hold, and the new
+one gets the time from which it accepts writes. So the new index has every acknowledged write, provided that
 - all clocks agree to within CLOCK_SKEW_S,
 - every node sees a hold once the call that made it has returned, and
-- the server completes a call that timed out within another timeout, or never. (If the answer to a switch is late, only
-  the duration of the hold keeps writes away from it.)
+- the server completes a call that timed out within another timeout, or never. (If the response to a switch is late,
+  only the duration of the hold keeps writes away from it.)
 
-Searches look the active index up every ACTIVE_INDEX_TTL_S. A new active index therefore accepts no writes for that
-long after the switch: when it acknowledges its first write, every process knows that it is active.
+Searches read the alias again after ACTIVE_INDEX_TTL_S. A new active index therefore accepts no writes for that long
+after the switch: when it acknowledges its first write, every process knows that it is active.
 
 docs/decisions/0011-state.md says why a hold is not a lease of `state`.
 """
@@ -39,19 +39,18 @@ from serve_app.store.indexes import already_held, hold_is_over
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.types import FIRST_INDEX, Scope
 
-ACTIVE_INDEX_TTL_S = 5.0  # for so long a query may miss that another process activated another index
+ACTIVE_INDEX_TTL_S = 5.0  # how long a search may use the old index after another process switched
 CLOCK_SKEW_S = 1.0
-MAX_KNOWN = 10_000  # collections in each cache; users may ask for any number of names
+MAX_KNOWN = 10_000  # collections in each cache; bounded because users may send any number of names
 HELD_POLL_S = 0.1  # how often a write that is held back tries again
-FENCE_CALLS = (
-    3  # a fence lasts as long as so many calls: one before the call that it protects, and that call, late once
-)
+FENCE_CALLS = 3  # timeouts that a fence lasts: a call before the protected call, the protected call, its late end
 INDEX, HOLD, OPENS = "index", "hold", "opens_s"  # keys in a collection's metadata
 
 
 def physical_name(scope: Scope) -> str:
-    """The only place where it is made; `~` is in no tenant's, no collection's and no index's name."""
-    assert scope.index, "it must be known which index"
+    """The name of the index's collection on the server. No other code builds it. No tenant's, collection's or index's
+    name contains `~`."""
+    assert scope.index, "the scope must name an index"
     return f"{scope.tenant}~{scope.collection}" + (f"~{scope.index}" if scope.index != FIRST_INDEX else "")
 
 
@@ -61,14 +60,14 @@ def alias_name(scope: Scope) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """An index, and the server's description of its collection; `info` is None if there is no such collection."""
+    """An index and the server's description of its collection. `info` is None if the collection does not exist."""
 
     index: Scope
     info: models.CollectionInfo | None
 
     @property
     def is_held(self) -> bool:
-        """Whether writes are held back now: by a holder, or because the index has only just become active."""
+        """Whether writes are held back now, by a holder or because the index has just become active."""
         metadata = metadata_of(self.info)
         return time.time() < max(float((metadata.get(HOLD) or {}).get("until_s", 0.0)), metadata.get(OPENS, 0.0))
 
@@ -77,14 +76,14 @@ class QdrantActiveIndex:
     def __init__(self, client: AsyncQdrantClient, ask: QdrantCalls) -> None:
         self._client = client
         self._ask = ask
-        self._known: dict[Scope, tuple[Scope, float]] = {}  # with the time until which this is valid
+        self._known: dict[Scope, tuple[Scope, float]] = {}  # active index, and the time until which it is valid
         self._forgotten = 0  # how often `forget` was called
-        self._tried: dict[Scope, str] = {}  # holders of holds that got no answer
-        self._in_doubt: set[str] = set()  # holders whose fenced call got no answer
+        self._tried: dict[Scope, str] = {}  # holders whose call to `hold` got no response
+        self._in_doubt: set[str] = set()  # holders whose fenced call got no response
 
     async def resolve(self, scope: Scope, *, fresh: bool = False) -> Scope:
-        """The scope with an index's name: its own, or that of the index that was active at most ACTIVE_INDEX_TTL_S
-        ago. No other code turns a collection's name into an index's. The index may not exist."""
+        """The scope with an index's name: its own, or the index that was active at most ACTIVE_INDEX_TTL_S ago. No
+        other code resolves the active index for reads. The index may not exist."""
         if scope.index:
             return scope
         known, until = self._known.get(scope, (None, 0.0))
@@ -96,8 +95,8 @@ class QdrantActiveIndex:
         return known
 
     async def state(self, scope: Scope) -> IndexState:
-        """The active index now: one call, or two if it is the first index, which has no alias. That one is read before
-        the alias turns out to be missing, so that a switch between the two calls shows at the next reading."""
+        """The active index now. It takes one call, or two if the first index is active, which has no alias. The first
+        index is read before the alias, so that `is_unchanged` notices a switch between the two calls."""
         begun_s, forgotten = time.monotonic(), self._forgotten
         first = scope.at(FIRST_INDEX)
         known, _ = self._known.get(scope, (first, 0.0))
@@ -113,7 +112,7 @@ class QdrantActiveIndex:
         return IndexState(index, await self._info(physical_name(index)))
 
     async def wait_until_open(self, scope: Scope) -> IndexState:
-        """The active index, once its writes are not held back. Waits for the end of a hold."""
+        """The active index. Waits while its writes are held back."""
         while True:
             state = await self.state(scope)
             if not state.is_held:
@@ -121,28 +120,28 @@ class QdrantActiveIndex:
             await asyncio.sleep(HELD_POLL_S)
 
     async def is_unchanged(self, state: IndexState) -> bool:
-        """Whether the index that `wait_until_open` returned has been active ever since and no hold has begun: then its
-        metadata is the same. Reads by the alias if there is one, which may belong to another index by now."""
+        """Whether this index has been active ever since `wait_until_open` returned it, and no hold has begun. Then its
+        metadata is unchanged. Reads through the alias if there is one, because that may name another index by now."""
         if state.info is None:
             return False
         name = physical_name(state.index) if state.index.index == FIRST_INDEX else alias_name(state.index)
         return metadata_of(await self._info(name)) == metadata_of(state.info)
 
     def _remember(self, index: Scope, begun_s: float, forgotten: int) -> None:
-        if forgotten == self._forgotten:  # else it may be of before
+        if forgotten == self._forgotten:  # else this result may be outdated
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[index.at("")] = index, begun_s + ACTIVE_INDEX_TTL_S
 
     def forget(self, scope: Scope) -> Scope:
-        """Forget which index is active. Returns the one that was thought to be."""
+        """Forget which index is active. Returns the index that was cached as active."""
         self._forgotten += 1
         known, _ = self._known.pop(scope.at(""), (scope.at(FIRST_INDEX), 0.0))
         return known
 
     async def activate(self, scope: Scope) -> None:
-        """Make this index the active one, in one step of the server. Its writes wait until every process knows."""
-        await self._open_in(scope, self.fence_s + ACTIVE_INDEX_TTL_S)  # it may be done late
+        """Make this index the active one, atomically. Its writes wait until every process knows."""
+        await self._open_in(scope, self.fence_s + ACTIVE_INDEX_TTL_S)  # the next call may complete late
         alias = alias_name(scope)
         operation: models.AliasOperations
         if scope.index == FIRST_INDEX:
@@ -152,11 +151,12 @@ class QdrantActiveIndex:
             operation = models.CreateAliasOperation(create_alias=create)
         await self._ask(self._client.update_collection_aliases, change_aliases_operations=[operation])
         self.forget(scope)
-        with contextlib.suppress(StoreUnavailable):  # it is done, and opens later
+        with contextlib.suppress(StoreUnavailable):  # activated; it only opens later
             await self._open_in(scope, ACTIVE_INDEX_TTL_S + CLOCK_SKEW_S)
 
     async def hold(self, index: Scope, lease_s: float) -> str:
-        """Raises Conflict while somebody else holds it. If no answer comes, repeat it: the holder stays the same."""
+        """Hold the index's writes back. Returns the holder. Raises Conflict while another holder has the hold. After
+        StoreUnavailable, repeat the call: it uses the same holder."""
         holder = self._tried.pop(index, None) or uuid.uuid4().hex
         try:
             await self._take(index, holder, lease_s)
@@ -170,9 +170,9 @@ class QdrantActiveIndex:
         if hold.get("holder") != holder and time.time() < float(hold.get("until_s", 0.0)):
             raise already_held()
         await self._set_hold(index, {"holder": holder, "until_s": time.time() + lease_s})
-        if (await self._hold(index)).get("holder") != holder:  # of two at once the later one has it
+        if (await self._hold(index)).get("holder") != holder:  # of two concurrent calls the later wins
             raise already_held()
-        if await self.resolve(index.at(""), fresh=True) != index:  # another one since it was looked up
+        if await self.resolve(index.at(""), fresh=True) != index:  # switched in between
             await self.release(index, holder)
             raise already_held()
 
@@ -182,22 +182,22 @@ class QdrantActiveIndex:
 
     @contextlib.asynccontextmanager
     async def fenced(self, index: Scope, holder: str) -> AsyncIterator[None]:
-        """Around a call that may be done only while writes are held back by this holder, and one before it at most: the
-        hold goes on for longer than they can take. If nobody can tell whether it was done, the hold goes on to its
-        end, for it may yet be, and `release` does nothing. Raises Conflict if the hold ended before."""
+        """A context for a call that may run only while this holder holds writes back, and at most one call before it.
+        Extends the hold for longer than these calls can take. If the call gets no response, it may still complete; the
+        hold then lasts to its end, and `release` does nothing. Raises Conflict if the hold has ended."""
         await self._extend(index, holder)
         self._in_doubt.add(holder)
         try:
             yield
         except StoreUnavailable:
             raise
-        except PlatformError:  # the server's own word that nothing was done
+        except PlatformError:  # the server says that nothing was done
             self._in_doubt.discard(holder)
             raise
         self._in_doubt.discard(holder)
 
     async def _extend(self, index: Scope, holder: str) -> None:
-        """Without a gap that a write could slip through."""
+        """Extend the hold to `fence_s` from now, without a gap in which a write could begin."""
         end_s = float(require_holder(await self._hold(index), holder).get("until_s", 0.0))
         require_before(end_s)
         await self._set_hold(index, {"holder": holder, "until_s": time.time() + self.fence_s})
@@ -219,7 +219,7 @@ class QdrantActiveIndex:
         await self._ask(self._client.update_collection, collection_name=physical_name(index), metadata={OPENS: opens_s})
 
     async def _info(self, name: str) -> models.CollectionInfo | None:
-        """name: of a collection or an alias. None if there is none."""
+        """The server's description; None if there is no such collection. name: of a collection or an alias."""
         try:
             return await self._ask(self._client.get_collection, collection_name=name)
         except NotFound:
@@ -231,7 +231,7 @@ def metadata_of(info: models.CollectionInfo | None) -> dict[str, Any]:
 
 
 def index_of(scope: Scope, info: models.CollectionInfo) -> Scope:
-    """The scope with the name of the index that the alias led to."""
+    """The scope of the index that the alias names. info: read through the alias."""
     return scope.at(str(metadata_of(info)[INDEX]))
 
 
@@ -242,6 +242,6 @@ def require_holder(hold: dict[str, Any], holder: str) -> dict[str, Any]:
 
 
 def require_before(end_s: float) -> None:
-    """By every clock."""
+    """Raises Conflict unless it is before `end_s` on the clock of every process."""
     if time.time() > end_s - CLOCK_SKEW_S:
         raise hold_is_over()

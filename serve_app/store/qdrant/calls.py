@@ -1,6 +1,6 @@
-"""Calls to a Qdrant server: a deadline for each, a second try where nothing arrived, and our errors for the client's.
+"""Calls to a Qdrant server, with a timeout, retries for calls that never arrived, and translated errors.
 
-Qdrant's client raises errors of its own, of httpx (wrapped) and of gRPC; none of them leaves this module.
+Qdrant's client raises its own errors, httpx's (wrapped) and gRPC's; none of them leaves this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GRPC_PORT, REST_PORT = 6334, 6333
-TRY_PAUSES_S = (0.05, 0.25)  # a node that restarts, or a connection that it closed; every call of ours may be repeated
+TRY_PAUSES_S = (0.05, 0.25)  # for a node that restarts or has closed the connection; all our calls are idempotent
 
 BY_HTTP_STATUS: dict[int, type[PlatformError]] = {
     **dict.fromkeys((400, 413, 422), InvalidInput),
@@ -43,7 +43,7 @@ CLIENT_ERRORS = (ApiException, QdrantException, AioRpcError, OSError)
 
 
 def connect(settings: StoreSettings) -> AsyncQdrantClient:
-    """A client for the URL; connects at the first call. The scheme decides: grpc or grpcs, http or https.
+    """A client for `settings.url` that connects at its first call. The scheme is grpc, grpcs, http or https.
 
     Raises ConfigurationError if the URL has another scheme or no host."""
     url = settings.url or ""
@@ -66,12 +66,12 @@ def connect(settings: StoreSettings) -> AsyncQdrantClient:
         prefix=parts.path.rstrip("/") or None,
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         timeout=math.ceil(settings.timeout_s),
-        check_compatibility=False,  # it would call the server from a thread of its own; `check` tells more
+        check_compatibility=False,  # it calls the server from its own thread; `check` says more
     )
 
 
 class QdrantCalls:
-    """`await ask(client.method, collection_name=…, …)` instead of `await client.method(…)`."""
+    """Used as `await ask(client.method, collection_name=…, …)` instead of `await client.method(…)`."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -95,7 +95,7 @@ class QdrantCalls:
 
 
 def never_arrived(error: Exception) -> bool:
-    """No answer of Qdrant itself: the connection failed, or a proxy says that nobody is behind it."""
+    """Whether Qdrant itself sent no response: the connection failed, or a proxy found no server behind it."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in TRANSPORT_STATUS
     if isinstance(error, AioRpcError):
@@ -104,9 +104,9 @@ def never_arrived(error: Exception) -> bool:
 
 
 def translated(error: Exception, collection: str) -> Exception:
-    """Ours for an error of the client; an error that is a mistake of ours stays what it is.
+    """The PlatformError for an error of the client. Any other error is a bug of ours and is returned unchanged.
 
-    collection: physical name, whose part after the tenant is named in the message."""
+    collection: its name on the server; the message has only the part after the tenant."""
     name = [*collection.split("~"), collection][1]
     match error:
         case UnexpectedResponse():
@@ -119,8 +119,8 @@ def translated(error: Exception, collection: str) -> Exception:
             kind, reason = StoreUnavailable, f"too many requests, try again in {error.retry_after_s} s: {error}"
         case ResponseHandlingException():
             kind, reason = StoreUnavailable, f"{type(error.source).__name__}: {str(error.source)[:500]}"
-        case ValidationError():  # over gRPC; requests are valid before they get here
-            kind, reason = StoreUnavailable, f"not an answer that a Qdrant server of this release gives: {error}"[:500]
+        case ValidationError():  # of a gRPC response; requests are validated earlier
+            kind, reason = StoreUnavailable, f"the response is not one of a supported Qdrant version: {error}"[:500]
         case ApiException() | QdrantException() | OSError():
             kind, reason = StoreUnavailable, f"{type(error).__name__}: {error}"
         case ValueError() if str(error).endswith("not found"):  # the client's in-memory mode

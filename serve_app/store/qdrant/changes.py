@@ -1,4 +1,5 @@
-"""Changes of a collection on a Qdrant server: one at a time in this process, and always to the active index."""
+"""Changes of collections on a Qdrant server. In this process, the changes of a collection run one at a time, and they
+always reach the active index."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ class QdrantChanges:
     def __init__(self, active: QdrantActiveIndex, versions: Versions | None) -> None:
         self._active_index = active
         self._versions = versions
-        self._locks: WeakValueDictionary[Scope, asyncio.Lock] = WeakValueDictionary()  # while anybody has or wants one
+        self._locks: WeakValueDictionary[Scope, asyncio.Lock] = WeakValueDictionary()  # kept while in use
 
     async def change(self, scope: Scope, change: Callable[[IndexState], Awaitable[None]]) -> None:
-        """Apply `change` to the active index, and repeat it if another index has become active meanwhile (see
-        active_index.py). If there is no collection, `change` raises NotFound, or makes one and is called again."""
+        """Apply `change` to the scope's index. On the active index, repeat it if another index has become active in the
+        meantime (see active_index.py). Without a collection, `change` raises NotFound, or creates the collection and is
+        called again."""
         if scope.index:
             if scope == await self._active_index.resolve(scope.at(""), fresh=True):
                 raise already_active(scope.index)
@@ -34,7 +36,7 @@ class QdrantChanges:
             try:
                 async with self.changing(scope):
                     await change(state)
-            except NotFound:  # the collection was dropped meanwhile; a write makes it again
+            except NotFound:  # dropped in the meantime; a write creates it again
                 if state.info is None or was_gone:
                     raise
                 was_gone = True
@@ -44,7 +46,8 @@ class QdrantChanges:
 
     @contextlib.asynccontextmanager
     async def changing(self, scope: Scope) -> AsyncIterator[None]:
-        """One change after the other, in this process; and no version while it lasts."""
+        """A context for one change. Changes of a scope run one after another in this process, and the scope has no
+        version during a change."""
         async with self._lock(scope):
             if self._versions is None:
                 yield

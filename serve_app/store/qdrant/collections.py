@@ -1,4 +1,4 @@
-"""Collections of a Qdrant server: one for each index, with its Recipe in the collection's metadata."""
+"""The collections on a Qdrant server: one for each index, with the Recipe in its metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.store.qdrant.active_index import INDEX, physical_name
 from serve_app.store.qdrant.calls import QdrantCalls
 from serve_app.types import FIRST_INDEX, Quantization, Recipe, Scope, VectorSpace
 
-SPACE, RECIPE = "space", "recipe"  # keys in the collection's metadata
+SPACE, RECIPE = "space", "recipe"  # keys in a collection's metadata
 QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
     Quantization.NONE: None,
     Quantization.INT8: models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8)),
@@ -26,42 +26,42 @@ QUANTIZATIONS: Mapping[Quantization, models.QuantizationConfig | None] = {
         turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)
     ),
 }
-MAX_INDEXES = 64  # of one collection; users name the fields
-MAX_INDEXES_FOR_FILTERS = 48  # the rest is room for facets, which cannot do without
-SPACE_TTL_S = 5.0  # for so long a query may miss that another process dropped a collection and made it again
+MAX_INDEXES = 64  # payload indexes of one collection; users choose the fields
+MAX_INDEXES_FOR_FILTERS = 48  # the rest is for facets, which cannot work without an index
+SPACE_TTL_S = 5.0  # how long a query may miss that another process has dropped and recreated a collection
 
 
 def write_quorum(replicas: int) -> int:
-    """Replicas that must have a write before it is acknowledged: with 3 and more the majority. With 2 it is 1, since
-    a majority of 2 would stop every write while one replica is down; that one catches up before it is read again."""
+    """Replicas that must have a write before it is acknowledged: the majority of 3 or more. Of 2 it is 1, because a
+    majority of 2 would stop every write while one replica is down. That replica catches up before it is read again."""
     return 1 if replicas <= 2 else replicas // 2 + 1
 
 
 class QdrantCollections:
-    """Creates, finds and drops them. Every scope has an index's name. Safe for many processes at once: of two that
-    create one, the second finds it made."""
+    """Creates, finds and drops collections on the server. Every scope names an index. Many processes may do this at
+    once: if two create the same collection, the second one finds it."""
 
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, ask: QdrantCalls) -> None:
         self._client = client
         self._settings = settings
         self._ask = ask
         self._recipes: dict[Scope, tuple[Recipe, float]] = {}  # with the time until which it is valid
-        self._indexes: dict[Scope, set[str]] = {}  # paths that have one, as old as the space
-        self._useless: dict[Scope, set[str]] = {}  # paths without one, that the server refused or no passage has
+        self._indexes: dict[Scope, set[str]] = {}  # paths with a payload index, as old as the recipe
+        self._useless: dict[Scope, set[str]] = {}  # paths that the server refused to index, or that no passage has
         self._creating = asyncio.Lock()
 
     async def space(self, scope: Scope) -> VectorSpace:
-        """At most SPACE_TTL_S old. Raises NotFound; Conflict if the collection is not one of ours."""
+        """The space, read at most SPACE_TTL_S ago. Raises as `recipe` does."""
         recipe, until = self._recipes.get(scope, (None, 0.0))
         return (await self.recipe(scope) if recipe is None or time.monotonic() > until else recipe).space
 
     async def require_space(self, scope: Scope, space: VectorSpace) -> None:
-        """Raises NotFound, and Conflict if the collection has another space; looks again before it says so."""
+        """Raises NotFound, and Conflict if the collection has another space. Reads the space again before it raises."""
         if await self.space(scope) != space and (actual := (await self.recipe(scope)).space) != space:
             raise conflict(scope, actual, space)
 
     async def ensure(self, scope: Scope, recipe: Recipe) -> Recipe:
-        """Make the collection if it does not exist. Returns its recipe."""
+        """Create the collection if it does not exist. Returns its recipe."""
         async with self._creating:
             try:
                 actual = await self.recipe(scope)
@@ -72,21 +72,23 @@ class QdrantCollections:
             return actual
 
     async def index_fields(self, scope: Scope) -> None:
-        """Those that we filter by; no call where nobody was cut off between making the collection and its indexes."""
+        """Create the payload indexes that every collection has. Makes no call if they exist; they are missing only if
+        the creation of the collection was interrupted."""
         await self._index(scope, KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
         await self._index(scope, INTEGER_FIELDS, models.PayloadSchemaType.INTEGER)
 
     async def index_facet(self, scope: Scope, path: str) -> None:
-        """Returns when the index is complete. Raises InvalidInput if the collection has MAX_INDEXES."""
+        """Create the payload index for a facet, and wait until it is complete. Raises InvalidInput if the collection
+        has MAX_INDEXES."""
         have = self._indexes.setdefault(scope, set())
-        have.discard(path)  # the server lacks it: another process has made the collection again
+        have.discard(path)  # missing on the server: another process recreated the collection
         if len(have) >= MAX_INDEXES:
             raise InvalidInput(f"{path!r}: the collection has facets or filters on {MAX_INDEXES} fields, the most")
         await self._index(scope, [path], models.PayloadSchemaType.KEYWORD)
 
     async def index_soon(self, scope: Scope, paths: Iterable[str], has_field: Callable[[str], Awaitable[bool]]) -> None:
-        """Have the server index fields that passages have, up to MAX_INDEXES_FOR_FILTERS of them and without those
-        that it refuses. It serves queries without these indexes meanwhile."""
+        """Start the creation of payload indexes for these paths, up to MAX_INDEXES_FOR_FILTERS. Skips paths that no
+        passage has and paths that the server refuses. Queries run without the indexes meanwhile."""
         have, useless = self._indexes.setdefault(scope, set()), self._useless.setdefault(scope, set())
         for path in paths:
             if path not in have | useless and len(have) < MAX_INDEXES_FOR_FILTERS:
@@ -112,11 +114,11 @@ class QdrantCollections:
                 have.add(path)
 
     async def names(self, tenant: str) -> list[str]:
-        """The tenant's collections, sorted."""
+        """Names of the tenant's collections, sorted."""
         return sorted({scope.collection for scope in await self._all(tenant)})
 
     async def indexes(self, scope: Scope) -> list[Scope]:
-        """All that exist of the collection, by name."""
+        """The collection's indexes, sorted by name."""
         return sorted(
             (each for each in await self._all(scope.tenant) if each.at("") == scope.at("")),
             key=lambda each: each.index,
@@ -138,7 +140,7 @@ class QdrantCollections:
         self._useless.pop(scope, None)
 
     async def recipe(self, scope: Scope) -> Recipe:
-        """As it is now. Raises NotFound; Conflict if the collection is not one of ours."""
+        """The recipe, read from the server. Raises NotFound, and Conflict for a collection not made by ai-docs."""
         try:
             info = await self._ask(self._client.get_collection, collection_name=physical_name(scope))
         except NotFound:
@@ -147,7 +149,7 @@ class QdrantCollections:
         return self.learn(scope, info)
 
     def learn(self, scope: Scope, info: models.CollectionInfo) -> Recipe:
-        """As `recipe`, from what the server has just said of the collection."""
+        """The recipe in `info`, which was just read from the server. Raises Conflict as `recipe` does."""
         metadata = info.config.metadata or {}
         if metadata.get(SPACE) is None:
             raise Conflict(f"{physical_name(scope)!r} was not made by ai-docs; delete it or name another collection")
@@ -172,10 +174,10 @@ class QdrantCollections:
                 write_consistency_factor=write_quorum(settings.replicas),
                 metadata={SPACE: rest.pop("space"), RECIPE: rest, INDEX: scope.index},
             )
-        except (Conflict, InvalidInput) as error:  # another process was faster; servers name this differently
+        except (Conflict, InvalidInput) as error:  # another process was faster; the error depends on the server
             if not await self._ask(self._client.collection_exists, collection_name=physical_name(scope)):
                 raise ConfigurationError(
-                    "the server does not make a collection of AIDOCS_STORE__… as set (quantization "
+                    "the server cannot create a collection with the settings AIDOCS_STORE__… (quantization "
                     f"{settings.quantization.value}, {settings.shards} shards, {settings.replicas} replicas): {error}"
                 ) from error
 

@@ -1,4 +1,4 @@
-"""Reads of one index of a Qdrant server that are no search; every scope has an index's name."""
+"""Reads of one index on a Qdrant server other than searches. Every scope names an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.store.write_plan import parts
 from serve_app.types import IndexedDocument, JsonObject, Scope, document_point_id, passage_point_id
 
 MAX_IDS = 1_000  # in one request
-MAX_VECTORS = 256  # in one answer
+MAX_VECTORS = 256  # in one response
 
 
 class QdrantReads:
@@ -39,11 +39,11 @@ class QdrantReads:
             id = payload["document_id"]
             if (indexed := to_indexed(payload, await self.passages(scope, {id: payload["passages"]}))) is not None:
                 found[id] = indexed
-        now = await self.fingerprints(scope, list(found))  # what was written meanwhile may be of both versions
+        now = await self.fingerprints(scope, list(found))  # a document written meanwhile may mix two versions
         return {id: indexed for id, indexed in found.items() if now.get(id) == indexed.fingerprint}
 
     async def passages(self, scope: Scope, sizes: Mapping[str, int]) -> list[StoredPoint]:
-        """With their vectors. sizes: document id → how many it may have."""
+        """The stored passages of these documents, with vectors. sizes: document id → upper bound of its passages."""
         ids = [passage_point_id(scope, id, number) for id, passages in sizes.items() for number in range(passages)]
         points: list[StoredPoint] = []
         for some in parts(ids, MAX_VECTORS):
@@ -59,7 +59,7 @@ class QdrantReads:
         return points
 
     async def records(self, scope: Scope, document_ids: Sequence[str], fields: list[str]) -> list[Payload]:
-        """Payloads of the documents that are there."""
+        """These fields of the documents' records. A document that does not exist is left out."""
         payloads: list[Payload] = []
         for ids in parts(document_ids, MAX_IDS):
             records = await self._ask(
@@ -75,7 +75,7 @@ class QdrantReads:
     async def scrolled(
         self, scope: Scope, fields: Iterable[str], filter: JsonObject | None, limit: int, cursor: str | None
     ) -> tuple[list[Payload], str | None]:
-        """These fields of one page of documents' records, and the cursor of the next page."""
+        """One page of documents' records with these fields, and the cursor of the next page."""
         records, following = await self._ask(
             self._client.scroll,
             collection_name=physical_name(scope),
@@ -92,4 +92,4 @@ def read_cursor(cursor: str) -> str:
     try:
         return str(uuid.UUID(cursor))
     except ValueError:
-        raise InvalidInput(f"cursor {cursor[:80]!r} is not one that a page before gave") from None
+        raise InvalidInput(f"{cursor[:80]!r} is not a cursor; pass the cursor of the previous page") from None

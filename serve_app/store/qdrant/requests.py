@@ -1,4 +1,4 @@
-"""Our nouns as requests of Qdrant's client. Pure."""
+"""Converts our types to the request types of Qdrant's client. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from serve_app.store.points import StoredPoint, stored_point
 from serve_app.store.qdrant.facet_terms import facet_terms
 from serve_app.types import JsonObject, SparseVector
 
-MAX_REQUEST_BYTES = 16 * 1024 * 1024  # a server takes 32 MiB over HTTP; sizes here are estimates
-FLOAT_BYTES = 22  # as JSON: 0.051234565675258636,
+MAX_REQUEST_BYTES = 16 * 1024 * 1024  # a server accepts 32 MiB over HTTP; our sizes are estimates
+FLOAT_BYTES = 22  # as JSON, for example 0.051234565675258636,
 INDEX_BYTES = 11
 
 
 def to_filter(filter: JsonObject | None, kind: str) -> models.Filter:
-    """Canonical filters are in Qdrant's own JSON. Passages are narrowed by their mirror too (see facet_terms)."""
+    """Qdrant's filter for the points of this kind that match the canonical filter, which is already Qdrant's JSON. For
+    passages, conditions on the mirror narrow the candidates (see facet_terms)."""
     conditions = models.Filter.model_validate(restrict(filter, kind))
     if kind != PASSAGE:
         return conditions
@@ -40,15 +41,15 @@ def to_filter(filter: JsonObject | None, kind: str) -> models.Filter:
 
 
 def require_answerable(query: StoreQuery) -> None:
-    """Raises InvalidInput for a query without vectors, or with vectors that its space does not have."""
+    """Raises InvalidInput for a query without vectors, or with vectors that do not fit its space."""
     if reason := query_fault(query):
         raise InvalidInput(reason)
 
 
 def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> models.QueryRequest | None:
-    """None if it finds nothing: a sparse query without a known word. fields: of the payload.
+    """A request to Qdrant. None for a sparse query without words, which has no hits. fields: of the payload.
 
-    Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
+    For a hybrid query with diversity, maximal marginal relevance over the dense vectors reorders the fused hits."""
     candidates = max(query.prefetch, offset + limit)
     retrievers = list(_retrievers(query, candidates))
     if not retrievers:
@@ -95,7 +96,7 @@ def to_point(point: StoredPoint) -> models.PointStruct:
     vectors: dict[str, Any] = {}
     if point.dense is not None:
         vectors[DENSE] = point.dense.tolist()
-    if point.sparse is not None and point.sparse.indices.size:  # a passage without words is not among the sparse ones
+    if point.sparse is not None and point.sparse.indices.size:  # no sparse vector without words
         vectors[SPARSE] = to_sparse(point.sparse)
     return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
@@ -112,7 +113,7 @@ def to_sparse(vector: SparseVector) -> models.SparseVector:
 def in_requests(
     points: Iterable[models.PointStruct], max_bytes: int = MAX_REQUEST_BYTES
 ) -> Iterator[list[models.PointStruct]]:
-    """The points in order, in lists that fit into one request each; a point that is larger goes alone."""
+    """Splits the points, in order, into lists that fit into one request each. A larger point is alone in its list."""
     together: list[models.PointStruct] = []
     total_bytes = 0
     for point in points:
@@ -127,7 +128,7 @@ def in_requests(
 
 
 def point_bytes(point: models.PointStruct) -> int:
-    """About how many bytes the point takes in a request."""
+    """Estimated size of the point in a request."""
     vectors: dict[str, Any] = point.vector  # type: ignore[assignment]  # always named vectors here
     dense, sparse = vectors.get(DENSE, ()), vectors.get(SPARSE)
     sparse_bytes = len(sparse.indices) * (INDEX_BYTES + FLOAT_BYTES) if sparse else 0

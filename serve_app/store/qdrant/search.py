@@ -1,4 +1,5 @@
-"""Queries of a Qdrant server: one request for each scope of a batch, more only for groups and facets."""
+"""Searches on a Qdrant server. A batch takes one request for each scope. Groups, facets, feedback and smoothing take
+more."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ from serve_app.store.qdrant.facet_terms import facet_terms
 from serve_app.store.qdrant.requests import require_answerable, to_filter, to_request
 from serve_app.types import Scope, Vector
 
-MAX_CANDIDATES = 10_000  # looked through for groups
-MAX_DIVERSE_CANDIDATES = 500  # of diversity, whose cost grows with their square
+MAX_CANDIDATES = 10_000  # searched for groups
+MAX_DIVERSE_CANDIDATES = 500  # with diversity, whose cost grows with the square of the candidates
 
 T = TypeVar("T")
 Hits = tuple[Hit, ...]
@@ -33,7 +34,7 @@ Hits = tuple[Hit, ...]
 
 @dataclass(frozen=True, slots=True)
 class FoundPoint:
-    """A point, with the score that counts."""
+    """A point that was found. score: after smoothing, if any."""
 
     id: str
     score: float
@@ -56,8 +57,8 @@ class QdrantSearch:
         self._consistency = consistency
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
-        """See ports.SearchStore. Raises StoreUnavailable if the server answers for none of the scopes; if for some,
-        that is the answer to their queries."""
+        """See ports.SearchStore. Raises StoreUnavailable if the searches of all scopes fail with it. If only some fail,
+        it is the result of their queries."""
         places: dict[Scope, list[int]] = {}
         for place, query in enumerate(queries):
             places.setdefault(query.scope, []).append(place)
@@ -81,11 +82,11 @@ class QdrantSearch:
     async def _of_scope(
         self, scope: Scope, queries: Sequence[StoreQuery]
     ) -> list[StoreResult | PlatformError] | Unavailable:
-        """All from one index: that which answered when they came."""
+        """The results of all queries of a scope, from one index."""
         try:
             index = await self._active_index.resolve(scope)
             answers = await self._index_batch(index, queries)
-            if any(isinstance(answer, NotFound) for answer in answers):  # gone since it was last looked up
+            if any(isinstance(answer, NotFound) for answer in answers):  # dropped since it was cached
                 now = await self._active_index.resolve(scope, fresh=True)
                 answers = answers if now == index else await self._index_batch(now, queries)
             return answers
@@ -112,7 +113,7 @@ class QdrantSearch:
         return await value_or_fault(examine())
 
     async def _plain(self, scope: Scope, queries: Sequence[StoreQuery]) -> list[Hits | PlatformError]:
-        """In one request; where that is refused each by itself, so that only the one at fault fails."""
+        """Send the queries in one request. If that fails, send each alone, so only the faulty query fails."""
         requests = [to_request(query, query.limit, query.offset, HIT_FIELDS) for query in queries]
         found = await value_or_fault(self._points(scope, requests))
         if not isinstance(found, PlatformError):
@@ -122,7 +123,7 @@ class QdrantSearch:
         return [hits for query in queries for hits in await self._plain(scope, [query])]
 
     async def _answer(self, query: StoreQuery, found: Hits | PlatformError | None) -> StoreResult | PlatformError:
-        """found: None for a query that is not plain."""
+        """The result of a query. found: the hits of a plain query, None for any other query."""
         if isinstance(found, PlatformError):
             return found
         return await value_or_fault(self._completed(query, found))
@@ -143,13 +144,14 @@ class QdrantSearch:
         else:
             best = (await self._first_of_groups(query, query.group_by, wanted))[query.offset :]
         payloads = await self._payloads(query.scope, [point.id for point in best])
-        # A point that was deleted in between has no payload any more.
+        # A point that was deleted in between has no payload.
         return tuple(to_hit(p.id, p.score, payloads[p.id]) for p in best if p.id in payloads)
 
     async def _first_of_groups(self, query: StoreQuery, path: str, wanted: int) -> list[FoundPoint]:
-        """Takes more and more candidates until there are enough groups, none are left, or the most were seen.
+        """Repeats the search with more candidates until there are enough groups, no candidates are left, or the maximum
+        is reached.
 
-        Not Qdrant's own groups: they have no offset, and state no further than one prefetch, which a single long
+        Does not use Qdrant's own grouping, which has no offset and searches only one prefetch, which a single long
         document can fill."""
         most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
         candidates = min(most, max(4 * wanted, query.prefetch))
@@ -161,7 +163,7 @@ class QdrantSearch:
             candidates = min(most, candidates * 4)
 
     async def _ranked(self, query: StoreQuery, candidates: int, fields: Sequence[str]) -> list[FoundPoint]:
-        """Best first, at least so many of them if there are."""
+        """Best first; at least `candidates` points, if there are that many. fields: of the payload."""
         smoothing = smoothing_of(query)
         [points] = await self._points(query.scope, [to_request(query, depth(query, candidates), 0, fields)])
         found = [FoundPoint(str(point.id), point.score, point.payload or {}) for point in points]
@@ -179,7 +181,7 @@ class QdrantSearch:
         return with_feedback(query, [vector for vector in vectors if vector is not None])
 
     async def _vectors(self, scope: Scope, ids: list[str]) -> list[Vector | None]:
-        """(dim,) each; None of a point that was deleted in between."""
+        """The dense vector of each point, (dim,); None if the point was deleted in between."""
         records = await self._records(scope, ids, False, [DENSE])
         vectors = {
             str(record.id): np.asarray(record.vector[DENSE], np.float32)
@@ -208,7 +210,7 @@ class QdrantSearch:
     async def _points(
         self, scope: Scope, requests: Sequence[models.QueryRequest | None]
     ) -> list[list[models.ScoredPoint]]:
-        """Best first, for each request; None is one that finds nothing."""
+        """The points of each request, best first. A request that is None has no points."""
         asked = [request for request in requests if request is not None]
         answers = iter(
             await self._ask(
@@ -223,8 +225,8 @@ class QdrantSearch:
         return [[] if request is None else next(answers).points for request in requests]
 
     async def _facet(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:
-        """A server counts indexed fields only. So the index is made when a field is first asked for, but not for a
-        field which no passage has."""
+        """The counts of a facet. A server counts only fields with a payload index, so the first facet on a field
+        creates its index, unless no passage has the field."""
         try:
             return await self._facet_counts(scope, path, passages)
         except InvalidInput:
@@ -234,7 +236,7 @@ class QdrantSearch:
             return await self._facet_counts(scope, path, passages)
 
     async def _has_field(self, scope: Scope, path: str) -> bool:
-        """Whether any passage has a value there."""
+        """Whether any passage has a value at this path."""
         return await self.count(scope, to_filter({"must_not": [{"is_empty": {"key": path}}]}, PASSAGE)) > 0
 
     async def _facet_counts(self, scope: Scope, path: str, passages: models.Filter) -> FacetCounts:
@@ -251,12 +253,13 @@ class QdrantSearch:
 
 
 def selector(path: str) -> str:
-    """What to ask for so that `values_at` finds the path: a selector knows no place in a list."""
+    """The payload selector that includes the path. A selector cannot name a place in a list, so it then selects the
+    field that contains the list."""
     return path if "[" not in path else path.split(".", 1)[0].split("[", 1)[0]
 
 
 async def value_or_fault(answer: Awaitable[T]) -> T | PlatformError:
-    """The value, or the error if it is the query's own fault. Raises Unavailable."""
+    """The value, or the error if the query caused it. Raises Unavailable."""
     try:
         return await answer
     except Unavailable:

@@ -1,4 +1,4 @@
-"""The store of production: a Qdrant server or cluster."""
+"""The store for production: a Qdrant server or cluster."""
 
 from __future__ import annotations
 
@@ -49,23 +49,21 @@ from serve_app.types import (
 
 T = TypeVar("T")
 
-COLLECTIONS_AT_ONCE = 8  # that are counted for a list
+COLLECTIONS_AT_ONCE = 8  # counted at once for a list of collections
 
 
 class QdrantStore:
-    """ports.VectorStore over a Qdrant server; safe for many processes at once.
+    """ports.VectorStore over a Qdrant server. Many processes may use one server at once.
 
-    With several replicas of a shard a write is acknowledged by a quorum of them and ordered by one leader, and a read
-    asks a quorum (3 and more) or any one that is up to date (2); see `write_quorum`. Two processes that write one and
-    the same document at the same moment can leave passages of both, until it changes again.
+    With several replicas of a shard, one leader orders the writes, and a quorum of replicas acknowledges each write
+    (see `write_quorum`). A read asks a quorum of 3 or more replicas, or any one of 2 that is up to date. If two
+    processes write the same document at the same time, passages of both versions can remain until it changes again.
     """
 
     def __init__(self, client: AsyncQdrantClient, settings: StoreSettings, versions: Versions | None = None) -> None:
         self._client = client
         self._versions = versions
-        self._seen: dict[
-            Scope, bytes
-        ] = {}  # the version at which the cached facts about a collection were last dropped
+        self._seen: dict[Scope, bytes] = {}  # version at which the cached facts about a collection were last cleared
         self._url = (settings.url or "").encode()
         self._ask = QdrantCalls(settings.timeout_s)
         self._collections = QdrantCollections(client, settings, self._ask)
@@ -80,7 +78,7 @@ class QdrantStore:
 
     @classmethod
     def connect(cls, settings: StoreSettings, versions: Versions | None = None) -> QdrantStore:
-        """Makes no call yet. Raises ConfigurationError if the URL cannot be one of a Qdrant server."""
+        """Connects at the first call. Raises ConfigurationError if the URL is not one of a Qdrant server."""
         return cls(connect(settings), settings, versions)
 
     async def fingerprints(self, scope: Scope, document_ids: Sequence[str]) -> dict[str, str]:
@@ -125,7 +123,7 @@ class QdrantStore:
             counts.append(await self._writes.delete_documents(state.index, document_ids))
 
         await self._changes.change(scope, delete)
-        return max(counts)  # it may have been done twice
+        return max(counts)  # it may have run twice
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         return await self._search.query_batch(queries)
@@ -149,18 +147,19 @@ class QdrantStore:
         return InventoryPage(tuple(map(to_version, records)), following)
 
     def version_now(self, scope: Scope) -> None:
-        """Always None: the version is in another process, if anywhere."""
+        """Always None, because the version is kept in another process."""
 
     async def version(self, scope: Scope) -> bytes | None:
-        """The server counts nothing, so it is as `versions` say. None without them: other processes write as well.
+        """The version in `versions`, because the server does not count writes. None without `versions`, because other
+        processes may write, too.
 
-        Two servers' answers are never one another's, though their versions may be kept in one place."""
+        It includes the server's URL, so collections on different servers never have the same version."""
         if self._versions is None or (version := await self._versions.current(scope)) is None:
             return None
-        if scope.index:  # it changes with its collection as well, where a write to the active index is counted
+        if scope.index:  # the version of the collection is part of it, because it counts writes to the active index
             collection = await self.version(scope.at(""))
             return None if collection is None else collection + version
-        if self._seen.get(scope) != version:  # another process may have made the collection again
+        if self._seen.get(scope) != version:  # another process may have recreated the collection
             self._forget(scope)
             if len(self._seen) >= MAX_KNOWN:
                 self._seen.clear()
@@ -185,7 +184,7 @@ class QdrantStore:
             async with at_once:
                 try:
                     return await self.count(Scope(tenant, name))
-                except NotFound:  # dropped since
+                except NotFound:  # dropped in between
                     return None
 
         found = await asyncio.gather(*(info(name) for name in await self._collections.names(tenant)))
@@ -213,7 +212,7 @@ class QdrantStore:
         await self._switch.release(scope, held)
 
     async def check(self) -> None:
-        """Asks for a collection that cannot be, which also proves the API key."""
+        """Asks the server for a collection with an impossible name, which also checks the API key."""
         await self._ask(self._client.collection_exists, collection_name="~")
 
     async def close(self) -> None:
@@ -222,7 +221,7 @@ class QdrantStore:
             await self._versions.close()
 
     async def _read(self, scope: Scope, read: Callable[[Scope], Awaitable[T]]) -> T:
-        """Read the active index. If it is gone, look the active index up again and read that."""
+        """Run `read` on the scope's index. If the active index was dropped, resolve it again and run `read` on that."""
         index = await self._active_index.resolve(scope)
         try:
             return await read(index)

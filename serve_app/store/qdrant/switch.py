@@ -1,4 +1,4 @@
-"""The indexes of a collection on a Qdrant server: make one beside another, activate it, drop one."""
+"""The indexes of a collection on a Qdrant server: creates, activates and drops them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class QdrantSwitch:
         self._changes = changes
 
     async def drop(self, scope: Scope) -> None:
-        """A collection's active index goes last, so that a drop which is cut off before that leaves the collection.
-        While a single index is dropped, writes are held back so that nobody can activate it. Raises Conflict if they
-        are held back already."""
+        """See ports.CollectionStore. The active index goes last, so an interrupted drop leaves the collection. While a
+        single index is dropped, writes are held back so that nobody can activate it. Raises Conflict if they are held
+        back already."""
         active = await self._active_index.resolve(scope.at(""), fresh=True)
         if scope == active:
             raise index_is_active(scope.index)
         last = scope if scope.index else active
-        await self._collections.recipe(last)  # NotFound where there is none; the server would say nothing
+        await self._collections.recipe(last)  # raises NotFound; the server would not
         if scope.index:
             await self._drop_beside(active, scope)
             return
@@ -44,7 +44,7 @@ class QdrantSwitch:
             async with self._changes.changing(scope), self._active_index.fenced(active, held):
                 await self._collections.drop(scope)
         finally:
-            with contextlib.suppress(StoreUnavailable):  # it ends by itself
+            with contextlib.suppress(StoreUnavailable):  # the hold ends by itself
                 await self._active_index.release(active, held)
 
     async def active_index(self, scope: Scope) -> IndexInfo:

@@ -1,4 +1,5 @@
-"""Writes to one index of a Qdrant server, in steps that can be cut off; every scope has an index's name."""
+"""Writes to one index on a Qdrant server. After an interruption at any step, repeating the write completes it. Every
+scope names an index."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ class QdrantWrites:
         self._ordering = ordering
 
     async def put(self, scope: Scope, documents: Sequence[IndexedDocument]) -> None:
-        """A cluster applies a request shard by shard, so no order within one counts. Hence in this order, each step
-        acknowledged before the next: records without fingerprints, passages, removal of what is stale, records with
-        fingerprints."""
+        """Write the documents in four steps: records without fingerprints, passages, removal of stale passages, records
+        with fingerprints. Each step waits for the one before, because a cluster applies a request shard by shard, in no
+        particular order."""
         present = await self._present(scope, documents)
         changed = (
             point
@@ -43,7 +44,8 @@ class QdrantWrites:
         await self._upsert(scope, (record(scope, indexed, indexed.fingerprint) for indexed in documents))
 
     async def delete_documents(self, scope: Scope, document_ids: Sequence[str]) -> int:
-        """First their fingerprints, so that a document which is cut off in the middle cannot pass for a whole one."""
+        """Delete the documents; returns how many existed. Deletes their fingerprints first, so a document whose removal
+        is interrupted does not count as complete."""
         existing = 0
         for ids in parts(list(dict.fromkeys(document_ids)), MAX_IDS):
             existing += len(await self._reads.records(scope, ids, ["document_id"]))
@@ -58,7 +60,7 @@ class QdrantWrites:
         return existing
 
     async def _present(self, scope: Scope, documents: Sequence[IndexedDocument]) -> dict[str, StoredPoint]:
-        """By id, the stored passages that the documents' own would replace."""
+        """The stored passages that these documents would replace, by point id."""
         records = await self._reads.records(scope, [one.document.id for one in documents], ["document_id", "passages"])
         wanted = {one.document.id: len(one.passages) for one in documents}
         sizes = {(id := payload["document_id"]): min(payload["passages"], wanted[id]) for payload in records}
@@ -91,12 +93,12 @@ def of_documents(document_ids: Sequence[str]) -> models.FieldCondition:
 
 
 def records_of(scope: Scope, document_ids: Sequence[str]) -> models.Filter:
-    """The records that exist; a list of ids would be an error where one does not."""
+    """Selects the records that exist. A list of ids would be an error if one does not exist."""
     return models.Filter(must=[models.HasIdCondition(has_id=[document_point_id(scope, id) for id in document_ids])])
 
 
 def stale_passages(scope: Scope, documents: Sequence[IndexedDocument]) -> models.Filter:
-    """Passages of these documents that are not in their present version."""
+    """Selects passages of these documents that their current version does not have."""
     present = [
         passage_point_id(scope, indexed.document.id, number)
         for indexed in documents

@@ -31,6 +31,7 @@ ROUTES = {
     ("DELETE", "/v1/collections/{collection}"),
     ("POST", "/v1/collections/{collection}/documents"),
     ("GET", "/v1/collections/{collection}/documents"),
+    ("DELETE", "/v1/collections/{collection}/documents"),
     ("GET", "/v1/collections/{collection}/documents/{id}"),
     ("DELETE", "/v1/collections/{collection}/documents/{id}"),
     ("POST", "/v1/collections/{collection}/search"),

@@ -1,4 +1,4 @@
-"""The batcher under clients that hang up, functions that fail, and more work than it takes."""
+"""The batcher with clients that disconnect, functions that fail, and more work than it accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work whose deadline has passed is never given to what runs the batches."""
+"""Items whose deadline has passed never reach the function that runs the batches."""
 
 from __future__ import annotations
 

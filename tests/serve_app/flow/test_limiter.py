@@ -1,4 +1,4 @@
-"""The limit against simulated services: time is a number, and nothing sleeps."""
+"""The limiter against simulated services. Time is a number, so no test sleeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions at once are one call, and no answer is older than its question."""
+"""Concurrent requests are combined into one call, and no result is older than its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One piece of work for all who ask meanwhile, whoever leaves."""
+"""Concurrent callers wait for one task, even if some of them leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State in a real Redis: the contract on a server and on a cluster, and what holds when Redis loses data."""
+"""State in a real Redis: the contract on a server and on a cluster, and the guarantees left if Redis loses data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State in a SQLite file: the contract, and what is special about a file."""
+"""State in a SQLite file: the contract, and the properties of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents with random vectors, as many as one likes, for tests of the embedded store's machinery."""
+"""Any number of documents with random vectors, for tests of the embedded store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feedback and smoothing are the published formulas, and can neither lose a hit nor lift one past its candidates."""
+"""Feedback and smoothing follow the published formulas. No hit is lost, and later hits stay after the candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A write that is cut off anywhere is healed by repeating it, checked on a store that is a dictionary of points."""
+"""Repeating a write completes it after an interruption at any step. The store here is a dictionary of points."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`python -m tests.serve_app.store.edge.crash_child FOLDER FIRST_VERSION hold|write|optimize`: a process to be killed.
+"""`python -m tests.serve_app.store.edge.crash_child FOLDER FIRST_VERSION hold|write|optimize`: a process to kill.
 
 hold      open the store and wait
-write     rewrite ten documents for ever, each version with another number of passages
-optimize  the same, and optimise all the time
-Prints `open`, then a line `ID VERSION` for each write when it has returned, and `optimised` after each optimisation.
+write     rewrite ten documents for ever, each version with a different number of passages
+optimize  the same, and optimise continuously
+Prints `open`, then a line `ID VERSION` after each write, and `optimised` after each optimisation.
 """
 
 from __future__ import annotations

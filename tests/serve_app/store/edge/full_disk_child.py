@@ -1,6 +1,6 @@
 """`python -m tests.serve_app.store.edge.full_disk_child FOLDER`: a store whose disk fills up.
 
-FOLDER: on a small disk of its own, which this process may fill to the last byte. Exits with 0 if all is as it must be.
+FOLDER: on a small disk of its own, which this process may fill to the last byte. Exits with 0 if all checks pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is acknowledged survives `kill -9` at any instant; one process owns the folder."""
+"""Acknowledged writes survive `kill -9` at any time, and only one process can own the folder."""
 
 from __future__ import annotations
 

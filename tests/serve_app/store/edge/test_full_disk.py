@@ -1,4 +1,4 @@
-"""A disk without room: a small file system of its own for a child process, which fills it to the last byte."""
+"""The embedded store on a full disk. A child process fills a small file system of its own to the last byte."""
 
 from __future__ import annotations
 

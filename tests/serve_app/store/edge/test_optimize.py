@@ -1,4 +1,4 @@
-"""Optimising hurts nobody and loses nothing."""
+"""Optimising disturbs no other call and loses no write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indexes change how long an answer takes, never the answer."""
+"""Payload indexes change how long a search takes, but never its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantised, the embedded store still answers as the contract says, and its codes are what it searches."""
+"""The quantised embedded store keeps the contract, and it searches the quantised vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one shard answers, where the contract of all stores leaves it open."""
+"""Searches on one shard, where the contract of all stores leaves the result open."""
 
 from __future__ import annotations
 

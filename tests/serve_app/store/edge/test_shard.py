@@ -1,4 +1,4 @@
-"""Edge's errors become ours, and what was accepted can be read back from its log."""
+"""Edge's errors become ours, and accepted writes can be read back from its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A switch of the embedded store: what a kill leaves, and what it means for those who read and write meanwhile."""
+"""Switching the active index of the embedded store: after a kill, and during concurrent reads and writes."""
 
 from __future__ import annotations
 

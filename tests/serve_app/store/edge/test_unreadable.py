@@ -1,4 +1,4 @@
-"""A collection that cannot be read is nobody else's trouble."""
+"""A collection that cannot be read does not affect other collections."""
 
 from __future__ import annotations
 

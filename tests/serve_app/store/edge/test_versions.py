@@ -1,4 +1,4 @@
-"""A cached answer's version: advances with every write, for every process, also after a crash."""
+"""A collection's version advances with every write, in every process, even after a crash."""
 
 from __future__ import annotations
 

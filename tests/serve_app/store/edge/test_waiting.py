@@ -1,4 +1,4 @@
-"""Nobody waits for what somebody else's collection is busy with."""
+"""A call on one collection does not wait for another collection."""
 
 from __future__ import annotations
 

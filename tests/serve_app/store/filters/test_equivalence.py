@@ -1,7 +1,7 @@
-"""A filter selects the same passages on Qdrant Edge, on the Qdrant client, and by the plain reading of its meaning.
+"""A filter selects the same passages on Qdrant Edge, on the Qdrant client, and in a plain Python implementation.
 
-An index of another kind than a value's would change what is found (with a keyword index `except` misses numbers, with
-an integer index `range` misses fractions), so no store has an index on a metadata field; `title` has one here."""
+An index whose type is not the value's changes results: with a keyword index `except` misses numbers, with an integer
+index `range` misses fractions. So no store has an index on a metadata field; `title` has one here."""
 
 from __future__ import annotations
 

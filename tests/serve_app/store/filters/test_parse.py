@@ -107,7 +107,7 @@ REFUSED: list[tuple[object, str]] = [
     ({"key": "a", "match": {"value": 1}}, "filter: unknown field 'key'"),
     ({"must": 1}, "must: must be a list"),
     ({"must": [1]}, "must[0]: must be an object"),
-    ({"must": [{}]}, "must[0]: is no condition"),
+    ({"must": [{}]}, "must[0]: is not a condition"),
     ({"should": [{"must": []}]}, "should[0]: is empty"),
     (must(has_id=["x"]), "must[0]: has_id is not supported; filter by the field"),
     (must(key="a", geo_radius={}), "must[0]: geo_radius is not supported"),

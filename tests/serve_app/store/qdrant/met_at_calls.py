@@ -1,4 +1,5 @@
-"""A client of a Qdrant server that is met at its calls, two indexes to switch, and a clock that tests move."""
+"""Fixtures for tests of a switch: a Qdrant client that runs a test's code at a chosen call, two indexes, and a clock
+that tests move."""
 
 from __future__ import annotations
 

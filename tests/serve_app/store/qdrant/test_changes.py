@@ -1,4 +1,4 @@
-"""Writes and deletes on a Qdrant server: what they ask it, and where they end when a switch comes at any moment."""
+"""Writes and deletes on a Qdrant server: which calls they make, and which index they reach during a switch."""
 
 from __future__ import annotations
 

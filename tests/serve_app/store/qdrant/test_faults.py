@@ -1,4 +1,4 @@
-"""What goes wrong between us and a server: every call may fail, none may leave a library's error or a half document."""
+"""Failures between us and a server. Any call may fail; none may raise a library's error or leave half a document."""
 
 from __future__ import annotations
 

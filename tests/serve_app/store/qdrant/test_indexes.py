@@ -1,4 +1,4 @@
-"""Indexes, which the client's in-memory mode has not: it answers through a client that minds them as a server does."""
+"""Payload indexes. The client's in-memory mode has none, so a wrapper around it handles them as a server does."""
 
 from __future__ import annotations
 

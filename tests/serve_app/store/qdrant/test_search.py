@@ -1,4 +1,4 @@
-"""A batch of queries over several collections."""
+"""Batches of queries over several collections."""
 
 from __future__ import annotations
 

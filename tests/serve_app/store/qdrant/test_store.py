@@ -1,4 +1,4 @@
-"""The contract on the client's in-memory mode, and on a real server where QDRANT_URL names an empty one."""
+"""The contract on the client's in-memory mode, and on a real, empty server if QDRANT_URL names one."""
 
 from __future__ import annotations
 

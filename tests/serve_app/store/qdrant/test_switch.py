@@ -1,5 +1,5 @@
-"""Which index answers, while others write, switch and drop at the worst moment: several stores over one server, one of
-which is met at a call of its client."""
+"""Switches and drops at the worst moment of a write or search. Several stores use one server, and a test interrupts one
+of them at a chosen call of its client."""
 
 from __future__ import annotations
 
