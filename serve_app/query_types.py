@@ -45,8 +45,8 @@ class Smoothing:
 class StoreQuery:
     """One search of one collection. dense only, sparse only, or both (fused).
 
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. prefetch: candidates taken from
-    each retriever before fusion (at least offset + limit is taken). diversity: 0 (relevance only) to 1 (variety
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. candidates: hits that each retriever
+    hands to fusion (at least offset + limit). diversity: 0 (relevance only) to 1 (variety
     only), maximal marginal relevance over the dense vectors; None for none. group_by: a field; the best passage of
     each value is kept. facets: fields whose values are counted over all passages that match the filter.
 
@@ -65,7 +65,7 @@ class StoreQuery:
     offset: int = 0
     filter: JsonObject | None = None
     fusion: Fusion = Fusion()
-    prefetch: int = 100
+    candidates: int = 100
     hnsw_ef: int | None = None
     exact: bool = False
     rescore: bool = True

@@ -18,7 +18,7 @@ class SearchProfile(Section):
     rank)."""
     rrf_k: PositiveInt = 60
     """Constant k of reciprocal rank fusion: a hit scores 1 / (k + rank) in each list."""
-    prefetch: PositiveInt = 100
+    candidates: PositiveInt = 100
     """Candidates that each retriever (dense and sparse) hands to fusion."""
     hnsw_ef: PositiveInt | None = None
     """Candidates that the HNSW graph search keeps. More finds more of the true neighbours and takes longer. Unset:

@@ -29,12 +29,12 @@ def smoothing_of(query: StoreQuery) -> Smoothing | None:
 
 
 def depth(query: StoreQuery, candidates: int) -> int:
-    """How many hits to take where so many are wanted: as many for every page within the prefetch, for what a graph or
-    codes find first depends on how many are asked for."""
+    """How many hits to take when `candidates` are needed: the same number for every page within `query.candidates`,
+    because the first hits of a graph or of quantised codes depend on how many are requested."""
     if query.diversity is not None:
         return candidates
     smoothing = smoothing_of(query)
-    return max(candidates, query.prefetch, smoothing.candidates if smoothing else 0)
+    return max(candidates, query.candidates, smoothing.candidates if smoothing else 0)
 
 
 def with_feedback(query: StoreQuery, vectors: Sequence[Vector]) -> StoreQuery:

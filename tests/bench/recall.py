@@ -203,7 +203,7 @@ def queries_of(prepared: Prepared, engine: EmbeddingEngine) -> list[StoreQuery]:
         StoreQuery(
             *(SCOPE, engine.space, vector, sparse.encode_query(text)),
             fusion=profile.to_fusion(),
-            prefetch=profile.prefetch,
+            candidates=profile.candidates,
             oversampling=profile.oversampling,
         )
         for text, vector in zip(texts, engine.embed(texts).vectors, strict=True)

@@ -59,7 +59,7 @@ class Searcher:
             sparse=self._sparse.encode_query(text),
             limit=limit,
             fusion=Fusion(self._profile.fusion, self._profile.rrf_k),
-            prefetch=self._profile.prefetch,
+            candidates=self._profile.candidates,
         )
         [result] = await self._store.query_batch([query])
         if isinstance(result, Exception):

@@ -14,7 +14,7 @@ from serve_app.settings.environment import setting_fields
 
 def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIDOCS_EMBEDDING__MAX_BATCH_TOKENS", "512")
-    monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__PREFETCH", "50")
+    monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__CANDIDATES", "50")
     settings = load_settings()
     assert settings.embedding.max_batch_tokens == 512
     assert settings.search.profiles.keys() == {"default", "fast", "quality"}

@@ -151,7 +151,7 @@ def _answer_alone(shard: edge.EdgeShard, query: StoreQuery) -> StoreResult | Pla
 def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted: int) -> list[Found]:
     """Takes more and more candidates until there are enough groups, none are left, or MAX_CANDIDATES were seen."""
     most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
-    candidates = min(most, max(4 * wanted, query.prefetch))
+    candidates = min(most, max(4 * wanted, query.candidates))
     while True:
         found = _ranked(shard, query, candidates, (path,))
         kept = first_of_each(values_at(point.payload or {}, path) for point in found)
@@ -206,7 +206,7 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
     """Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
-    candidates = max(query.prefetch, offset + limit)
+    candidates = max(query.candidates, offset + limit)
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields] or False}
     retrievers = _retrievers(query)
     fused = [edge.Prefetch(candidates, **retriever) for retriever in retrievers]

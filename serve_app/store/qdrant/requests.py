@@ -49,7 +49,7 @@ def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]
     """None if it finds nothing: a sparse query without a known word. fields: of the payload.
 
     Hybrid with diversity: what fusion found is reordered by maximal marginal relevance over dense vectors."""
-    candidates = max(query.prefetch, offset + limit)
+    candidates = max(query.candidates, offset + limit)
     retrievers = list(_retrievers(query, candidates))
     if not retrievers:
         return None

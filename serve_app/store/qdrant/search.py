@@ -149,10 +149,10 @@ class QdrantSearch:
     async def _first_of_groups(self, query: StoreQuery, path: str, wanted: int) -> list[FoundPoint]:
         """Takes more and more candidates until there are enough groups, none are left, or the most were seen.
 
-        Not Qdrant's own groups: they have no offset, and state no further than one prefetch, which a single long
-        document can fill."""
+        Qdrant's own groups are not used: they have no offset, and they see only one list of candidates, which a single
+        long document can fill."""
         most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
-        candidates = min(most, max(4 * wanted, query.prefetch))
+        candidates = min(most, max(4 * wanted, query.candidates))
         while True:
             found = await self._ranked(query, candidates, (selector(path),))
             kept = first_of_each(values_at(point.payload, path) for point in found)

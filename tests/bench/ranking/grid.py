@@ -31,7 +31,7 @@ class Way:
     aggregate: Aggregate = best_passage
 
 
-DEFAULT = Way("DBSF", "DBSF, prefetch 100 (default)", dbsf)
+DEFAULT = Way("DBSF", "DBSF, candidates 100 (default)", dbsf)
 FEEDBACK = again(dbsf, passages=3, dense_share=0.25)
 QUALITY = Way("quality", "profile quality", smooth(FEEDBACK, candidates=50, neighbours=5, share=0.3))
 
@@ -56,7 +56,7 @@ WAYS = (
         for w in (0.5, 0.6, 0.7, 0.8)
     ),
     *(
-        Way("prefetch", f"DBSF, prefetch {depth}", fused(by_deviation, by_deviation, prefetch=depth))
+        Way("candidates", f"DBSF, candidates {depth}", fused(by_deviation, by_deviation, candidates=depth))
         for depth in (30, 50, 200, 500, 1_000)
     ),
     *(

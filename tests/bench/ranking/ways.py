@@ -15,7 +15,7 @@ from tests.bench.ranking.index import Index, Question, Scores
 Normalise = Callable[[Scores], Scores]
 Rank = Callable[[Index, Question], Scores]
 
-PREFETCH = 100
+CANDIDATES = 100
 
 
 def listed(scores: Scores, depth: int) -> Scores:
@@ -32,8 +32,8 @@ def words_listed(scores: Scores, depth: int) -> Scores:
     return np.where(found > 0, found, np.nan)
 
 
-def lists(question: Question, prefetch: int = PREFETCH) -> list[Scores]:
-    return [listed(question.cosines, prefetch), words_listed(question.words, prefetch)]
+def lists(question: Question, candidates: int = CANDIDATES) -> list[Scores]:
+    return [listed(question.cosines, candidates), words_listed(question.words, candidates)]
 
 
 # Normalisations of one list.
@@ -93,10 +93,10 @@ def combined(each: Sequence[Scores], weights: Sequence[float], least: bool = Fal
 
 
 def fused(
-    dense: Normalise, words: Normalise, dense_weight: float = 0.5, *, least: bool = False, prefetch: int = PREFETCH
+    dense: Normalise, words: Normalise, dense_weight: float = 0.5, *, least: bool = False, candidates: int = CANDIDATES
 ) -> Rank:
     def rank(index: Index, question: Question) -> Scores:
-        cosines, counted = lists(question, prefetch)
+        cosines, counted = lists(question, candidates)
         return combined([dense(cosines), words(counted)], [dense_weight, 1 - dense_weight], least)
 
     return rank
@@ -152,7 +152,7 @@ def again(
     dense_share: float = 0.0,
     word_share: float = 0.0,
     terms: int = 20,
-    prefetch: int = PREFETCH,
+    candidates: int = CANDIDATES,
 ) -> Rank:
     """A second search with the query that the first one's best passages make of it."""
 
@@ -163,7 +163,7 @@ def again(
             cosines = (index.dense @ dense_feedback(index, question, rows, dense_share)).astype(np.float64)
         if word_share:
             counted = index.postings.scores(word_feedback(index, question, rows, word_share, terms))
-        both = listed(cosines, prefetch), words_listed(counted, prefetch)
+        both = listed(cosines, candidates), words_listed(counted, candidates)
         return combined([by_deviation(scores) for scores in both], [1.0, 1.0])
 
     return rank

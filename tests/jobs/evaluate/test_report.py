@@ -16,7 +16,7 @@ from serve_app.types import Document
 
 QUERIES = 40
 HOSTILE = '</title><script>alert("1")</script>'
-SETTINGS = Settings(search=SearchSettings(profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, prefetch=50)}))
+SETTINGS = Settings(search=SearchSettings(profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, candidates=50)}))
 SETUP = Setup(datetime(2026, 3, 1, 9, 30, tzinfo=UTC), "test", SETTINGS, "some-model", "int8", failed_documents=2)
 JUDGED = Dataset(
     HOSTILE,
@@ -121,7 +121,7 @@ def test_compared_it_shows_differences_and_who_won_and_lost() -> None:
     assert "Chance alone would rarely explain that: rrf is better." in shown
     assert f"{found.difference:+.4f}" in shown
     assert f"{found.wins}/{found.losses}/{found.ties}" in shown
-    assert "rrf: fusion = rrf, prefetch = 50" in shown
+    assert "rrf: fusion = rrf, candidates = 50" in shown
     assert reader.seen.count("svg") == 3 + 3 + 9, "distributions, gains, an interval for each row"
     gains = {
         query: BETTER.scores["hybrid"][query]["ndcg@10"] - row["ndcg@10"]
