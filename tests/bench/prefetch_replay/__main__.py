@@ -1,11 +1,11 @@
-"""Does predictive prefetch answer more than it costs? Replays synthetic session logs with and without it.
+"""Measures whether predictive prefetching is worth its cost, on synthetic session logs with and without it.
 
-The logs come from the judged queries of two collections, Cranfield and the summaries of installed packages. Nobody
-recorded these sessions: they show only what the assumptions in `sessions` imply. A service with a log of its own
-should trust that log more than this bench.
+The logs come from the judged queries of two collections, Cranfield and the summaries of installed packages. They are
+not recorded sessions and show only what the assumptions in `sessions` imply. If you have a log of your own service,
+trust it more than this benchmark.
 
-A kind of prefetch pays if it removes a larger share of the searches that users wait for (the cache's misses) than it
-adds to the processor's work, in every log. Misses are the same in every run; times depend on the machine.
+A kind of prefetch is worth its cost if, in every log, it reduces the searches that users wait for (cache misses) by a
+larger percentage than it adds to the processor time. Misses are the same in every run; times depend on the machine.
 
 Examples:  python -m tests.bench.prefetch_replay --cranfield ../shared/data/cranfield  ·  … --sessions 200
 """
@@ -34,21 +34,23 @@ from tests.bench.ranking.packages import package_summaries
 
 SEED = 20_260_105
 QUERIES = 200  # of the installed packages
-DOCUMENTS = 400  # of the installed packages: those of the queries, and others drawn evenly
-DOCUMENT_CHARS = 4_000  # of each, so that indexing takes a minute
+DOCUMENTS = 400  # of the installed packages: those of the queries, and a uniform sample of others
+DOCUMENT_CHARS = 4_000  # longest document, so that indexing takes a minute
 COLUMNS = ("prefetch", "hits", "made", "useful", "made/useful", "p50 ms", "p95 ms", "mean ms", "misses", "work")
 
 
 def main(
-    cranfield: Annotated[Path, typer.Option(help="a BEIR folder; skipped if absent")] = Path("data/cranfield"),
-    sessions: Annotated[int, typer.Option(min=10, help="of each log")] = 500,
+    cranfield: Annotated[Path, typer.Option(help="BEIR folder of Cranfield; skipped if missing.")] = Path(
+        "data/cranfield"
+    ),
+    sessions: Annotated[int, typer.Option(min=10, help="Sessions in each log.")] = 500,
 ) -> None:
     terminal = Console()
     datasets = [installed_packages()]
     if cranfield.is_dir():
         datasets.append(read_dataset(cranfield))
     else:
-        terminal.print(f"skipped: {cranfield} is not a folder; name Cranfield's with --cranfield")
+        terminal.print(f"skipped Cranfield: {cranfield} is not a folder; set it with --cranfield")
     settings = load_settings()
     for dataset in datasets:
         asyncio.run(measure(terminal, dataset, settings, sessions))
@@ -69,7 +71,7 @@ async def measure(terminal: Console, dataset: Dataset, settings: Settings, sessi
 
 
 async def first_relevant_pages(here: Service, dataset: Dataset) -> dict[str, int]:
-    """By query, the page with its first relevant document; a query without one in MAX_PAGES pages is missing."""
+    """The page with the first relevant document by query id. Queries without one in MAX_PAGES pages are missing."""
     found: dict[str, int] = {}
     for id, text in dataset.queries.items():
         request = SearchRequest(COLLECTION, text, MAX_PAGES * PAGE_HITS)
@@ -91,8 +93,8 @@ def installed_packages() -> Dataset:
 
 
 def table(title: str, replayed: Mapping[Prefetching, Replayed]) -> Table:
-    """p50, p95, mean: of the users' waits. misses: change against no prefetching. work: processor time of prefetches
-    over that of the searches without prefetching."""
+    """p50, p95, mean: of the users' waiting times. misses: change compared with no prefetching. work: processor time of
+    prefetches divided by that of all searches without prefetching."""
     off = replayed[Prefetching.OFF]
     shown = Table(*COLUMNS, title=title)
     for mode, one in replayed.items():
