@@ -159,9 +159,9 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
             return each
     known = ", ".join(each.model for each in settings.of_each)
     raise ConfigurationError(
-        f"{name} is not one of the configured models ({known}): add it to AIDOCS_EMBEDDING__FURTHER_MODELS (a JSON list) "
-        "of this job and of the service, and restart the service; otherwise nobody could search the collection after the "
-        "switch"
+        f"{name} is not one of the configured models ({known}): add it to AIDOCS_EMBEDDING__FURTHER_MODELS (a JSON "
+        "list) of this job and of the service, and restart the service; otherwise nobody could search the collection "
+        "after the switch"
     )
 
 
