@@ -1,4 +1,4 @@
-"""`python -m jobs.submit`: run a job of ours on a Ray cluster, and end as it ends."""
+"""`python -m jobs.submit`: run a job on a Ray cluster and exit with its result and exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serve_app.settings import load_settings
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 POLL_PERIOD_S = 0.5
 SUBMISSION_TIMEOUT_S = 5.0
-STOP_TIMEOUT_S = 60  # Ray's own is 3 s: too short to end a pipeline and to say how far it is
+STOP_TIMEOUT_S = 60  # Ray's default of 3 s is too short for a pipeline to stop and report its progress
 
 EXAMPLES = """\b
 Examples:
@@ -31,9 +31,9 @@ Examples:
   python -m jobs.submit --address http://head:8265 --working-dir . --env AIDOCS_STORE__URL=http://qdrant:6333 \\
       -- python -m jobs.index --source /data --collection handbook --prune
 
-What `ray job submit` does, for scripts: the job's log goes to stderr as it is written, and the last line of stdout is
-the job's own, JSON. The exit code is the job's own, too: 0 done, 1 failed, 2 wrong use, 130 interrupted. Ctrl-C stops
-the job and waits for its end. `ray job list`, `ray job logs ID` and `ray job stop ID` work from anywhere."""
+Like `ray job submit`, but for scripts. The job's log is streamed to stderr, and the job's result, a JSON object, is
+printed to stdout. The exit code is that of the job: 0 done, 1 failed, 2 usage error, 130 interrupted. Ctrl-C stops the
+job and waits until it has ended. `ray job list`, `ray job logs ID` and `ray job stop ID` work with these jobs too."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -45,12 +45,17 @@ def submit(
     command: Annotated[list[str], typer.Argument(help="The job's command line, after `--`.")],
     address: Annotated[
         str | None,
-        typer.Option(help="Of the cluster's dashboard.", show_default="of the service here, or of any Ray here"),
+        typer.Option(
+            help="Address of the cluster's dashboard.",
+            show_default="the local service, else any local Ray cluster",
+        ),
     ] = None,
-    working_dir: Annotated[Path | None, typer.Option(help="Sent to the cluster, where the job runs in it.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the job, may be repeated.")] = None,
+    working_dir: Annotated[Path | None, typer.Option(help="Folder to upload; the job runs in it.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="Environment variable of the job, NAME=VALUE. Can be repeated.")
+    ] = None,
 ) -> None:
-    """Submit a job, follow it to its end, and hand back its result."""
+    """Submit a job, follow its log until it ends, and print its result."""
     if wrong := [each for each in env or () if "=" not in each]:
         errors.print(Text(f"error: --env takes NAME=VALUE, not {wrong[0]}"))
         raise typer.Exit(USAGE)
@@ -59,31 +64,31 @@ def submit(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = JobSubmissionClient(address or dashboard_of_service())
-        job_id = f"raysubmit_{secrets.token_hex(8)}"  # known before it can be interrupted
+        job_id = f"raysubmit_{secrets.token_hex(8)}"  # chosen here, so that Ctrl-C can stop the job at any time
         code = run(client, job_id, shlex.join(command), runtime_env)
         result = last_result(client.get_job_logs(job_id))
     except KeyboardInterrupt:
-        errors.print("interrupted; `ray job list` shows whether a job goes on")
+        errors.print("interrupted; run `ray job list` to see whether the job is still running")
         raise typer.Exit(INTERRUPTED) from None
-    except (ConfigurationError, OSError, RuntimeError, ValueError) as error:  # the last three are Ray's client's
+    except (ConfigurationError, OSError, RuntimeError, ValueError) as error:  # Ray's client raises the last three
         errors.print(Text(f"error: {error}"))
         raise typer.Exit(USAGE if isinstance(error, ConfigurationError) else FAILED) from error
     if result:
         print(result, flush=True)
     else:
-        errors.print(f"{job_id} has left no result: no line of its log is a JSON object")
+        errors.print(f"{job_id} printed no result: no line of its log is a JSON object")
     raise typer.Exit(code)
 
 
 def dashboard_of_service() -> str | None:
-    """Of the `python -m serve_app serve` that owns the data folder, if it runs."""
+    """Address of the dashboard of the running `python -m serve_app serve` that owns the data folder, or None."""
     record = read_run(load_settings())
     return record.get("dashboard") if record and owner_of(record) else None
 
 
 def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: dict[str, Any]) -> int:
-    """Its log to stderr until it ends, or Ctrl-C ends it, however early that comes. The exit code. Raises
-    KeyboardInterrupt if there was nothing to stop."""
+    """Run the job, print its log to stderr and return its exit code. Ctrl-C stops the job, even while it is being
+    submitted. Raises KeyboardInterrupt if the cluster never received the job."""
     log = Log(client, job_id)
     try:
         client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env)
@@ -101,7 +106,7 @@ def run(client: JobSubmissionClient, job_id: str, entrypoint: str, runtime_env: 
 
 
 class Log:
-    """Of a job, on stderr. Followed again, it goes on where it was."""
+    """Prints the log of a job to stderr. A second `follow` continues where the first one stopped."""
 
     def __init__(self, client: JobSubmissionClient, job_id: str) -> None:
         self._client = client
@@ -109,19 +114,19 @@ class Log:
         self._shown = 0  # characters
 
     async def follow(self) -> None:
-        """Until the job ends, or the connection does."""
+        """Returns when the job ends or the connection breaks."""
         begin = 0
         try:
-            async for lines in self._client.tail_job_logs(self._job_id):  # from the first one
+            async for lines in self._client.tail_job_logs(self._job_id):  # starts at the first line
                 errors.print(Text(lines[max(0, self._shown - begin) :]), end="", soft_wrap=True)
                 begin += len(lines)
                 self._shown = max(self._shown, begin)
-        except Exception as error:  # aiohttp's, or Ray's own
-            errors.print(Text(f"the log cannot be followed any more, the end is waited for: {error}"))
+        except Exception as error:  # raised by aiohttp or Ray
+            errors.print(Text(f"lost the log; waiting for the job to end: {error}"))
 
 
 def stop(client: JobSubmissionClient, job_id: str) -> None:
-    """Raises KeyboardInterrupt if the cluster does not know it, even after the time that it may take to get there."""
+    """Raises KeyboardInterrupt if the cluster does not know the job within SUBMISSION_TIMEOUT_S."""
     deadline_s = time.monotonic() + SUBMISSION_TIMEOUT_S
     while True:
         try:
@@ -134,14 +139,14 @@ def stop(client: JobSubmissionClient, job_id: str) -> None:
 
 
 def wait(client: JobSubmissionClient, job_id: str) -> JobStatus:
-    """Blocks until it has ended."""
+    """Blocks until the job has ended."""
     while not (status := client.get_job_status(job_id)).is_terminal():
         time.sleep(POLL_PERIOD_S)
     return status
 
 
 def exit_code(status: JobStatus, driver_exit_code: int | None) -> int:
-    """The job's own; 1 if it failed without, before it began or with its node."""
+    """The job's exit code; 1 if it failed without one, because it never started or its node died."""
     if status == JobStatus.STOPPED:
         return INTERRUPTED
     return driver_exit_code or (0 if status == JobStatus.SUCCEEDED else FAILED)

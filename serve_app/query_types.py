@@ -45,7 +45,7 @@ class Smoothing:
 class StoreQuery:
     """One search of one collection: dense, sparse, or both (fused).
 
-    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. prefetch: candidates taken from each
+    filter: Qdrant's filter JSON, already validated by `store.filters.parse`. candidates: hits taken from each
     retriever before fusion, at least offset + limit. diversity: maximal marginal relevance over the dense vectors, from
     0 (relevance only) to 1 (variety only); None switches it off. group_by: a field; only the best passage of each value
     is returned. facets: fields whose values are counted over all passages that match the filter.
@@ -67,7 +67,7 @@ class StoreQuery:
     offset: int = 0
     filter: JsonObject | None = None
     fusion: Fusion = Fusion()
-    prefetch: int = 100
+    candidates: int = 100
     hnsw_ef: int | None = None
     exact: bool = False
     rescore: bool = True

@@ -1,4 +1,4 @@
-"""`python -m jobs.evaluate`: how well searches rank, measured on a judged set with the code that serves them."""
+"""`python -m jobs.evaluate`: measure the ranking of searches on a judged dataset, with the code that serves them."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ Examples:
     --html default-or-rrf.html
 
 The dataset is a BEIR folder: corpus.jsonl, queries.jsonl (each may be .gz), qrels/SPLIT.tsv. It is indexed once, into
-a temporary store, which is taken away afterwards; a document ranks by its best passage.
+a temporary store that is deleted afterwards. A document ranks by its best passage.
 
---compare asks the same queries of the same index with another profile: mean difference, its 95 % interval (paired
-bootstrap), p (two-sided paired randomisation test), and for how many queries it is better, worse, the same.
+--compare runs the same queries on the same index with another profile. It reports the mean difference, its 95 %
+interval (paired bootstrap), p (two-sided paired randomisation test), and the number of queries that win, lose and tie.
 
-The last line of stdout is JSON: {"dense": {"ndcg@10", "recall@100", "mrr@10"}, "sparse": ..., "hybrid": ...}, each
-the mean over the queries that have a relevant document, of --profile. With --compare it has "comparison" as well:
+The last line of stdout is a JSON object: {"dense": {"ndcg@10", "recall@100", "mrr@10"}, "sparse": ..., "hybrid": ...},
+the means of --profile over the queries that have a relevant document. With --compare it also has "comparison":
 {"baseline", "candidate", "modes": {"dense": {"ndcg@10": {"baseline", "candidate", "difference", "interval_95":
-[low, high] or null, "p", "wins", "losses", "ties"}, ...}, ...}}; wins are the candidate's.
-Exit code: 0 done, 1 failed, 2 wrong use or a bad dataset."""
+[low, high] or null, "p", "wins", "losses", "ties"}, ...}, ...}}; wins count for the candidate.
+Exit code: 0 done, 1 failed, 2 usage error or invalid dataset."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -55,15 +55,20 @@ errors = Console(stderr=True, highlight=False)
 def evaluate(
     *,
     dataset: Annotated[Path, typer.Option(help="BEIR folder.")],
-    split: Annotated[str, typer.Option(help="Judgements to use: qrels/SPLIT.tsv.")] = "test",
-    profile: Annotated[str | None, typer.Option(help="Search profile.", show_default="the default one")] = None,
+    split: Annotated[str, typer.Option(help="Split of the judgements: qrels/SPLIT.tsv.")] = "test",
+    profile: Annotated[
+        str | None, typer.Option(help="Search profile to evaluate.", show_default="the default profile")
+    ] = None,
     compare: Annotated[str | None, typer.Option(help="Search profile to compare with --profile.")] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write measures and ranking of every query here, as JSON lines.")
+        Path | None,
+        typer.Option("--json", help="Write the measures and ranking of each query to this file, as JSON lines."),
     ] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots here, one page.")] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write a one-page report with plots to this file.")
+    ] = None,
 ) -> None:
-    """Index a judged set, run its queries in every mode, print how well they rank."""
+    """Index a judged dataset, run its queries in every mode and print how well the results are ranked."""
     try:
         settings = load_settings()
         profiles = profiles_to_run(settings.search, profile, compare)
@@ -73,7 +78,7 @@ def evaluate(
                 require_writable(path)
     except (InvalidInput, ConfigurationError) as error:
         fail(error, USAGE)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the store's folder goes too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, so that the temporary store is deleted
     started_at = datetime.now(UTC)
     try:
         with Steps(errors) as steps:
@@ -101,18 +106,20 @@ def evaluate(
 
 
 def profiles_to_run(search: SearchSettings, profile: str | None, compare: str | None) -> Sequence[str]:
-    """The baseline and, if it is asked for, the candidate. Raises InvalidInput."""
+    """The baseline and, with --compare, the candidate. Raises InvalidInput."""
     names = [profile or search.default_profile, *([compare] if compare else [])]
     for name in names:
         if name not in search.profiles:
             raise InvalidInput(f"no search profile {name!r}; there are: {', '.join(search.profiles)}")
     if len(set(names)) < len(names):
-        raise InvalidInput(f"--compare {compare}: a profile compared with itself; name another with --profile")
+        raise InvalidInput(
+            f"--compare {compare}: cannot compare a profile with itself; choose another one with --profile"
+        )
     return names
 
 
 def require_writable(path: Path) -> None:
-    """Before the work, and without loss of what is there. Raises InvalidInput."""
+    """Checks before the work starts, and keeps the file's content. Raises InvalidInput."""
     try:
         path.open("a").close()
     except OSError as error:

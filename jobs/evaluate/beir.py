@@ -1,9 +1,9 @@
-"""Reads an evaluation set in BEIR's layout.
+"""Reads an evaluation dataset in BEIR's layout.
 
 ```text
-corpus.jsonl   {"_id", "title", "text"}                       a document a line     (or corpus.jsonl.gz)
-queries.jsonl  {"_id", "text"}                                a query a line        (or queries.jsonl.gz)
-qrels/test.tsv query-id <tab> corpus-id <tab> score           a judgement a line, below a header
+corpus.jsonl   {"_id", "title", "text"}                       one document in each line  (or corpus.jsonl.gz)
+queries.jsonl  {"_id", "text"}                                one query in each line     (or queries.jsonl.gz)
+qrels/test.tsv query-id <tab> corpus-id <tab> score           one judgement in each line, after a header
 ```
 """
 
@@ -24,8 +24,7 @@ LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl (each may be .gz) and 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """queries: id → text, only those with at least one relevant document. judgements: query id → document id →
-    grade."""
+    """queries: id → text, only queries with a relevant document. judgements: query id → document id → grade."""
 
     name: str
     documents: tuple[Document, ...]
@@ -34,9 +33,8 @@ class Dataset:
 
 
 def read_dataset(folder: Path, split: str = "test") -> Dataset:
-    """Raises InvalidInput: a file is missing, a line is not what it should be (named by file and line), an id comes
-    twice, or a judged query is not there. A judged document that is not there (some sets have a few) is one that
-    cannot be found."""
+    """Raises InvalidInput if a file is missing, a line is malformed (named by file and line), an id is used twice, or a
+    judged query is missing. A judged document may be missing, as in some published sets; no search can find it."""
     require_folder(folder)
     documents = {
         key: Document(id=key, text=text(row, "text"), title=text(row, "title"))
@@ -45,20 +43,20 @@ def read_dataset(folder: Path, split: str = "test") -> Dataset:
     judged = read_judged(folder, split)
     if not any(document in documents for grades in judged.judgements.values() for document in grades):
         raise InvalidInput(
-            f"{folder / 'qrels' / split}.tsv judges no document of corpus.jsonl; are they of the same set?"
+            f"{folder / 'qrels' / split}.tsv judges no document of corpus.jsonl; are they from the same dataset?"
         )
     return replace(judged, documents=tuple(documents.values()))
 
 
 def read_judged(folder: Path, split: str = "test") -> Dataset:
-    """Without its documents, which need not be there. Raises as `read_dataset`."""
+    """The dataset without its documents; corpus.jsonl may be missing. Raises what `read_dataset` raises."""
     require_folder(folder)
     texts = {key: text(row, "text") for key, row in unique(read_jsonl(find(folder, "queries.jsonl")))}
     qrels = folder / "qrels" / f"{split}.tsv"
     judgements = read_judgements(qrels)
     relevant = {query: grades for query, grades in judgements.items() if any(grade > 0 for grade in grades.values())}
     if not relevant:
-        raise InvalidInput(f"{qrels} judges nothing as relevant: every score is 0 or below, or there is no line")
+        raise InvalidInput(f"{qrels} judges nothing as relevant: all scores are 0 or below, or the file is empty")
     if lost := [query for query in relevant if query not in texts]:
         raise InvalidInput(f"{qrels} judges {len(lost)} queries that are not in queries.jsonl, such as {lost[0][:80]}")
     return Dataset(folder.resolve().name, (), {q: texts[q] for q in relevant}, relevant)
@@ -81,7 +79,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place (file:line), `_id` and the object of every line; blank lines are passed over."""
+    """Place (file:line), `_id` and object of every line. Skips blank lines."""
     for place, line in read_lines(path):
         if not line.strip():
             continue
@@ -99,7 +97,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
         with open_text(path) as lines:
             for number, line in enumerate(lines, start=1):
                 yield f"{path}:{number}", line
-    except (OSError, EOFError, UnicodeDecodeError) as error:  # a cut or damaged gzip raises either of the first two
+    except (
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+    ) as error:  # a truncated or damaged gzip file raises OSError or EOFError
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
@@ -107,7 +109,7 @@ def unique(rows: Iterator[tuple[str, str, dict[str, Any]]]) -> Iterator[tuple[st
     seen = set()
     for place, key, row in rows:
         if key in seen:
-            raise InvalidInput(f"{place}: _id {key[:80]!r} has come before")
+            raise InvalidInput(f"{place}: duplicate _id {key[:80]!r}")
         seen.add(key)
         yield key, row
 
@@ -118,10 +120,10 @@ def text(row: dict[str, Any], field: str) -> str:
 
 
 def read_judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Query id → document id → grade. The first line is a header unless its third column is a number."""
+    """Query id → document id → grade. The first line counts as a header unless its third column is a number."""
     if not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.tsv"))
-        raise InvalidInput(f"{path} is missing; {LAYOUT}; splits here: {', '.join(there) or 'none'}")
+        raise InvalidInput(f"{path} is missing; {LAYOUT}; available splits: {', '.join(there) or 'none'}")
     judgements: dict[str, dict[str, int]] = {}
     for index, (place, line) in enumerate(read_lines(path)):
         columns = line.rstrip("\r\n").split("\t")
@@ -132,6 +134,8 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
         except (IndexError, ValueError):
             if index == 0:
                 continue
-            raise InvalidInput(f"{place}: expected query-id, corpus-id and a whole score between tabs") from None
+            raise InvalidInput(
+                f"{place}: expected query-id, corpus-id and an integer score, separated by tabs"
+            ) from None
         judgements.setdefault(query, {})[document] = grade
     return judgements

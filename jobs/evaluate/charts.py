@@ -1,8 +1,8 @@
-"""Plots as inline SVG for a page: no script, no colours of their own.
+"""Plots as inline SVG for a page, without scripts. The style sheet of the page sets the colours.
 
-The page's style sheet gives them: .grid and .axis (lines), .tick (text), .series-0 and .series-1 (bars), .mean and
-.halo (a line, and what sets it off from bars of its colour), .gain and .loss (bars), .interval (line and dot). A
-screen reader has title and description instead of the drawing.
+Classes: .grid and .axis (lines), .tick (text), .series-0 and .series-1 (bars), .mean and .halo (a line, and the outline
+that separates it from bars of the same colour), .gain and .loss (bars), .interval (line and dot). A screen reader reads
+the title and description instead of the drawing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from statistics import fmean
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 BINS = 10
-STEPS = (1, 2, 2.5, 5, 10)  # of an axis, times a power of ten
+STEPS = (1, 2, 2.5, 5, 10)  # step of an axis, times a power of ten
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Size of a drawing, and of the margins round its plot, in CSS pixels at its natural size."""
+    """Size of a drawing and of the margins around its plot, in CSS pixels."""
 
     width: float
     height: float
@@ -32,7 +32,7 @@ class Frame:
         return self.left + ratio * (self.width - self.left - self.right)
 
     def y(self, ratio: float) -> float:
-        """Upwards."""
+        """Position of a ratio, where 0 is at the bottom."""
         return self.height - self.bottom - ratio * (self.height - self.top - self.bottom)
 
 
@@ -42,7 +42,7 @@ WHISKER = Frame(160, 18, left=5, right=5, top=0, bottom=0)
 
 
 def bin_counts(values: Sequence[float]) -> list[int]:
-    """How many of the values, each 0..1, are in each of BINS equal parts; a part has its lower bound, the last both."""
+    """Counts of the values, 0..1, in BINS bins of equal width. A bin includes its lower bound, the last one both."""
     counts = [0] * BINS
     for value in values:
         counts[min(BINS - 1, math.floor(round(value * BINS, 9)))] += 1
@@ -50,15 +50,15 @@ def bin_counts(values: Sequence[float]) -> list[int]:
 
 
 def axis_steps(top: float, about: int = 4) -> list[float]:
-    """Round numbers from 0 to the first that is not below `top`, which is above 0, in about so many steps."""
+    """Round numbers from 0 to at least `top`, in about `about` steps. top: above 0."""
     power = 10.0 ** math.floor(math.log10(top / about))
     step = next(s * power for s in STEPS if s * power >= top / about * (1 - 1e-9))
     return [step * i for i in range(math.ceil(top / step * (1 - 1e-9)) + 1)]
 
 
 def histogram(key: str, title: str, measure: str, series: Mapping[str, Sequence[float]], most: int) -> str:
-    """Queries by a measure of 0..1: a bar a part and series, side by side, and a broken line at each mean.
-    most: queries at which the axis may end, so that several drawings have one scale. key: unique in its page."""
+    """Number of queries by a measure of 0..1: a bar for each bin and series, and a dashed line at the mean of each.
+    most: largest count that the axis must show, so that several drawings have one scale. key: unique in the page."""
     frame, counts = HISTOGRAM, {name: bin_counts(values) for name, values in series.items()}
     means = {name: fmean(values) for name, values in series.items()}
     spread = "; ".join(
@@ -93,16 +93,16 @@ def histogram(key: str, title: str, measure: str, series: Mapping[str, Sequence[
 
 
 def waterfall(key: str, title: str, differences: Sequence[float]) -> str:
-    """Differences, a bar a query, from the largest gain to the largest loss, and a broken line at their mean."""
+    """A bar for the difference of each query, from the largest gain to the largest loss; a dashed line at the mean."""
     frame, ordered = WATERFALL, sorted(differences, reverse=True)
     mean, gains, losses = fmean(ordered), sum(d > 0 for d in ordered), sum(d < 0 for d in ordered)
     same = len(ordered) - gains - losses
-    told = (
+    summary = (
         f"{gains:,} queries gain, at most {ordered[0]:+.3f}; {losses:,} lose, at most {ordered[-1]:+.3f}"
         if (gains or losses)
         else "No query gains or loses"
     )
-    svg = drawing(frame, key, title, f"{told}; {same:,} stay the same. Mean {mean:+.4f}.")
+    svg = drawing(frame, key, title, f"{summary}; {same:,} stay the same. Mean {mean:+.4f}.")
     ticks = axis_steps(max(abs(ordered[0]), abs(ordered[-1])) or 1.0, about=3)
 
     def height(value: float) -> float:
@@ -125,7 +125,7 @@ def waterfall(key: str, title: str, differences: Sequence[float]) -> str:
 
 
 def whisker(low: float, middle: float, high: float, furthest: float) -> str:
-    """An interval on a line through 0 that goes `furthest` either way. Beside the numbers, so nothing is read out."""
+    """An interval on an axis from -furthest to furthest. Screen readers skip it and read the numbers beside it."""
     frame = WHISKER
 
     def x(value: float) -> float:
@@ -141,7 +141,7 @@ def whisker(low: float, middle: float, high: float, furthest: float) -> str:
 
 
 def bar_path(frame: Frame, heights: Sequence[float], first: int, pitch: float) -> Iterator[str]:
-    """Bars from the middle line, as one path: a page of thousands of queries stays small."""
+    """Bars from the middle line as a single path, so that a page with thousands of queries stays small."""
     middle, width = frame.y(0.5), max(pitch * 0.8, 0.2)
     for i, height in enumerate(heights, start=first):
         x = frame.left + i * pitch + (pitch - width) / 2
@@ -150,8 +150,8 @@ def bar_path(frame: Frame, heights: Sequence[float], first: int, pitch: float) -
 
 def drawing(frame: Frame, key: str, title: str, description: str) -> Element:
     title_id, description_id = f"{key}-title", f"{key}-description"
-    told = {"role": "img", "aria-labelledby": title_id, "aria-describedby": description_id}
-    svg = Element("svg", {"viewBox": f"0 0 {frame.width:g} {frame.height:g}"} | told)
+    attributes = {"role": "img", "aria-labelledby": title_id, "aria-describedby": description_id}
+    svg = Element("svg", {"viewBox": f"0 0 {frame.width:g} {frame.height:g}"} | attributes)
     SubElement(svg, "title", id=title_id).text = title
     SubElement(svg, "desc", id=description_id).text = description
     return svg

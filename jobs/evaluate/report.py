@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page for people: no script, nothing loaded, every text escaped by the template."""
+"""An evaluation as one HTML page, without scripts or external resources. The template escapes every text."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from serve_app.types import Quantization
 TEMPLATE = "report.html.j2"
 PLOTTED = "ndcg@10"
 HEADLINE_MODE = "hybrid"
-LEVEL = 1 - CONFIDENCE  # a p below it is told
+LEVEL = 1 - CONFIDENCE  # p values below it are highlighted
 SURE = f"{CONFIDENCE * 100:.0f} %"
 LISTED_QUERIES = 10
 LISTED_RANKS = 6
 NBSP = "\N{NO-BREAK SPACE}"
 SHOWN_CHARS = 300  # of a query
-SHOWN_DIGITS = 12  # of a revision, which may be a hash
+SHOWN_DIGITS = 12  # of a revision, which can be a hash
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What was run, beside dataset and profiles' names."""
+    """The conditions of a run, besides its dataset and profiles."""
 
     started_at: datetime
     split: str
@@ -51,7 +51,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """One query of a list, as text. values, ranks: one for each profile; gain: "" where there is one profile."""
+    """One row of a query list, as text. values, ranks: one for each profile. gain: "" if there is only one profile."""
 
     query: str
     text: str
@@ -61,7 +61,7 @@ class QueryRow:
 
 
 def page(setup: Setup, judged: Dataset, scored: Sequence[Scored], comparisons: Comparisons) -> str:
-    """scored: the baseline and, where `comparisons` has anything, the candidate."""
+    """scored: the baseline and, unless `comparisons` is empty, the candidate."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("jobs.evaluate").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
@@ -105,9 +105,9 @@ def facts(setup: Setup, judged: Dataset, scored: Sequence[Scored]) -> list[tuple
 
 
 def described(profile: SearchProfile) -> str:
-    """What it sets otherwise than the built-in one."""
+    """The fields that differ from their defaults."""
     changed = profile.model_dump(mode="json", exclude_defaults=True)
-    return ", ".join(f"{name} = {value}" for name, value in changed.items()) or "all as built in"
+    return ", ".join(f"{name} = {value}" for name, value in changed.items()) or "all defaults"
 
 
 def shown(row: Mapping[str, float]) -> list[str]:
@@ -115,16 +115,16 @@ def shown(row: Mapping[str, float]) -> list[str]:
 
 
 def verdict(scored: Sequence[Scored], comparisons: Comparisons) -> str:
-    """The comparison that matters most, in a sentence; "" where there is none."""
+    """The most important comparison in a sentence; "" without comparisons."""
     if not comparisons:
         return ""
     (baseline, candidate), found = scored, comparisons[HEADLINE_MODE][PLOTTED]
     if not found.wins and not found.losses:
         said = "It is the same for every query"
     elif found.p >= LEVEL:
-        said = "Chance alone would often explain that: no difference is shown"
+        said = "This is not statistically significant"
     else:
-        said = f"Chance alone would rarely explain that: {candidate.profile} is {better_or_worse(found)}"
+        said = f"This is statistically significant: {candidate.profile} is {better_or_worse(found)}"
     return (
         f"In {HEADLINE_MODE} mode {candidate.profile} has a mean {PLOTTED} of {found.candidate:.4f}, "
         f"{baseline.profile} {found.baseline:.4f}: {minus(signed(found.difference))} "
@@ -137,7 +137,7 @@ def better_or_worse(comparison: Comparison) -> str:
 
 
 def difference_rows(comparisons: Comparisons) -> Iterator[tuple[str, str, list[str], str, str]]:
-    """Mode, measure, figures, their picture and "better", "worse" or "" (not shown to be either)."""
+    """Mode, measure, figures, picture of the interval, and "better", "worse" or "" (not significant)."""
     found = [comparison for row in comparisons.values() for comparison in row.values()]
     furthest = max((abs(end) for each in found for end in each.interval or ()), default=0.0)
     for mode, row in comparisons.items():
@@ -149,7 +149,7 @@ def difference_rows(comparisons: Comparisons) -> Iterator[tuple[str, str, list[s
 
 
 def histograms(scored: Sequence[Scored]) -> list[tuple[str, str]]:
-    """Mode and drawing, all to one scale."""
+    """Mode and drawing; all drawings have the same scale."""
     by_mode = {mode: {each.profile: each.values(mode, PLOTTED) for each in scored} for mode in scored[0].scores}
     most = max(max(bin_counts(values)) for series in by_mode.values() for values in series.values())
     return [
@@ -158,7 +158,7 @@ def histograms(scored: Sequence[Scored]) -> list[tuple[str, str]]:
 
 
 def waterfalls(scored: Sequence[Scored]) -> list[tuple[str, str]]:
-    """Mode and drawing; "" where no query differs."""
+    """Mode and drawing; the drawing is "" if no query differs."""
     baseline, candidate = scored
     by_mode = {mode: gains(baseline, candidate, mode) for mode in baseline.scores}
     return [
@@ -172,12 +172,12 @@ def gains(baseline: Scored, candidate: Scored, mode: str) -> list[float]:
 
 
 def query_lists(judged: Dataset, scored: Sequence[Scored], mode: str) -> list[tuple[str, list[QueryRow]]]:
-    """Title and queries: the worst, or those of largest gain and largest loss."""
+    """Title and queries: the worst ones or, in a comparison, those with the largest gain and the largest loss."""
     queries = list(scored[0].scores[mode])
     if len(scored) == 1:
         worst = sorted(
             queries, key=lambda query: tuple(scored[0].scores[mode][query].values())
-        )  # nDCG, then the others
+        )  # by nDCG, then by the other measures
         return [("Worst", [query_row(judged, scored, mode, query) for query in worst[:LISTED_QUERIES]])]
     change = gains(scored[0], scored[1], mode)
     most = sorted(range(len(queries)), key=lambda i: -change[i])
@@ -201,7 +201,7 @@ def query_row(judged: Dataset, scored: Sequence[Scored], mode: str, query: str) 
 
 
 def ranks_text(ranking: Sequence[str], judgements: Mapping[str, int]) -> str:
-    """Where the relevant documents are, and how many of them: `1, 4, 9 (3 of 5)`."""
+    """Ranks of the relevant documents, and how many were found: `1, 4, 9 (3 of 5)`."""
     relevant = {document for document, grade in judgements.items() if grade > 0}
     ranks = [str(rank) for rank, document in enumerate(ranking, start=1) if document in relevant]
     if not ranks:
@@ -211,5 +211,5 @@ def ranks_text(ranking: Sequence[str], judgements: Mapping[str, int]) -> str:
 
 
 def minus(text: str) -> str:
-    """With the sign that is as wide as a plus."""
+    """Replaces hyphens by minus signs, which are as wide as a plus sign."""
     return text.replace("-", "−")

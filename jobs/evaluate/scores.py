@@ -1,4 +1,4 @@
-"""What an evaluation found, as values: pure functions from rankings to measures, comparisons and what is written."""
+"""Turns rankings into measures, comparisons and output rows. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serve_app.search.request import SearchMode
 
 Rankings = dict[str, list[str]]  # query id → document ids, best first
 Measures = dict[str, float]  # measure → value
-Comparisons = dict[str, dict[str, Comparison]]  # mode → measure → …
+Comparisons = dict[str, dict[str, Comparison]]  # mode → measure → comparison
 
 MODES = (SearchMode.DENSE, SearchMode.SPARSE, SearchMode.HYBRID)
 WRITTEN_DECIMALS = 4
@@ -20,7 +20,7 @@ WRITTEN_DECIMALS = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """How well one profile ranks. rankings, scores: mode → query id → …, the queries in the same order everywhere."""
+    """Rankings and measures of one profile, by mode and query id, with the queries in the same order everywhere."""
 
     profile: str
     rankings: Mapping[str, Rankings]
@@ -51,7 +51,7 @@ def compare_all(baseline: Scored, candidate: Scored) -> Comparisons:
 
 
 def result(baseline: Scored, candidate: Scored | None, comparisons: Comparisons) -> dict[str, object]:
-    """The last line: the baseline's means and, where there is a candidate, `comparison`."""
+    """The last line of stdout: means of the baseline and, with a candidate, `comparison`."""
     means: dict[str, object] = {
         mode: {name: rounded(value) for name, value in row.items()} for mode, row in baseline.means().items()
     }

@@ -14,7 +14,7 @@ from jobs.evaluate.significance import CONFIDENCE, Comparison
 
 
 def mean_table(judged: Dataset, scored: Sequence[Scored]) -> Table:
-    """A row for each mode and, if there are several, profile."""
+    """One row for each mode and profile."""
     caption = f"{judged.name}: {len(judged.documents):,} documents, {len(judged.queries):,} queries"
     several = len(scored) > 1
     rows = Table(*(["profile"] if several else []), "mode", *MEASURES, title=escape(caption), title_justify="left")
@@ -50,7 +50,7 @@ def cells(comparison: Comparison) -> list[str]:
 
 
 def interval_text(comparison: Comparison) -> str:
-    """`-` where there is none."""
+    """`-` without an interval."""
     return " to ".join(signed(end) for end in comparison.interval) if comparison.interval else "-"
 
 

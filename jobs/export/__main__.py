@@ -1,4 +1,4 @@
-"""`python -m jobs.export`: a collection to a file, with its vectors, and back."""
+"""`python -m jobs.export`: write a collection with its vectors to a file, or import such a file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from serve_app.settings import Settings, load_settings
 from serve_app.types import LOCAL_PRINCIPAL, Scope, job_principal
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-DOCUMENTS_AT_ONCE = 8  # read of the store, each may have thousands of passages
-PASSAGES_AT_ONCE = 1_024  # written
+DOCUMENTS_AT_ONCE = 8  # read from the store in one call; each may have thousands of passages
+PASSAGES_AT_ONCE = 1_024  # written to the store in one call
 
 EXAMPLES = """\b
 Examples:
@@ -37,32 +37,33 @@ Examples:
   python -m jobs.export --collection handbook --to handbook.jsonl.gz
   python -m jobs.export --collection copy --from handbook.parquet
 
-A file has one document a row, with its passages, their vectors and BM25 terms, so an import embeds nothing. A
-collection that exists must have been made with the same model. The import skips documents that the collection has
-already, and replaces other versions of them. An export's file appears only when it is complete.
+The file has one row for each document, with its passages, their vectors and BM25 terms, so an import embeds nothing.
+If the collection exists, it must use the same model. An import skips unchanged documents and replaces changed ones. An
+export's file appears only when it is complete.
 
-The last line of stdout is JSON: documents and passages (in the file, or written), unchanged, skipped (deleted or being
-written while they were exported), seconds. Exit code: 0 done, 1 failed, 2 wrong use or a bad file, 130 interrupted."""
+The last line of stdout is a JSON object: documents and passages (in the file, or imported), unchanged, skipped (deleted
+or rewritten during the export), seconds. Exit code: 0 done, 1 failed, 2 usage error or bad file, 130 interrupted."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
 Counts = dict[str, int]
-Advance = Callable[[str, int, int], None]  # step, done, of how many
+Advance = Callable[[str, int, int], None]  # step, done, total
 Action = Callable[[VectorStore, Advance], Coroutine[Any, Any, Counts]]
 
 
 @cli.command(epilog=EXAMPLES)
 def export(
     *,
-    collection: Annotated[str, typer.Option(help="Name; an import makes the collection if needed.")],
+    collection: Annotated[str, typer.Option(help="Collection to export, or to import into.")],
     to: Annotated[Path | None, typer.Option(help="File to write: .parquet, .jsonl or .jsonl.gz.")] = None,
-    from_: Annotated[Path | None, typer.Option("--from", help="File to read back.")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="File to import.")] = None,
     tenant: Annotated[str, typer.Option(help="Tenant that owns the collection.")] = LOCAL_PRINCIPAL.tenant,
     address: Annotated[
-        str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
+        str | None,
+        typer.Option(help='Address of the Ray cluster; "local" starts one.', show_default="a running one, else local"),
     ] = None,
 ) -> None:
-    """Write a collection to a file, with its vectors, or read it back."""
+    """Export a collection with its vectors to a file, or import such a file."""
     started_s = time.monotonic()
     try:
         settings = load_settings()
@@ -72,7 +73,7 @@ def export(
         with ray_session(address, settings), Steps(errors) as steps:
             counts = asyncio.run(with_store(settings, action, steps.advance))
     except KeyboardInterrupt:
-        errors.print("interrupted; the same command does it again")
+        errors.print("interrupted; run the same command again")
         raise typer.Exit(INTERRUPTED) from None
     except (PlatformError, RayError) as error:
         errors.print(Text(f"error: {error}"))
@@ -81,15 +82,15 @@ def export(
 
 
 def action_of(scope: Scope, to: Path | None, from_: Path | None) -> Action:
-    """Raises InvalidInput unless exactly one file is given, with a known suffix, in a folder that exists."""
+    """Raises InvalidInput unless exactly one file with a known suffix is given, and its folder exists."""
     path = to or from_
     if path is None or (to and from_):
-        raise InvalidInput("give one file: --to FILE writes it, --from FILE reads it back")
+        raise InvalidInput("give one file: --to FILE exports to it, --from FILE imports it")
     require_known_suffix(path)
     if from_:
         return partial(import_file, scope, from_)
     if path.is_dir() or not path.parent.is_dir():
-        raise InvalidInput(f"{path}: is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
+        raise InvalidInput(f"{path} is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
     return partial(export_file, scope, path)
 
 
@@ -120,13 +121,13 @@ async def export_file(scope: Scope, path: Path, store: VectorStore, advance: Adv
                 if (cursor := page.cursor) is None:
                     break
     except OSError as error:
-        raise Unavailable(f"{path} cannot be written, and is as it was before: {error}") from error
+        raise Unavailable(f"{path} could not be written and is unchanged: {error}") from error
     return {"documents": documents, "passages": passages, "unchanged": 0, "skipped": skipped}
 
 
 async def import_file(scope: Scope, path: Path, store: IndexingStore, advance: Advance) -> Counts:
-    """An error leaves what was written before it. Raises InvalidInput if the file is not an export or is damaged,
-    Conflict if the collection was made with another model, StoreUnavailable."""
+    """After an error, the documents imported before it remain. Raises InvalidInput if the file is not an export or
+    is damaged, Conflict if the collection uses another model, StoreUnavailable."""
     written = passages = unchanged = 0
     with reading(path) as (header, batches):
         await patiently(partial(store.write, scope, header.space, []))

@@ -1,11 +1,11 @@
-"""The file of an exported collection: a row a document, with its passages and their vectors.
+"""The file format of an exported collection: one row for each document, with its passages and their vectors.
 
 ```text
-.parquet             SCHEMA; the header is the schema's metadata under "ai-docs"
-.jsonl, .jsonl.gz    the header in the first line, then a document a line, with the same fields; the last line is
-                     {"end": documents}, without which the file is not whole
+.parquet             SCHEMA; the header is in the schema's metadata under "ai-docs"
+.jsonl, .jsonl.gz    the header in the first line, then one document in each line, with the same fields; the last line
+                     is {"end": number of documents}, and a file without it is incomplete
 
-header   {"format": 1, "space": {"model", "revision", "dim"}, "documents": as many as there were when it was begun}
+header   {"format": 1, "space": {"model", "revision", "dim"}, "documents": count when the export began}
 ```
 """
 
@@ -50,7 +50,7 @@ PASSAGE = pa.struct(
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("id", "title", "url", "text", "subject")),
-        ("metadata", pa.string()),  # JSON, for each document has fields of its own
+        ("metadata", pa.string()),  # JSON, because each document has its own fields
         ("fingerprint", pa.string()),
         ("passages", pa.list_(PASSAGE)),
     ]
@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """documents: how many there were when the export began; for a progress bar."""
+    """documents: how many there were when the export began, for a progress bar."""
 
     space: VectorSpace
     documents: int
@@ -73,12 +73,10 @@ class Header:
         try:
             row = orjson.loads(line)
             if row["format"] != FORMAT:
-                raise InvalidInput(f"{path} has format {row['format']}, this version reads {FORMAT}")
+                raise InvalidInput(f"{path} has format {row['format']}, but this version reads format {FORMAT}")
             return cls(VectorSpace(**row["space"]), int(row["documents"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"{path} is not an export of a collection: it does not begin with the header of one"
-            ) from error
+            raise InvalidInput(f"{path} is not an export of a collection: it does not begin with a header") from error
 
 
 Write = Callable[[Sequence[IndexedDocument]], None]
@@ -86,13 +84,13 @@ Write = Callable[[Sequence[IndexedDocument]], None]
 
 def require_known_suffix(path: Path) -> None:
     if not path.name.lower().endswith(SUFFIXES):
-        raise InvalidInput(f"{path}: the name of an export ends in one of {', '.join(SUFFIXES)}")
+        raise InvalidInput(f"{path}: the file's name must end in one of {', '.join(SUFFIXES)}")
 
 
 @contextmanager
 def writing(path: Path, header: Header) -> Iterator[Write]:
-    """Write the file, which appears if the context ends without an error; else it stays as it was. Raises OSError."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix
+    """Write the file. It appears when the context ends; after an error the path is unchanged. Raises OSError."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which selects compression
     try:
         opened = _open_parquet if path.suffix.lower() == ".parquet" else _open_lines
         with opened(partial, header) as write:
@@ -129,7 +127,7 @@ def _open_lines(path: Path, header: Header) -> Iterator[Write]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Header, Iterator[list[IndexedDocument]]]]:
-    """The header, and the documents in batches. Both raise InvalidInput if the file is damaged."""
+    """The header, and the documents in batches. Reading either raises InvalidInput if the file is damaged."""
     with ExitStack() as stack:
         try:
             if path.suffix.lower() == ".parquet":
@@ -156,7 +154,7 @@ def _rows(lines: IO[bytes]) -> Iterator[Mapping[str, Any]]:
     for read, line in enumerate(lines):
         row = orjson.loads(line)
         if not isinstance(row, dict):
-            raise ValueError("a line is no JSON object")
+            raise ValueError("a line is not a JSON object")
         if row.get("end") == read:
             return
         yield row
@@ -202,7 +200,7 @@ def from_row(row: Mapping[str, Any]) -> IndexedDocument:
     fields = {name: row[name] for name in ("id", "title", "url", "text", "subject")}
     metadata = orjson.loads(row["metadata"])
     if not all(isinstance(value, str) for value in fields.values()) or not isinstance(metadata, dict):
-        raise ValueError("a field of a document is not text, or its metadata no object")
+        raise ValueError("a field of a document is not text, or its metadata is not an object")
     document = Document(**fields, metadata=metadata)
     validate(document)
     items = (

@@ -1,4 +1,4 @@
-"""Calls of one task, one after another. This code runs in threads and in Ray's workers."""
+"""Runs calls of one task one after another, in a thread or a Ray worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.parallel.task import Task
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a retry; each pause is twice the one before
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a retry; each pause is twice as long as the previous one
 
 CallResult = tuple[Any, Exception | None]
 
@@ -25,14 +25,14 @@ class FinishedCalls:
 def run_calls(
     task: Task, calls: Sequence[tuple[Any, ...]], is_cancelled: Callable[[], bool] = lambda: False
 ) -> FinishedCalls:
-    """calls: arguments of each call. After a cancellation the remaining calls are left out."""
+    """calls: arguments of each call. A cancellation skips the remaining calls."""
     began_s = time.perf_counter()
     results = tuple(run_call(task, args) for args in calls if not is_cancelled())
     return FinishedCalls(results, time.perf_counter() - began_s)
 
 
 def run_call(task: Task, args: tuple[Any, ...]) -> CallResult:
-    """With its retries."""
+    """One call with its retries."""
     for number in range(task.retries + 1):
         if number:
             time.sleep(pause_s(number))
@@ -46,17 +46,17 @@ def run_call(task: Task, args: tuple[Any, ...]) -> CallResult:
 
 
 def pause_s(retry: int) -> float:
-    """Before this retry, counted from 1."""
+    """Pause before a retry. retry: counted from 1."""
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(retry - 1, 30))
 
 
 def portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, which pickle keeps; a RuntimeError with its text if pickle cannot carry
-    the error itself to another process."""
+    """The error with its traceback as a note, because pickle drops tracebacks. If the error itself cannot be pickled, a
+    RuntimeError with its text."""
     traced = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever the error's own class raises
+    except Exception:  # the error's class can raise anything
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(traced)
     return error

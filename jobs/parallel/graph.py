@@ -1,4 +1,4 @@
-"""Tasks that need each other's values: a directed acyclic graph of steps."""
+"""Runs tasks that depend on each other: a directed acyclic graph of steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve_app.errors import InvalidInput, Unavailable
 
 @dataclass(frozen=True, slots=True)
 class GraphStep:
-    """One call of the task: `function(*args, *values)`, where the values are those of the steps in `needs`."""
+    """One call of a task: `function(*args, *values)`. values: results of the steps in `needs`."""
 
     id: str
     task: Task
@@ -25,13 +25,13 @@ class GraphStep:
 
 
 def run_graph(steps: Sequence[GraphStep], *, keep_going: bool = False) -> Iterator[TaskResult]:
-    """The result of each step, in the order in which they end. Steps of one Task share its pool, so use one Task
-    object for all calls of a function.
+    """Yields the result of each step when it ends. The limit on concurrent calls applies to each Task object, so use
+    one Task for all calls of a function.
 
-    keep_going: return a failure as a result, skip the steps that need it, and run the others; otherwise the failure is
-    raised with the step's id in a note. That, closing the iterator or Ctrl-C cancels the rest.
+    keep_going: yield failures as results, skip the steps that depend on them, and run the others. Otherwise a failure
+    is raised with the step's id in a note. An exception, closing the iterator or Ctrl-C cancels the remaining steps.
 
-    Raises InvalidInput for ids that are unknown or not unique, and for cycles.
+    Raises InvalidInput for unknown or duplicate ids and for cycles.
     """
     by_id = {step.id: step for step in steps}
     if len(by_id) < len(steps):
@@ -39,7 +39,7 @@ def run_graph(steps: Sequence[GraphStep], *, keep_going: bool = False) -> Iterat
         raise InvalidInput(f"two steps have the id {twice}")
     for step in steps:
         if unknown := next((id for id in step.needs if id not in by_id), None):
-            raise InvalidInput(f"{step.id} needs {unknown}, and there is no such step")
+            raise InvalidInput(f"{step.id} needs {unknown}, but there is no such step")
     sorter = TopologicalSorter({step.id: step.needs for step in steps})
     try:
         sorter.prepare()
@@ -49,15 +49,15 @@ def run_graph(steps: Sequence[GraphStep], *, keep_going: bool = False) -> Iterat
 
 
 class GraphRun:
-    """A graph while it runs. sorter: prepared, of the steps' ids."""
+    """State of a running graph. sorter: prepared, with the ids of the steps."""
 
     def __init__(self, steps: Mapping[str, GraphStep], sorter: TopologicalSorter[str]) -> None:
         self._steps, self._sorter = steps, sorter
         self._pools = {task: TaskPool(task, capacity_for(task)) for task in {step.task for step in steps.values()}}
         self._waiting: dict[Task, deque[GraphStep]] = {task: deque() for task in self._pools}
-        self._uses = Counter(id for step in steps.values() for id in step.needs)  # of each value, still to come
+        self._uses = Counter(id for step in steps.values() for id in step.needs)  # how often each value is still needed
         self._values: dict[str, Any] = {}
-        self._reasons: dict[str, str] = {}  # of steps that failed or were skipped: the step that failed
+        self._reasons: dict[str, str] = {}  # failed or skipped step → the failed step that caused it
 
     def results(self, keep_going: bool) -> Iterator[TaskResult]:
         with InFlight() as running:
@@ -72,7 +72,7 @@ class GraphRun:
                         yield reported(batch.pool.task, result, keep_going)
 
     def _queue_ready(self) -> list[TaskResult]:
-        """Of the steps that are ready, those that are skipped."""
+        """Queues the steps that are ready. Returns the results of steps that are skipped."""
         skipped = []
         for step in [self._steps[id] for id in self._sorter.get_ready()]:
             reason = next((self._reasons[id] for id in step.needs if id in self._reasons), None)
@@ -95,7 +95,7 @@ class GraphRun:
                 running.submit(CallBatch(pool, [step.id for step in steps], calls))
 
     def _take(self, needs: Sequence[str]) -> list[Any]:
-        """The values for one step. A value that no other step needs is let go."""
+        """The values for one step. Drops values that no other step needs."""
         values = [self._values[id] for id in needs]
         self._uses.subtract(needs)
         for id in needs:

@@ -1,4 +1,4 @@
-"""One task for many items."""
+"""Runs one task on many items."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jobs.parallel.task import Task, TaskResult, reported
 def map_items(
     task: Task, items: Iterable[Any], *, at_once: int | None = None, keep_going: bool = False
 ) -> Iterator[TaskResult]:
-    """The task's result for each item, in the order in which they end. The items are read no further than they are
-    worked off, so they may be a stream.
+    """Yields the result for each item when it ends. Items are read only as they are processed, so they can be a stream.
 
-    at_once: the most batches of calls at once; None for what the task's profile decides. keep_going: return a failure
-    as a result; otherwise it is raised with its item in a note. That, closing the iterator or Ctrl-C cancels the rest.
+    at_once: most concurrent batches of calls; None lets the task's profile decide. keep_going: yield failures as
+    results. Otherwise a failure is raised with its item in a note. An exception, closing the iterator or Ctrl-C cancels
+    the remaining calls.
     """
     pool = TaskPool(task, capacity_for(task), at_once)
     left = float(len(items)) if isinstance(items, Sized) else math.inf

@@ -1,4 +1,4 @@
-"""Where batches of calls run: threads of this process, and Ray's workers. `InFlight` holds the batches that run."""
+"""Runs batches of calls in threads of this process and in Ray workers. `InFlight` holds the running batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from jobs.parallel.pool import Capacity, TaskPool, process_capacity
 from jobs.parallel.task import Task, TaskProfile, TaskResult
 from serve_app.errors import DeadlineExceeded
 
-CRASH_RETRIES = 3  # of a call whose worker died, which may not be its fault
+CRASH_RETRIES = 3  # of a call whose worker died, perhaps for another reason
 
 
 @dataclass(eq=False, slots=True)
 class CallBatch:
-    """items: name the calls in their results. ref: of Ray's task. finished, error: one of them is set when the batch
-    ends; the error is one that no call of it raised."""
+    """items: the item of each call, for its result. ref: Ray's task. finished, error: one of them is set when the batch
+    ends. error: the failure of the batch itself, which no call raised."""
 
     pool: TaskPool
     items: Sequence[Any]
@@ -47,13 +47,13 @@ class CallBatch:
 
     @property
     def has_crashed(self) -> bool:
-        """Its worker or its node died. Otherwise its arguments or its result cannot be pickled."""
+        """Whether the worker or its node died. Otherwise the arguments or the result could not be pickled."""
         return isinstance(self.error, RayError) and not isinstance(self.error, RayTaskError)
 
 
 class WorkerThreads:
-    """A thread for each batch at once, reused by the next. They are daemons: one that hangs does not hold up the end
-    of the process, as those of ThreadPoolExecutor do."""
+    """One thread for each concurrent batch, reused by later batches. They are daemon threads, so that a hanging call
+    does not keep the process from exiting, as a thread of ThreadPoolExecutor would."""
 
     def __init__(self, ends: SimpleQueue[CallBatch]) -> None:
         self._ends = ends
@@ -72,7 +72,7 @@ class WorkerThreads:
         self._batches.put(batch)
 
     def close(self) -> None:
-        """A call that runs goes on to its end; no other begins."""
+        """Running calls finish; no further call starts."""
         self._is_closed = True
         for _ in range(self._started):
             self._batches.put(None)
@@ -81,7 +81,7 @@ class WorkerThreads:
         while (batch := self._batches.get()) is not None:
             try:
                 batch.finished = run_calls(batch.pool.task, batch.calls, lambda: self._is_closed)
-            except BaseException as error:  # such as a KeyboardInterrupt that a task raises
+            except BaseException as error:  # such as a KeyboardInterrupt raised by a task
                 batch.error = RuntimeError(f"{batch.pool.task.name} ended its thread: {error!r}")
             with self._lock:
                 self._idle += 1
@@ -90,7 +90,7 @@ class WorkerThreads:
 
 @dataclass(eq=False)
 class InFlight:
-    """The batches that run. A context manager: at its end, or at an exception such as Ctrl-C, it cancels them."""
+    """The running batches. As a context manager it cancels them at its end or at an exception such as Ctrl-C."""
 
     _batches: set[CallBatch] = field(default_factory=set)
     _remotes: dict[Task, Any] = field(default_factory=dict)
@@ -122,15 +122,15 @@ class InFlight:
             self._remotes[task] = remote(task)
         try:
             batch.ref = self._remotes[task].remote(batch.calls)
-        except Exception as error:  # whatever pickle raises for the arguments
+        except Exception as error:  # pickling the arguments can raise anything
             batch.error = error
             self._ends.put(batch)
         else:
             batch.ref.future().add_done_callback(partial(self._end, batch))
 
     def wait(self) -> list[CallBatch]:
-        """Blocks until a batch ends or reaches its deadline. May return none: a batch without results is split, and a
-        call whose worker died is repeated."""
+        """Blocks until a batch ends or reaches its deadline. Returns the finished batches, perhaps none: a batch that
+        fails as a whole is split, and a call whose worker died is repeated."""
         ended: list[CallBatch] = []
         first_s = min(batch.deadline_s for batch in self._batches)
         with suppress(Empty):
@@ -138,7 +138,7 @@ class InFlight:
             while True:
                 ended.append(self._ends.get_nowait())
         now_s = time.monotonic()
-        ended = [batch for batch in ended if batch in self._batches]  # the others were late
+        ended = [batch for batch in ended if batch in self._batches]  # the others had passed their deadline
         late = [batch for batch in self._batches.difference(ended) if batch.deadline_s <= now_s]
         for batch in late:
             kill(batch)
@@ -157,7 +157,7 @@ class InFlight:
         self._ends.put(batch)
 
     def _repeated(self, batch: CallBatch) -> bool:
-        """Whether its calls run again, each by itself: so only the one that is to blame fails."""
+        """Repeats the calls of a failed batch one by one, so that only the faulty one fails. Returns whether it did."""
         if batch.error and len(batch.calls) > 1:
             for item, args in zip(batch.items, batch.calls, strict=True):
                 self.submit(CallBatch(batch.pool, [item], [args]))
@@ -178,7 +178,7 @@ def capacity_for(task: Task) -> Capacity:
 
 
 def remote(task: Task) -> Any:
-    """Ray repeats nothing: InFlight does."""
+    """The task as a Ray function. Ray does not retry it, because InFlight does."""
 
     def work(calls: Sequence[tuple[Any, ...]]) -> FinishedCalls:
         return run_calls(task, calls)
@@ -188,7 +188,7 @@ def remote(task: Task) -> Any:
 
 
 def kill(batch: CallBatch) -> None:
-    """Ends its worker. A thread cannot be ended."""
+    """Kills the Ray worker of the batch. A thread cannot be killed."""
     if batch.ref is not None:
         with suppress(RayError):
             ray.cancel(batch.ref, force=True)

@@ -1,9 +1,9 @@
-"""How many calls of a task run at once, and how many of them make a batch.
+"""Decides how many calls of a task run at once, and how many calls make a batch.
 
-CPU and memory bound tasks have a fixed limit. That of I/O bound tasks follows the latency of their calls, by the same
-estimate that limits the service's requests (`serve_app.flow.limiter`). A batch is as long as its overhead is small
-beside it; towards the end batches shrink to a share of what is left, so that all workers end together (guided
-self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987).
+CPU and memory bound tasks have a fixed limit. The limit of I/O bound tasks follows the latency of their calls, with the
+same estimate that limits the requests of the service (`serve_app.flow.limiter`). A batch is long enough to make its
+overhead small. Towards the end, batches shrink to a fraction of the remaining calls, so that all workers end together
+(guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from serve_app.control_groups import memory_limit_bytes, usable_cpus
 from serve_app.errors import InvalidInput
 from serve_app.flow.limiter import Estimate
 
-IO_FLOOR, IO_FIRST, IO_CEILING = 8, 32, 256  # calls at once; the first is that of Python's own thread pools
+IO_FLOOR, IO_FIRST, IO_CEILING = 8, 32, 256  # concurrent calls; IO_FIRST is the size limit of Python's thread pools
 AHEAD = 2  # batches for each CPU: one runs while the next one travels
-WORKER_BATCH_S, THREAD_BATCH_S = 0.1, 0.005  # some fifty times what handing out a batch costs
-TINY_S = 50e-6  # a call that takes less than passing it to another thread
+WORKER_BATCH_S, THREAD_BATCH_S = 0.1, 0.005  # about fifty times the cost of submitting a batch
+TINY_S = 50e-6  # a shorter call takes less time than passing it to another thread
 MOST_CALLS = 500  # in a batch
 GROWTH = 16  # from one batch to the next, at most
-NEWEST_SHARE = 0.5  # of the newest batch in the mean duration of a call
-WINDOW_S = 0.1  # least time between two changes of the limit
+NEWEST_SHARE = 0.5  # weight of the newest batch in the mean duration of a call
+WINDOW_S = 0.1  # shortest time between two changes of the limit
 MEMORY_SHARE = 0.5  # of the free memory, for tasks in this process
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """cpus, memory_bytes: of the Ray cluster, or of this process where in_ray is false."""
+    """cpus, memory_bytes: of the Ray cluster, or of this process if in_ray is false."""
 
     cpus: float
     memory_bytes: int
@@ -41,25 +41,25 @@ class Capacity:
 
 
 def first_estimate(task: Task, capacity: Capacity, at_once: int | None) -> Estimate:
-    """at_once: the most calls (or batches of calls) at once; None for as many as the capacity allows. Raises
-    InvalidInput if one call needs more memory than there is."""
+    """at_once: most concurrent batches of calls; None for as many as the capacity allows. Raises InvalidInput if one
+    call needs more memory than there is."""
     if task.profile is TaskProfile.IO:
         ceiling = at_once or IO_CEILING
         return Estimate(min(IO_FLOOR, ceiling), ceiling, float(min(IO_FIRST, ceiling)))
     if task.memory_bytes > capacity.memory_bytes:
         raise InvalidInput(
-            f"one call of {task.name} needs {task.memory_bytes} bytes of memory, and {capacity.memory_bytes} are free"
+            f"one call of {task.name} needs {task.memory_bytes} bytes of memory; {capacity.memory_bytes} are free"
         )
     fitting = capacity.memory_bytes // task.memory_bytes if task.memory_bytes else math.inf
     running = max(1, int(min(capacity.cpus / task.cpus, fitting)))
-    ahead = AHEAD if capacity.in_ray and task.timeout_s is None else 1  # the timeout counts while a call waits
+    ahead = AHEAD if capacity.in_ray and task.timeout_s is None else 1  # because the timeout includes the wait
     limit = min(running * ahead, at_once or running * ahead)
     return Estimate.start(limit, limit)
 
 
 def batch_calls(batch_s: float, call_s: float, largest: int, share: float) -> int:
     """How many calls the next batch should have. batch_s: how long it should take. call_s: mean duration of a call.
-    largest: how many calls the largest batch had so far. share: its share of the calls to come, inf if unknown."""
+    largest: calls in the largest batch so far. share: remaining calls for each concurrent batch, inf if unknown."""
     most = min(MOST_CALLS, largest * GROWTH, math.ceil(min(share, MOST_CALLS)))
     return max(1, min(int(batch_s / max(call_s, 1e-7)), most))
 
@@ -75,7 +75,7 @@ class Latencies:
 
 
 class TaskPool:
-    """The calls of one task: how many batches of them run, and how many may. clock: monotonic, in seconds."""
+    """Limits the concurrent batches of one task. clock: monotonic, in seconds."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class TaskPool:
 
     @property
     def limit(self) -> int:
-        """Batches at once. Calls that end at once run one after another, because threads would only take turns."""
+        """Most concurrent batches. Very short calls run one after another, because threads would only take turns."""
         is_tiny = not self.capacity.in_ray and self._largest and self._call_s < TINY_S
         return 1 if is_tiny else self._estimate.limit
 
@@ -104,7 +104,7 @@ class TaskPool:
         return self.running < self.limit
 
     def next_calls(self, left: float) -> int:
-        """How many calls the next batch should have. left: how many there are, inf if unknown."""
+        """How many calls the next batch should have. left: number of remaining calls, inf if unknown."""
         return batch_calls(self._batch_s, self._call_s, self._largest, left / self.limit)
 
     def began(self) -> None:
@@ -112,7 +112,7 @@ class TaskPool:
         self._latencies.most_at_once = max(self._latencies.most_at_once, self.running)
 
     def ended(self, calls: int, seconds: float) -> None:
-        """calls: of the batch that ended; 0 if nothing is known about their duration."""
+        """calls: number of calls in the batch that ended; 0 if their duration is unknown."""
         self.running -= 1
         if not calls:
             return

@@ -1,4 +1,4 @@
-"""What the parallel engine runs, and what it returns."""
+"""Tasks of the parallel engine, and their results."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 
 class TaskProfile(StrEnum):
-    """What bounds a task. It decides where the task runs and how many of it run at once."""
+    """The resource that bounds a task. It decides where the task runs and how many calls run at once."""
 
-    CPU = "cpu"  # in Ray's workers, one for each CPU
-    IO = "io"  # in threads of this process; their number adapts to the latency that they see
-    MEMORY = "memory"  # in Ray's workers, as many as the memory allows; never two calls in one batch
+    CPU = "cpu"  # runs in Ray workers, one for each CPU
+    IO = "io"  # runs in threads of this process, whose number adapts to the measured latency
+    MEMORY = "memory"  # runs in Ray workers, as many as the memory allows; one call in each batch
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A function and how to run it. It must be idempotent: it runs again if its worker dies.
 
-    retries: how often a call is repeated after an exception. timeout_s: for one call with its retries, counted from
-    when it is handed to a thread or to Ray. At its end a worker is killed; a thread cannot be, and its result is
-    ignored. cpus, memory_bytes: of one call; Ray reserves them.
+    retries: how often a call is repeated after an exception. timeout_s: limit for one call with its retries, from when
+    it is submitted to a thread or to Ray. After a timeout, Ray's worker is killed; a thread cannot be killed, so its
+    result is ignored. cpus, memory_bytes: of one call; Ray reserves them.
 
     If Ray is not connected, or its cluster has fewer CPUs than one call needs, all tasks run in threads.
     """
@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """item: of a map; the id of a graph's step. error: what the call raised, with its traceback as a note."""
+    """item: the item of a map or the id of a step. error: what the call raised, with its traceback as a note."""
 
     item: Any
     value: Any = None
@@ -58,7 +58,7 @@ class TaskResult:
 
 
 def reported(task: Task, result: TaskResult, keep_going: bool) -> TaskResult:
-    """The result. Raises its error, with the item in a note, unless the run keeps going."""
+    """The result. Unless keep_going, raises its error with the item in a note."""
     if result.error is not None and not keep_going:
         result.error.add_note(f"{task.name} failed for {result.item!r:.200}")
         raise result.error

@@ -43,25 +43,25 @@ Examples:
   python -m jobs.reindex --collection handbook --drop-old
   ray job submit --working-dir . -- python -m jobs.reindex --collection handbook --max-tokens 128
 
-The job builds the new index beside the old one from the stored texts, copies what is written meanwhile, verifies the
-new index and makes it active in one step. Searches, uploads and deletes go on throughout; during the switch, writes
-wait for less than the store's timeout. The old index stays until --drop-old. --rollback copies into it what was
-written since, and makes it active again. A run that is cut off before the switch has changed nothing that a search can
-see, and the same command goes on from there. Later uploads are cut and embedded as the active index was, but in the
-service's own precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
+The job builds a new index from the stored texts, beside the old one. It copies the changes that are made meanwhile,
+verifies the new index and makes it active in one step. Searches, uploads and deletes continue throughout; during the
+switch, writes wait for less than the store's timeout. The old index is kept until you run --drop-old. --rollback
+copies later changes into it and makes it active again. Searches do not see the new index before the switch. If a run is
+interrupted, the same command continues it. Later uploads are chunked and embedded like the active index, except that
+they use the service's precision (AIDOCS_EMBEDDING__PRECISION), which --precision does not change.
 
 Before you use another model, add it to AIDOCS_EMBEDDING__FURTHER_MODELS of the service.
 
---evaluate asks the queries of a BEIR folder (queries.jsonl, qrels/test.tsv, with the ids of the collection's
-documents) of both indexes before the switch, as the service does: hybrid, default profile. It refuses the switch if
-the new one's nDCG@10 is worse by more than chance: the 95 % interval of the difference (paired bootstrap) is below 0,
-and p (paired randomisation test) below 0.05. At least 6 queries must have a relevant document in the collection.
+--evaluate runs the queries of a BEIR folder (queries.jsonl and qrels/test.tsv, with document ids of the collection) on
+both indexes before the switch, in hybrid mode with the default profile. It refuses the switch if the new index's
+nDCG@10 is significantly worse: the 95 % interval of the difference (paired bootstrap) is below 0 and p (paired
+randomisation test) is below 0.05. At least 6 queries must have a relevant document in the collection.
 
-The last line of stdout is JSON: collection, index (active), former (index, null if it has not changed), documents,
-copied (documents), passages and embedded (of those copied), unchanged (copied by an earlier run), deleted, rounds,
-verified (documents of the sample), evaluation (null where none was made; else queries, metric, old, new, difference,
-interval, p), dropped (indexes, or with --dry-run those that would be), dry_run, seconds. Exit code: 0 done, 1 failed,
-2 wrong use, 130 interrupted."""
+The last line of stdout is a JSON object: collection, index (the active one), former (the index that was active before;
+null if unchanged), documents, copied (documents), passages and embedded (of the copied documents), unchanged (documents
+that an earlier run copied), deleted, rounds, verified (documents in the sample), evaluation (null without --evaluate;
+else queries, metric, old, new, difference, interval, p), dropped (indexes; with --dry-run, those that would be
+dropped), dry_run, seconds. Exit code: 0 done, 1 failed, 2 usage error, 130 interrupted."""
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 errors = Console(stderr=True, highlight=False)
@@ -79,38 +79,46 @@ def reindex(
     collection: Annotated[str, typer.Option(help="Collection to reindex.")],
     model: Annotated[
         str | None,
-        typer.Option(help="One of AIDOCS_EMBEDDING__MODEL and __FURTHER_MODELS.", show_default="its present one"),
+        typer.Option(
+            help="Embedding model: AIDOCS_EMBEDDING__MODEL or one of __FURTHER_MODELS.", show_default="unchanged"
+        ),
     ] = None,
     precision: Annotated[
-        PrecisionName | None, typer.Option(help="Of this job's embeddings.", show_default="as it is")
+        PrecisionName | None, typer.Option(help="Precision of this job's embeddings.", show_default="unchanged")
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Of a passage, with title and headings.", show_default="as it is"),
+        typer.Option(min=1, help="Longest passage in tokens, with title and headings.", show_default="unchanged"),
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="Tokens that passages share, where a paragraph had to be cut.")
+        int | None,
+        typer.Option(
+            min=0, help="Tokens that two parts of a split paragraph have in common.", show_default="unchanged"
+        ),
     ] = None,
-    evaluate: Annotated[Path | None, typer.Option(help="BEIR folder: refuse a switch that ranks worse.")] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Make the former index active again.")] = False,
+    evaluate: Annotated[
+        Path | None, typer.Option(help="BEIR folder; refuse the switch if the new index ranks worse.")
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make an inactive index active again.")] = False,
     index: Annotated[
         str | None,
-        typer.Option(help="The index that --rollback activates.", show_default="the first, if it is the only other"),
+        typer.Option(help="Index that --rollback activates.", show_default="`first`, if it is the only inactive one"),
     ] = None,
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Then remove all inactive indexes.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show the indexes, and do nothing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Drop all inactive indexes afterwards.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the indexes and exit.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
     tenant: Annotated[str, typer.Option(help="Tenant that owns the collection.")] = LOCAL_PRINCIPAL.tenant,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Embedding actors.", show_default="one on each GPU, else on each node"),
+        typer.Option(min=1, help="Embedding actors.", show_default="one for each GPU, else one for each node"),
     ] = None,
-    block_documents: Annotated[int, typer.Option(min=1, help="Documents that go through the stages together.")] = 64,
+    block_documents: Annotated[int, typer.Option(min=1, help="Documents in each block of the pipeline.")] = 64,
     address: Annotated[
-        str | None, typer.Option(help='Ray cluster; "local" starts one.', show_default="the running one, else local")
+        str | None,
+        typer.Option(help='Address of the Ray cluster; "local" starts one.', show_default="a running one, else local"),
     ] = None,
 ) -> None:
-    """Build a collection's new index beside the old one, and make it the active one."""
+    """Build a new index of a collection beside the old one and make it active."""
     started_s = time.monotonic()
     options = ReindexOptions(model, precision.value if precision else None, max_tokens, overlap)
     try:
@@ -132,7 +140,7 @@ def reindex(
             finally:
                 session.close()
     except KeyboardInterrupt:
-        errors.print("interrupted; --list shows which index is active, and the same command goes on from here")
+        errors.print("interrupted; run the same command again to continue, or --list to see which index is active")
         raise typer.Exit(INTERRUPTED) from None
     except (PlatformError, RayError) as error:
         errors.print(Text(f"error: {error}"))
@@ -145,13 +153,17 @@ def require_sensible(
 ) -> None:
     """Raises InvalidInput."""
     if index is not None and not rollback:
-        raise InvalidInput("--index names the index for --rollback: add --rollback, or leave --index out")
+        raise InvalidInput("--index is only used with --rollback: add --rollback or remove --index")
     if rollback and options != ReindexOptions():
-        raise InvalidInput("--rollback activates the former index as it is: leave out the options for a new one")
+        raise InvalidInput(
+            "--rollback activates an index as it is: remove --model, --precision, --max-tokens and --overlap"
+        )
     if evaluate and (lists or options == ReindexOptions()):
-        raise InvalidInput("--evaluate compares a new index with the old one: add an option for the new one")
+        raise InvalidInput(
+            "--evaluate compares a new index with the old one: add --model, --precision, --max-tokens or --overlap"
+        )
     if not (rollback or lists or drops or options != ReindexOptions()):
-        raise InvalidInput("say what to change: --model, --precision, --max-tokens or --overlap; or give --list")
+        raise InvalidInput("nothing to do: add --model, --precision, --max-tokens or --overlap, or use --list")
 
 
 def reindexed(
@@ -170,8 +182,8 @@ def reindexed(
     drops: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Returns what was done, or would be. Raises InvalidInput, ConfigurationError, NotFound, Conflict,
-    VerificationFailed, StoreUnavailable, EngineUnavailable, Unavailable."""
+    """Returns the result to print; in a dry run, what it would be. Raises InvalidInput, ConfigurationError, NotFound,
+    Conflict, VerificationFailed, StoreUnavailable, EngineUnavailable, Unavailable."""
     active = session.ask(partial(session.store.active_index, scope))
     name, recipe = wanted_index(session, active, options, settings, rolls_back=rolls_back, to=to)
     wanted = IndexInfo(active.scope.at(name), recipe, is_active=False)
@@ -206,7 +218,7 @@ def reindexed(
 
 
 def dropped(session: Session, scope: Scope, active: str, *, dry_run: bool) -> list[str]:
-    """Names of the indexes that were dropped, or would be. active: the name of the active index by then."""
+    """Names of the indexes that were dropped or, in a dry run, would be. active: name of the active index by then."""
     if not dry_run:
         return drop_others(session, scope)
     names = [each.scope.index for each in session.ask(partial(session.store.indexes, scope))]
@@ -222,7 +234,7 @@ def wanted_index(
     rolls_back: bool,
     to: str | None,
 ) -> tuple[str, Recipe]:
-    """The name and recipe of the index that is asked for. The active one if the options change nothing."""
+    """Name and recipe of the index to activate; those of the active index if the options change nothing."""
     if rolls_back:
         former = index_to_return_to(session.ask(partial(session.store.indexes, active.scope.at(""))), to)
         return former.scope.index, former.recipe

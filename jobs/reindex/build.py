@@ -1,12 +1,12 @@
-"""The steps of a reindexing. The last two, take over and drop, are in `switch`.
+"""The steps of a reindexing. The module `switch` has the last two: take over and drop.
 
-    build       copy all documents through the pipeline of jobs.index, then repeatedly those written meanwhile
-    verify      compare a sample of the new index with its texts, cut and embedded again
-    take over   compare both indexes, hold writes back, copy the last changes, switch; writes go on into the new index
+    build       copy all documents through the pipeline of jobs.index, then, in rounds, those that changed meanwhile
+    verify      chunk and embed a sample of the new index's texts again, and compare
+    take over   compare both indexes, hold writes back, copy the last changes, switch; writes continue in the new index
 
-Writers write to the old index only. A reindexing finds their changes by fingerprint and copies them. So uploads cost
-the same while an index is built, and a build that is killed half-way leaves nothing to repair. The store guarantees
-that no write is missing after the switch: see WriteHoldStore.hold.
+Until the switch, uploads are written to the old index only. A reindexing finds changes by their fingerprints and copies
+them. An upload therefore costs the same while an index is built, and a build that is killed leaves nothing to repair.
+The store guarantees that the switch loses no write: see WriteHoldStore.hold.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from serve_app.types import IndexInfo, Recipe, Scope, StoredVersion
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # step, done, of how many
 
-FEW_DOCUMENTS = 64  # starting the pipeline takes longer than copying so few
-COPIER_DOCUMENTS = 1_000  # most that the copier takes after the first round, when it has started
-MAX_ROUNDS = 20  # then writes are held back, however much is left to copy
+FEW_DOCUMENTS = 64  # copying so few takes less time than starting the pipeline
+COPIER_DOCUMENTS = 1_000  # in a round after the first, when the copier is running, it copies up to this many
+MAX_ROUNDS = 20  # after these, writes are held back even if many changes are left
 SAMPLE_DOCUMENTS = 64
 DELETED_AT_ONCE = 1_000
 COPIER_TIMEOUT_S = 600.0
@@ -60,7 +60,7 @@ COPIER_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class ReindexOptions:
-    """What the new index changes; None keeps what the active index has."""
+    """What the new index changes. None keeps the value of the active index."""
 
     model: str | None = None
     precision: str | None = None
@@ -69,14 +69,14 @@ class ReindexOptions:
 
 
 class Session:
-    """The store for code that is not async."""
+    """A store for synchronous code."""
 
     def __init__(self, store: VectorStore) -> None:
         self.store = store
         self._loop = asyncio.Runner()
 
     def ask(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of an idempotent call, which is repeated while the store is away."""
+        """The result of an idempotent call, which is repeated while the store is unavailable."""
         return self._loop.run(patiently(call))
 
     def ask_once(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -99,7 +99,7 @@ class Session:
 
 @dataclass
 class Reindexing:
-    """One run: what its steps need, and what they have done so far."""
+    """State of one run: what its steps need, and its totals so far."""
 
     session: Session
     plan: IndexingPlan
@@ -118,18 +118,18 @@ class Reindexing:
 
     @cached_property
     def copier(self) -> Any:
-        """A handle; it ends with this job."""
+        """Handle of the copying actor, which ends with this job."""
         return ray.remote(Copier).options(num_cpus=0, num_gpus=self.copier_gpus).remote(self.plan)
 
     def free_gpus(self) -> None:
-        """Ends the copier, whose GPU the pipeline would wait for without end. `copier` starts a new one when needed."""
+        """Ends the copier, because the pipeline would wait forever for its GPU. `copier` starts a new one if needed."""
         if self.copier_gpus and (copier := self.__dict__.pop("copier", None)) is not None:
             ray.kill(copier)
 
 
 def recipe_of(active: Recipe, options: ReindexOptions, settings: Settings) -> Recipe:
-    """Raises ConfigurationError if the settings do not have the new model, Conflict if they do not have the active
-    index's, InvalidInput if passages would hold no text."""
+    """Raises ConfigurationError if the new model is not in the settings, Conflict if the active index's model is not,
+    InvalidInput if passages would have no room for text."""
     if options.model is None:
         embedding = settings_of_space(settings.embedding, settings.data_dir, active.space)
     else:
@@ -142,14 +142,14 @@ def recipe_of(active: Recipe, options: ReindexOptions, settings: Settings) -> Re
 
 
 def require_room_for_text(tokenizer: Tokenizer, chunking: ChunkingSettings) -> None:
-    """Raises InvalidInput, before anything is made, if uploads would fail because passages hold no text."""
+    """Raises InvalidInput if passages would have no room for text, in which case uploads would fail."""
     try:
         budget_tokens(tokenizer, chunking)
     except ConfigurationError:
         least = MIN_BUDGET_TOKENS + SPECIAL_TOKENS
         raise InvalidInput(
-            f"--max-tokens {chunking.max_tokens}, with a --model that sees {tokenizer.max_tokens}, leaves no room for "
-            f"text: each of them must be {least} or more"
+            f"--max-tokens {chunking.max_tokens} with a model of {tokenizer.max_tokens} tokens leaves no room for "
+            f"text: both must be {least} or more"
         ) from None
 
 
@@ -159,15 +159,15 @@ def of_model(settings: EmbeddingSettings, name: str) -> EmbeddingSettings:
             return each
     known = ", ".join(each.model for each in settings.of_each)
     raise ConfigurationError(
-        f"the service does not load {name}, only {known}: add it to AIDOCS_EMBEDDING__FURTHER_MODELS (a JSON "
-        "list) of the service as well and restart the service; otherwise nobody could search the collection after the "
-        "switch"
+        f"{name} is not one of the configured models ({known}): add it to AIDOCS_EMBEDDING__FURTHER_MODELS (a JSON "
+        "list) of this job and of the service, and restart the service; otherwise nobody could search the collection "
+        "after the switch"
     )
 
 
 def plan_of(active: IndexInfo, recipe: Recipe, index: str, settings: Settings) -> IndexingPlan:
-    """Vectors of the same model are reused, unless one of the indexes has a precision of its own: what was uploaded
-    into the old index has the service's precision."""
+    """Reuses vectors if the model is the same, unless one of the indexes has its own precision: vectors of uploads have
+    the service's precision."""
     reuses = recipe.space == active.recipe.space and recipe.precision is None and active.recipe.precision is None
     own = settings_of(recipe, settings).without_secrets()
     scope = active.scope.at(index)
@@ -175,8 +175,8 @@ def plan_of(active: IndexInfo, recipe: Recipe, index: str, settings: Settings) -
 
 
 def build(work: Reindexing, recipe: Recipe) -> Versions:
-    """Make the new index and copy everything that the old one has, except what an earlier run has copied. Returns the
-    versions that were copied. Raises VerificationFailed if a document could not be copied, and as `run_pipeline`."""
+    """Create the new index and copy the old one into it, except for documents that an earlier run has copied. Returns
+    the copied versions. Raises VerificationFailed if a document could not be copied, and what `run_pipeline` raises."""
     session, new = work.session, work.plan.scope
     session.ask(partial(session.store.make_index, new, recipe))
     old = versions_of(session.stored(work.source))
@@ -191,8 +191,8 @@ def build(work: Reindexing, recipe: Recipe) -> Versions:
 
 
 def apply(work: Reindexing, change: Change, old: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> Versions:
-    """Returns the versions that the new index has afterwards. old: the versions that the change was made from.
-    copier_takes: most documents that the copier takes; more go through the pipeline."""
+    """Returns the versions that the new index has afterwards. old: the versions that the change was computed from.
+    copier_takes: most documents that the copier copies; the pipeline copies more than that."""
     if change:
         work.rounds += 1
     for at in range(0, len(change.deleted), DELETED_AT_ONCE):
@@ -206,8 +206,8 @@ def apply(work: Reindexing, change: Change, old: Versions, *, copier_takes: floa
     work.total += replace(report, dead_letters=(), moved=())
     if report.failed:
         raise VerificationFailed(
-            f"{report.failed} documents could not be copied and would be missing; which and why: "
-            f"{work.letters.path}. The old index stays active"
+            f"{report.failed} documents could not be copied and would be missing; {work.letters.path} says "
+            "which and why. The old index stays active"
         )
     return as_copied(old, report.moved)
 
@@ -219,13 +219,13 @@ def copy_few(work: Reindexing, versions: Versions) -> Report:
 
 
 def answer_of(call: Any) -> Any:
-    """The copier's result. Raises what the copier raised, else Unavailable."""
+    """The copier's result. Raises the PlatformError that the copier raised, or Unavailable."""
     try:
         return ray.get(call, timeout=COPIER_TIMEOUT_S)
     except GetTimeoutError:
         raise Unavailable(
-            f"the process that copies single documents gave no answer within {COPIER_TIMEOUT_S:g} s: it could not be "
-            "placed (does something else hold the GPU?), or hangs. Run it again"
+            f"the process that copies single documents did not respond within {COPIER_TIMEOUT_S:g} s: either Ray could "
+            "not place it (is the GPU in use?) or it hangs. Run the same command again"
         ) from None
     except RayError as error:
         ours = platform_error(error)
@@ -233,7 +233,7 @@ def answer_of(call: Any) -> Any:
 
 
 def copy_many(work: Reindexing, versions: Versions) -> Report:
-    """By the pipeline of jobs.index."""
+    """Copies through the pipeline of jobs.index."""
     work.free_gpus()
     inputs, ledger, most = copy_inputs(versions, work.block_documents), start_ledger(), len(versions)
     tally = Tally(work.letters, lambda total: work.advance("copying", min(total.documents, most), most))
@@ -248,5 +248,5 @@ def verify(work: Reindexing, ids: Sequence[str], chance: random.Random) -> int:
     sample = chance.sample(ids, min(SAMPLE_DOCUMENTS, len(ids)))
     faults: list[str] = answer_of(work.copier.faults.remote(sample)) if sample else []
     if faults:
-        raise VerificationFailed(f"{len(faults)} of {len(sample)} documents of a sample are not right: {faults[0]}")
+        raise VerificationFailed(f"{len(faults)} of {len(sample)} documents in the sample are wrong: {faults[0]}")
     return len(sample)

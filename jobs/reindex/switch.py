@@ -1,4 +1,4 @@
-"""The end of a reindexing: the new index becomes the active one, and inactive indexes are dropped."""
+"""The end of a reindexing: activates the new index and drops inactive ones."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from serve_app.errors import ActiveIndexChanged, Conflict, NotFound, StoreUnavai
 from serve_app.types import Scope
 
 MAX_HOLDS = 10
-HOLD_SHARE = 0.8  # of a store call's timeout, so that a write that is held back does not fail
-PAUSE_S = 1.0  # after a hold that was too short, or while somebody else holds
+HOLD_SHARE = 0.8  # of the timeout of a store call, so that held back writes do not time out
+PAUSE_S = 1.0  # after a hold that was too short, or while another process holds writes back
 
 
 def take_over(work: Reindexing, copied: Versions) -> None:
     """Make the new index active. copied: see `build`. Raises VerificationFailed, ActiveIndexChanged, and Unavailable if
     writes cannot be held back for as long as the last round takes.
 
-    While writes are held back, the old index is listed only if somebody has written to it since the last listing. In
-    the new index only the changed documents are checked, because nobody else writes to it."""
+    While writes are held back, the old index is listed only if it has changed since the last listing. In the new index
+    only the changed documents are checked, because no other process writes to it."""
     session, store, new = work.session, work.session.store, work.plan.scope
     lease_s = HOLD_SHARE * work.plan.settings.store.timeout_s
     reason = ""
@@ -39,10 +39,10 @@ def take_over(work: Reindexing, copied: Versions) -> None:
         copied, _change = catch_up(work, copied)
         require_as_old(work, copied)
         if not is_still(work, version):
-            copy_few(work, {})  # so that it has started
+            copy_few(work, {})  # starts the copier before writes are held back
         try:
             held = session.ask(partial(store.hold, new, lease_s))
-        except Conflict as error:  # another one has it
+        except Conflict as error:  # another process holds writes back
             reason = str(error)
             time.sleep(PAUSE_S)
             continue
@@ -57,20 +57,20 @@ def take_over(work: Reindexing, copied: Versions) -> None:
         except Conflict:  # the hold was too short
             reason = too_short(time.monotonic() - began_s, lease_s, len(copied))
             time.sleep(PAUSE_S)
-    raise Unavailable(f"no switch in {MAX_HOLDS} tries, and the old index stays active: {reason}")
+    raise Unavailable(f"could not switch in {MAX_HOLDS} attempts, and the old index stays active: {reason}")
 
 
 def too_short(took_s: float, lease_s: float, documents: int) -> str:
     return (
-        f"to list {documents} documents and to copy the last changes took {took_s:.1f} s, but writes are held back for "
-        f"at most {lease_s:g} s, which is {HOLD_SHARE:.0%} of AIDOCS_STORE__TIMEOUT_S. Raise it for this job and "
-        "for the service (which otherwise refuses uploads that wait longer), or try again when the store is less busy"
+        f"listing {documents} documents and copying the last changes took {took_s:.1f} s, but writes are held back for "
+        f"at most {lease_s:g} s, which is {HOLD_SHARE:.0%} of AIDOCS_STORE__TIMEOUT_S. Raise that setting for this job "
+        "and for the service (or uploads that wait longer fail), or try again when the store is less busy"
     )
 
 
 @contextmanager
 def released_on_failure(work: Reindexing, held: str) -> Iterator[None]:
-    """If the block fails, end the hold so that writes go on at once. If the store is away, the hold ends by itself."""
+    """End the hold if the block fails, so that writes continue. If the store is unavailable, the hold expires."""
     try:
         yield
     except BaseException:
@@ -80,36 +80,36 @@ def released_on_failure(work: Reindexing, held: str) -> Iterator[None]:
 
 
 def is_still(work: Reindexing, version: bytes | None) -> bool:
-    """Whether nobody has written to the old index since then; False if the store does not know."""
+    """Whether the old index is unchanged since that version; False if the store does not know."""
     store = work.session.store
     return version is not None and version == work.session.ask(partial(store.version, work.source.at("")))
 
 
 def require_source_active(work: Reindexing) -> None:
-    """Raises ActiveIndexChanged. While writes are held back nobody else can switch, so the result stays valid."""
+    """Raises ActiveIndexChanged. No other process can switch while writes are held back, so the result stays valid."""
     active = work.session.ask(partial(work.session.store.active_index, work.source.at("")))
     if active.scope != work.source:
         raise ActiveIndexChanged(
-            f"index {active.scope.index} is active now, and not {work.source.index}, which this one was made of: "
-            "another reindexing or rollback was faster. Nothing has changed; run the same command again"
+            f"index {active.scope.index} is active now, and not {work.source.index}, which this run copied: another "
+            "reindexing or rollback was faster. This run changed nothing; run the same command again"
         )
 
 
 def catch_up(work: Reindexing, copied: Versions, *, copier_takes: float = COPIER_DOCUMENTS) -> tuple[Versions, Change]:
-    """Bring the new index up to the old one as it is now. Returns the versions it has then, and what was done."""
+    """Apply the latest changes of the old index to the new one. Returns the new index's versions, and the changes."""
     old = versions_of(work.session.stored(work.source))
     change = next_change(copied, old)
     return apply(work, change, old, copier_takes=copier_takes), change
 
 
 def require_as_old(work: Reindexing, copied: Versions) -> None:
-    """Compare all of the new index with what was copied. Raises VerificationFailed."""
+    """Compare the whole new index with the copied versions. Raises VerificationFailed."""
     counted = work.session.ask(partial(work.session.store.count, work.plan.scope))
     require_counts(copied, work.session.stored(work.plan.scope), counted.passages)
 
 
 def last_round(work: Reindexing, copied: Versions) -> Versions:
-    """Copy the last changes while writes wait. Raises VerificationFailed if the store does not have them afterwards."""
+    """Copy the last changes while writes are held back. Raises VerificationFailed if they are not in the store then."""
     copied, change = catch_up(work, copied, copier_takes=math.inf)
     if change:
         ids = [*change.copied, *change.deleted]
@@ -119,7 +119,7 @@ def last_round(work: Reindexing, copied: Versions) -> Versions:
 
 
 def has(work: Reindexing, id: str) -> bool:
-    """Whether the old index has the document, even if its last write was cut off."""
+    """Whether the old index has the document, even if its last write was interrupted."""
     try:
         work.session.ask(partial(work.session.store.document, work.source, id))
     except NotFound:
@@ -128,18 +128,18 @@ def has(work: Reindexing, id: str) -> bool:
 
 
 def drop_others(session: Session, scope: Scope) -> list[str]:
-    """Drop the inactive indexes and return their names. Raises Conflict if writes are held back or another index has
-    become active: a reindexing is about to switch, or has just done so."""
+    """Drop the inactive indexes and return their names. Raises Conflict if another reindexing holds writes back or has
+    just switched."""
     indexes = session.ask(partial(session.store.indexes, scope))
     others = [each.scope for each in indexes if not each.is_active]
     for each in others:
         try:
-            with suppress(NotFound):  # somebody else has dropped it, or this call whose answer was lost
+            with suppress(NotFound):  # dropped by another process, or by an earlier attempt whose response was lost
                 session.ask(partial(session.store.drop, each))
         except Conflict as error:
             active = next(each.scope.index for each in indexes if each.is_active)
             raise Conflict(
                 f"index {active} was active, and {each.index} could not be dropped: {error}. When no other reindexing "
-                "runs, check with --list, then run --drop-old alone again"
+                "is running, check with --list, then run --drop-old again on its own"
             ) from error
     return [each.index for each in others]

@@ -97,7 +97,7 @@ class Retriever:
             offset=request.offset,
             filter=request.filter,
             fusion=profile.to_fusion(),
-            prefetch=profile.prefetch,
+            candidates=profile.candidates,
             hnsw_ef=profile.hnsw_ef,
             exact=profile.exact,
             rescore=profile.rescore,

@@ -1,7 +1,7 @@
-"""All settings: one frozen model, read once (in `main`, a job or `cluster render`) and handed down by constructors.
+"""All settings in one frozen model. `main`, a job or `cluster render` reads it once and passes it to constructors.
 
-Environment: `AIDOCS_<SECTION>__<FIELD>`, for example `AIDOCS_STORE__URL=http://127.0.0.1:6333`. A name that begins
-with AIDOCS_ and is none of these stops the start.
+Environment: `AIDOCS_<SECTION>__<FIELD>`, for example `AIDOCS_STORE__URL=http://127.0.0.1:6333`. An unknown name that
+begins with AIDOCS_ is an error.
 """
 
 from serve_app.settings.api import ApiSettings

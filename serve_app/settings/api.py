@@ -1,4 +1,4 @@
-"""Limits of one request."""
+"""Settings of the API: limits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from serve_app.settings.section import MIB, Section
 
-ADAPTIVE_KINDS = 3  # of requests, each with a limit of max_concurrency: searches, embedding requests, lookups
+ADAPTIVE_KINDS = (
+    3  # searches, embedding requests and lookups: each kind of request has its own limit of max_concurrency
+)
 
 
 class ApiSettings(Section):
-    """Limits of one request, and how many requests a replica works on at once. A request beyond a limit gets a clear
-    error; nothing is ever truncated."""
+    """Limits of one request, and of the requests that a replica works on at once. A request beyond a limit gets an
+    error; nothing is truncated."""
 
     max_body_bytes: PositiveInt = 16 * MIB
     """Largest request body."""
@@ -32,11 +34,11 @@ class ApiSettings(Section):
     max_queries: PositiveInt = 100
     """Most queries in one call of `search:batch`."""
     max_limit: PositiveInt = 200
-    """Most hits that one search may ask for."""
+    """Largest `limit` of a search."""
     max_offset: PositiveInt = 10_000
     """Largest `offset` of a search."""
     max_facets: PositiveInt = 10
-    """Most fields that one search may ask facets of."""
+    """Most facet fields in one search."""
     max_filter_depth: PositiveInt = 8
     """Deepest nesting of a filter."""
     max_filter_conditions: PositiveInt = 256
@@ -44,22 +46,22 @@ class ApiSettings(Section):
     max_metadata_bytes: PositiveInt = 64 * 1024
     """Largest metadata of one document, as JSON."""
     request_timeout_s: PositiveFloat = 30.0
-    """Longest that a request may take, uploads excepted. A client may ask for less with `X-Request-Timeout-Ms`."""
+    """Longest that a request other than an upload may take. A client can shorten it with `X-Request-Timeout-Ms`."""
     upload_timeout_s: PositiveFloat = 300.0
     """Longest that an upload may take."""
     health_timeout_s: PositiveFloat = 3.0
-    """Longest that `/health/ready` waits for each part that it checks."""
+    """Longest that `/health/ready` waits for each component it checks."""
     min_concurrency: PositiveInt = 64
-    """Requests of each kind (searches, embedding requests, lookups) that a replica always admits at once. It should be
-    enough to fill a micro-batch."""
+    """Concurrent requests of each kind (searches, embedding requests, lookups) that a replica always admits. It should
+    be enough to fill a micro-batch."""
     max_concurrency: PositiveInt = 192
-    """How far that limit may grow while latency stays low. Requests beyond it are refused with 429."""
+    """Highest value of that limit, which grows while latency stays low. Requests beyond it are refused with 429."""
     max_concurrent_uploads: PositiveInt = 4
-    """Uploads that a replica works on at once."""
+    """Most concurrent uploads in a replica."""
     texts_per_slot: PositiveInt = 64
-    """Texts of one embedding request that count as one request towards the limit."""
+    """Number of texts in one embedding request that counts as one request towards the limit."""
     queries_per_slot: PositiveInt = 4
-    """Queries of one `search:batch` that count as one search towards the limit."""
+    """Number of queries in one `search:batch` that counts as one search towards the limit."""
 
     @model_validator(mode="after")
     def concurrency_is_in_order(self) -> Self:
@@ -69,5 +71,5 @@ class ApiSettings(Section):
 
     @property
     def most_admitted(self) -> int:
-        """Requests at work at once, of all kinds: adaptive ones, which have a limit each, and uploads."""
+        """Most concurrent requests of all kinds: those with an adaptive limit, and uploads."""
         return ADAPTIVE_KINDS * self.max_concurrency + self.max_concurrent_uploads

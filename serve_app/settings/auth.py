@@ -11,4 +11,4 @@ class AuthSettings(Section):
     """Who may use the API."""
 
     mode: Literal["off"] = "off"
-    """`off`: there is no login; every request acts as the local development principal."""
+    """`off`: there is no login, and every request acts as the local development principal."""

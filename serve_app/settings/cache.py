@@ -1,4 +1,4 @@
-"""The cache's tiers, and Redis."""
+"""Settings of the cache tiers and of Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RedisSettings(Section):
     url: SecretStr | None = None
     """`redis://…`, `rediss://…`, `unix://…`, or `redis+cluster://…` for a cluster. Unset: no Redis."""
     timeout_s: PositiveFloat = 0.1
-    """Longest that one call of the cache may take."""
+    """Longest that one call of the cache to Redis may take."""
 
 
 class CacheTierSettings(Section):
@@ -24,7 +24,7 @@ class CacheTierSettings(Section):
     enabled: bool = True
     """Whether the tier is used."""
     size_bytes: int = Field(ge=MIB)
-    """Most that the tier holds. It takes less where the machine has less."""
+    """Largest size of the tier. It is smaller if the machine has less room."""
     ttl_s: PositiveFloat
     """How long an entry is kept."""
 
@@ -33,7 +33,7 @@ class MemoryCacheSettings(CacheTierSettings):
     """Memory of each process."""
 
     size_bytes: int = Field(500 * MIB, ge=MIB)
-    """Most that the tier holds in each process. It takes less where the machine has less."""
+    """Largest size of the tier in each process. It is smaller if the machine has less room."""
     ttl_s: PositiveFloat = 300.0
 
 
@@ -43,7 +43,7 @@ class SharedCacheSettings(CacheTierSettings):
     size_bytes: int = Field(2 * GIB, ge=MIB)
     ttl_s: PositiveFloat = 1_800.0
     folder: Path | None = None
-    """Folder on a tmpfs. Unset: below `/dev/shm`; without that, there is no such tier."""
+    """Folder on a tmpfs. Unset: a folder in `/dev/shm`; without `/dev/shm` the tier does not exist."""
     timeout_s: PositiveFloat = 0.25
     """Longest that one write may take."""
 
@@ -52,8 +52,8 @@ class RedisCacheSettings(CacheTierSettings):
     """Redis. The tier exists if `REDIS__URL` is set."""
 
     size_bytes: int = Field(10 * GIB, ge=MIB)
-    """What the server gives the cache at most. Set its `maxmemory` to this or less, with a `volatile-…` policy; the
-    service warns otherwise."""
+    """Memory that the cache may use on the server. Set the server's `maxmemory` to this or less, with a `volatile-…`
+    policy; otherwise the service logs a warning."""
     ttl_s: PositiveFloat = 3_600.0
 
 
@@ -69,11 +69,11 @@ class DiskCacheSettings(CacheTierSettings):
 
 
 class CacheSettings(Section):
-    """Tiers from the nearest: process memory, the node's shared memory, Redis, disk."""
+    """Tiers of the cache, fastest first: process memory, shared memory of the node, Redis, disk."""
 
     l1: MemoryCacheSettings = MemoryCacheSettings()
     l2: SharedCacheSettings = SharedCacheSettings()
     l3: RedisCacheSettings = RedisCacheSettings()
     l4: DiskCacheSettings = DiskCacheSettings()
     negative_ttl_s: PositiveFloat = 10.0
-    """How long an error that the request itself causes (NotFound, InvalidInput) is remembered."""
+    """How long an error that the request itself causes (NotFound, InvalidInput) is cached."""

@@ -1,4 +1,4 @@
-"""Settings as environment variables: the names there are, and what is wrong, told without a secret in it."""
+"""Settings as environment variables: their names, and error messages that contain no secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_app.errors import ConfigurationError
 
 
 def setting_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    """Every variable that means something, in capitals; a section's own name takes a JSON object."""
+    """Name (in capitals) and field of every known variable. The variable of a whole section takes a JSON object."""
     for name, field in model.model_fields.items():
         full = prefix + name.upper()
         yield full, field
@@ -27,17 +27,17 @@ def is_section(field: FieldInfo) -> bool:
 
 
 def require_known(name: str, model: type[BaseModel], prefix: str, free_form: str) -> None:
-    """free_form: below this prefix the user names the keys. Raises ConfigurationError."""
+    """Raises ConfigurationError if there is no such variable. free_form: prefix below which users choose the names."""
     known = [known for known, _ in setting_fields(model, prefix)]
     if name.upper() in known or name.upper().startswith(free_form):
         return
     nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
-    raise ConfigurationError(f"{name} is not a setting; the nearest is {nearest[0]}")
+    raise ConfigurationError(f"{name} is not a setting; did you mean {nearest[0]}?")
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
-    """One line per wrong value, named as the environment variable that carries it. The value is shown only where it
-    is a setting's own and no secret: an error of a whole section carries all of the section's values."""
+    """One entry for each invalid value, with the name of its environment variable. The value itself is shown only if it
+    belongs to a single setting that is not a secret; the value of a whole section could contain secrets."""
     fields = dict(setting_fields(model, prefix))
     lines: list[str] = []
     for item in error.errors(include_url=False):

@@ -1,4 +1,4 @@
-"""How a search is done: named profiles."""
+"""Settings of searches: named profiles."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class SearchProfile(Section):
     rank)."""
     rrf_k: PositiveInt = 60
     """Constant k of reciprocal rank fusion: a hit scores 1 / (k + rank) in each list."""
-    prefetch: PositiveInt = 100
+    candidates: PositiveInt = 100
     """Candidates that each retriever (dense and sparse) hands to fusion."""
     hnsw_ef: PositiveInt | None = None
-    """Candidates that the HNSW graph search keeps. More finds more of the true neighbours and takes longer. Unset:
-    `STORE__HNSW_EF_CONSTRUCT`."""
+    """Candidates that the HNSW graph search keeps. More candidates find more of the true neighbours but take longer.
+    Unset: `STORE__HNSW_EF_CONSTRUCT`."""
     exact: bool = False
     """Compare the query with every vector instead of searching the graph."""
     rescore: bool = True
-    """Score the candidates from a quantised collection again with their float32 vectors."""
+    """Rescore candidates from a quantised collection with their float32 vectors."""
     oversampling: float = Field(2.0, ge=1, le=100)
-    """Candidates taken from the quantised vectors for each hit that is wanted, before they are scored again."""
+    """Candidates taken from the quantised vectors for each requested hit, before rescoring."""
     feedback_passages: int = Field(0, ge=0, le=100)
-    """First hits that the query is moved towards before a second search (Rocchio feedback). 0: no second search."""
+    """Number of first hits that move the query for a second search (Rocchio feedback). 0: no second search."""
     feedback_share: float = Field(0.25, ge=0, le=1)
     """Weight of the mean vector of those hits in the moved query."""
     smoothing_candidates: int = Field(0, ge=0, le=1_000)
-    """First hits whose scores are smoothed with those of similar hits. 0: no smoothing."""
+    """Number of first hits whose scores are smoothed with those of similar hits. 0: no smoothing."""
     smoothing_neighbours: PositiveInt = 5
-    """Most similar hits that a score is smoothed with."""
+    """Number of most similar hits that a score is smoothed with."""
     smoothing_share: float = Field(0.3, ge=0, le=1)
     """Weight of the neighbours' mean score in a smoothed score."""
     rerank_model: str | None = None
-    """Cross-encoder that orders the first hits: a folder, or a name on the Hugging Face hub. Unset: none."""
+    """Cross-encoder that reranks the first hits: a folder, or a name on the Hugging Face hub. Unset: no reranking."""
     rerank_revision: str | None = None
     """Revision of the cross-encoder on the hub. Unset: the newest that is installed or can be downloaded."""
     rerank_candidates: int = Field(50, ge=1, le=200)
-    """First hits that the cross-encoder orders. Hits after these keep their order."""
+    """Number of first hits that the cross-encoder reranks. Later hits keep their order."""
 
     def to_fusion(self) -> Fusion:
         return Fusion(self.fusion, self.rrf_k)
@@ -64,7 +64,7 @@ class SearchSettings(Section):
     """Named search profiles."""
 
     default_profile: str = "default"
-    """Profile of searches that name none."""
+    """Profile of searches that do not name one."""
     profiles: dict[str, SearchProfile] = Field({})
     """More profiles, `AIDOCS_SEARCH__PROFILES__<NAME>__<FIELD>`. One named `default` or `quality` replaces the built-in
     profile of that name."""
@@ -75,5 +75,5 @@ class SearchSettings(Section):
         self.profiles.setdefault("quality", QUALITY)
         if self.default_profile not in self.profiles:
             known = ", ".join(sorted(self.profiles))
-            raise ValueError(f"default_profile {self.default_profile!r} is none of the profiles: {known}")
+            raise ValueError(f"default_profile {self.default_profile!r} is not one of the profiles: {known}")
         return self

@@ -1,4 +1,4 @@
-"""Micro-batches, and what Ray Serve runs."""
+"""Settings of micro-batches and of Ray Serve."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from serve_app.settings.section import Section
 
 
 class BatchingSettings(Section):
-    """Micro-batches in the gateway. Requests that wait when a worker becomes free go together, up to these limits."""
+    """Micro-batches in the gateway. Requests waiting when a worker becomes free form one batch, up to these limits."""
 
     max_embed_texts: PositiveInt = 64
     """Most texts in one batch to the embedder pool. An engine in the gateway composes its own forward passes."""
     max_embed_chars: PositiveInt = 65_536
     """Most characters in one batch to the embedder pool."""
     embed_concurrency: PositiveInt | None = None
-    """Batches to the embedder pool at once, for interactive and for bulk texts each. Unset: 2 for each embedder."""
+    """Concurrent batches to the embedder pool, for interactive and bulk texts each. Unset: 2 for each embedder."""
     max_queries: PositiveInt = 64
     """Most queries in one batch to the store."""
     query_concurrency: PositiveInt = 2
-    """Batches to the store at once."""
+    """Concurrent batches to the store."""
     max_waiting: PositiveInt = 4_096
-    """Most texts of each lane, and most queries, that may wait for a batch. Requests beyond it are refused with 429."""
+    """Most texts of each lane (interactive, bulk), and most queries, that may wait for a batch. Requests beyond it are
+    refused with 429."""
 
 
 class ServingSettings(Section):
-    """What Ray Serve runs. Replica bounds, autoscaling target and delays apply to each deployment."""
+    """Ray Serve. Delays, queue limits, health checks and the rolling update apply to every deployment."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on."""
@@ -38,12 +39,12 @@ class ServingSettings(Section):
     max_replicas: PositiveInt = 4
     """Most gateway replicas."""
     target_ongoing_requests: PositiveFloat = 32.0
-    """Requests at work in a gateway replica that autoscaling aims for."""
+    """Ongoing requests in each gateway replica that autoscaling aims for."""
     max_ongoing_requests: PositiveInt = 640
-    """Requests that Serve hands to one gateway replica at once. It must exceed what the API admits, so that the replica
-    itself refuses the excess and health checks still get through."""
+    """Most concurrent requests that Serve sends to a gateway replica. It must exceed what the API admits, so that the
+    replica itself refuses the excess and health checks still get through."""
     max_queued_requests: PositiveInt = 1_024
-    """Requests that may wait in Serve for a replica."""
+    """Most requests that may wait in Serve for a replica."""
     upscale_delay_s: float = Field(5.0, ge=0)
     """How long load must be high before replicas are added."""
     downscale_delay_s: float = Field(60.0, ge=0)
@@ -57,9 +58,9 @@ class ServingSettings(Section):
     health_check_timeout_s: PositiveFloat = 10.0
     """How long Serve waits for a health check."""
     gateway_cpus: PositiveFloat = 0.1
-    """CPUs that Ray reserves for a gateway replica. It may use more where they are free."""
+    """CPUs that Ray reserves for a gateway replica. It can use more if they are free."""
     embedder_cpus: PositiveFloat = 1.0
-    """CPUs of each embedder in the pool, which are its engine's threads as well."""
+    """CPUs of each embedder in the pool, and threads of its engine."""
     embedder_gpus: float = Field(0.0, ge=0)
     """GPUs of each embedder in the pool."""
     embedder_min_replicas: PositiveInt = 1
@@ -67,7 +68,7 @@ class ServingSettings(Section):
     embedder_max_replicas: PositiveInt = 2
     """Most embedders in the pool."""
     embedder_target_ongoing_requests: PositiveFloat = 1.5
-    """Batches at work in an embedder that autoscaling aims for."""
+    """Ongoing batches in each embedder that autoscaling aims for."""
 
     @model_validator(mode="after")
     def bounds_are_in_order(self) -> Self:

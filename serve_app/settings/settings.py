@@ -21,13 +21,13 @@ from serve_app.settings.serving import BatchingSettings, ServingSettings
 from serve_app.settings.store import StoreSettings
 
 PREFIX = "AIDOCS_"
-ROOM_FOR_HEALTH = 32  # requests that no limit counts: health, pages, those that are just being refused
+ROOM_FOR_HEALTH = 32  # requests outside every limit: health checks, pages, requests that are being refused
 
 
 class Settings(BaseSettings):
-    """Raises pydantic's ValidationError; `load_settings` turns it into a ConfigurationError for people."""
+    """Raises pydantic's ValidationError, which `load_settings` turns into a readable ConfigurationError."""
 
-    model_config = SettingsConfigDict(  # an error's traceback would show the input, and that has the secrets
+    model_config = SettingsConfigDict(  # hide_input_in_errors keeps secrets out of tracebacks
         frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", hide_input_in_errors=True
     )
 
@@ -48,9 +48,9 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def absolute(cls, value: Path) -> Path:
-        """One folder for every process, wherever it was started."""
+        """The same folder for every process, whatever its working directory."""
         if value == Path():
-            raise ValueError("an empty path: name a folder, or leave the setting out")
+            raise ValueError("an empty path: name a folder, or unset the variable")
         return value.expanduser().absolute()
 
     @model_validator(mode="after")
@@ -58,8 +58,8 @@ class Settings(BaseSettings):
         longest_s = max(self.api.request_timeout_s, self.api.upload_timeout_s)
         if self.serving.graceful_shutdown_timeout_s <= longest_s:
             raise ValueError(
-                f"SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S must be above {longest_s:g}, the longest request "
-                "(API__…TIMEOUT_S), or a rollout cuts requests off"
+                f"SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S must be above {longest_s:g}, the longest request timeout "
+                "(API__…TIMEOUT_S); otherwise a rolling update would cut requests off"
             )
         return self
 
@@ -69,17 +69,17 @@ class Settings(BaseSettings):
         if self.serving.max_ongoing_requests < least:
             raise ValueError(
                 f"SERVING__MAX_ONGOING_REQUESTS must be at least {least}: {ADAPTIVE_KINDS} × API__MAX_CONCURRENCY + "
-                f"API__MAX_CONCURRENT_UPLOADS + {ROOM_FOR_HEALTH}, or what is too much, and health checks with it, "
-                "waits before the replica and is not refused"
+                f"API__MAX_CONCURRENT_UPLOADS + {ROOM_FOR_HEALTH}. Otherwise excess requests, and health checks "
+                "behind them, would wait in Serve instead of being refused"
             )
         return self
 
     def without_secrets(self) -> Settings:
-        """For binding to a deployment: what Serve stores and shows holds no secret."""
+        """A copy to bind to a deployment, so that Serve neither stores nor shows a secret."""
         return self._with(api_key=None, redis_url=None)
 
     def with_secrets(self) -> Settings:
-        """On the replica: its own environment's secrets put back in."""
+        """A copy with the secrets of this process's environment, for use on a replica."""
         own = load_settings()
         return self._with(api_key=own.store.api_key, redis_url=own.redis.url)
 
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment. Raises ConfigurationError on a misspelt name or a value that cannot be."""
+    """Settings from the environment. Raises ConfigurationError on an unknown name or an invalid value."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
             require_known(name, Settings, PREFIX, free_form=f"{PREFIX}SEARCH__PROFILES__")
@@ -98,4 +98,4 @@ def load_settings() -> Settings:
     except ValidationError as error:
         raise ConfigurationError(explain(error, Settings, PREFIX)) from error
     except SettingsError as error:  # a section that is not JSON
-        raise ConfigurationError(f"{error}: a section's own variable takes a JSON object") from error
+        raise ConfigurationError(f"{error}: the variable of a section takes a JSON object") from error

@@ -1,4 +1,4 @@
-"""Where vectors and payload are kept, and how they are indexed."""
+"""Settings of the store."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class StoreSettings(Section):
     api_key: SecretStr | None = None
     """API key of the Qdrant server."""
     timeout_s: PositiveFloat = 10.0
-    """Longest that one call of the store may take."""
+    """Longest that one call to the store may take."""
     hnsw_m: PositiveInt = 16
     """Edges of each node in the HNSW graph."""
     hnsw_ef_construct: PositiveInt = 128
-    """Candidates that are compared while the graph is built."""
+    """Candidates that are compared for each node while the graph is built."""
     quantization: Quantization = Quantization.NONE
-    """Compressed vectors that a search reads first: `int8`, `binary` or `turbo` (4 bits). The embedded store changes
-    a collection at its next optimisation; on a Qdrant server only new collections take it."""
+    """Compressed vectors that a search reads first: `int8`, `binary` or `turbo` (4 bits). The embedded store applies a
+    change to a collection at its next optimisation; a Qdrant server applies it to new collections only."""
     optimize_after_passages: PositiveInt = 10_000
-    """Passages outside the HNSW graph that start an optimisation (embedded store)."""
+    """Number of passages outside the HNSW graph that starts an optimisation (embedded store)."""
     min_free_bytes: NonNegativeInt = 256 * MIB
-    """Free space that the disk must keep. Writes that would leave less are refused (embedded store)."""
+    """Free disk space to keep. Writes that would leave less are refused (embedded store)."""
     search_threads: PositiveInt | None = None
     """Threads that one search uses (embedded store). Unset: half of the CPUs."""
     shards: PositiveInt = 1

@@ -30,12 +30,12 @@ def smoothing_of(query: StoreQuery) -> Smoothing | None:
 
 
 def depth(query: StoreQuery, candidates: int) -> int:
-    """How many hits to request if at least `candidates` are needed. All pages within the prefetch request the same
-    number, because approximate search can order hits differently for another number."""
+    """How many hits to request if at least `candidates` are needed. All pages within `query.candidates` request the
+    same number, because approximate search can order hits differently for another number."""
     if query.diversity is not None:
         return candidates
     smoothing = smoothing_of(query)
-    return max(candidates, query.prefetch, smoothing.candidates if smoothing else 0)
+    return max(candidates, query.candidates, smoothing.candidates if smoothing else 0)
 
 
 def with_feedback(query: StoreQuery, vectors: Sequence[Vector]) -> StoreQuery:

@@ -1,7 +1,7 @@
-"""Counting in process: a microsecond an observation. The totals are read as Prometheus samples.
+"""Counts metrics in process, at about a microsecond for each observation, and gives their totals as Prometheus samples.
 
-Ray's own metrics cost some 9 µs a call, and a histogram's sum comes out as an estimate because its agent replays each
-observation at the middle of its bucket. So only totals go there: `deployments.metrics`.
+Ray's own metrics cost about 9 µs a call, and the sum of a histogram is only an estimate, because Ray's agent replays
+each observation at the middle of its bucket. So Ray gets only the totals: see `deployments.metrics`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GaugeReading = Callable[[], float | None]
 
 @dataclass(frozen=True, slots=True)
 class MetricSample:
-    """One number as Prometheus takes it. suffix: of a histogram's series, else empty."""
+    """One sample in Prometheus' sense. suffix: `_bucket`, `_sum` or `_count` for a histogram, else empty."""
 
     metric: Metric
     labels: Mapping[str, str]
@@ -34,9 +34,9 @@ class MetricSample:
 
 
 class CountedSeries:
-    """The totals of one series of a counter or histogram. A hot path keeps its series and saves looking it up.
+    """The totals of one series of a counter or histogram. A hot path can keep its series to avoid the lookup.
 
-    counts: of a histogram, observations by bucket, the bucket without a bound last."""
+    counts: observations in each bucket of a histogram; the bucket without an upper bound is last."""
 
     __slots__ = ("_bounds", "_lock", "counts", "total")
 
@@ -47,12 +47,12 @@ class CountedSeries:
         self.total = 0.0
 
     def add(self, amount: float = 1) -> None:
-        """For a counter. amount: not negative."""
+        """Add to a counter. amount: 0 or more."""
         with self._lock:
             self.total += amount
 
     def observe(self, value: float) -> None:
-        """For a histogram."""
+        """Add an observation to a histogram."""
         bucket = bisect_left(self._bounds, value)
         with self._lock:
             self.counts[bucket] += 1
@@ -60,8 +60,8 @@ class CountedSeries:
 
 
 class Meter:
-    """Thread-safe; make one per process. Raises KeyError for a metric, a label or a series that is not in the
-    catalogue and TypeError for too few labels: mistakes in the program."""
+    """All metrics of one process. Thread-safe. Its methods raise KeyError for a metric, a label or a series that is not
+    in the catalogue, and TypeError for a wrong number of labels; both are programming errors."""
 
     def __init__(self, catalogue: Iterable[Metric] = CATALOGUE) -> None:
         self._lock = threading.Lock()
@@ -78,33 +78,33 @@ class Meter:
         }
 
     def count(self, metric: Counter, amount: float = 1, /, **labels: str) -> None:
-        """Raises ValueError for a negative amount, too."""
+        """Add to a counter. Raises ValueError if the amount is negative."""
         if not amount >= 0:
             raise ValueError(f"{metric.name} cannot grow by {amount}")
         self.series(metric, **labels).add(amount)
 
     def observe(self, metric: Histogram, value: float, /, **labels: str) -> None:
-        """value: in the unit that the metric's name ends with."""
+        """Add an observation to a histogram. value: in the unit that ends the metric's name."""
         self.series(metric, **labels).observe(value)
 
     def time(self, metric: Histogram, /, **labels: str) -> Stopwatch:
-        """`with meter.time(STAGE_SECONDS, stage="infer", lane="bulk"):` observes how long what it encloses takes, in
-        seconds, also if that raises."""
+        """`with meter.time(STAGE_SECONDS, stage="infer", lane="bulk"):` observes the duration of the block in seconds,
+        even if the block raises."""
         return Stopwatch(self.series(metric, **labels))
 
     def series(self, metric: Counter | Histogram, /, **labels: str) -> CountedSeries:
         return self._counted[metric.name][label_values(metric, labels)]
 
     def watch(self, metric: Gauge, read: GaugeReading, /, **labels: str) -> None:
-        """`read` is called whenever samples are taken, possibly in another thread. While it returns None, the series is
-        absent, as it is before `watch`."""
+        """Read a gauge with `read` whenever samples are taken, possibly in another thread. The series is absent before
+        `watch` and while `read` returns None."""
         readings, values = self._gauges[metric.name], label_values(metric, labels)
         if values not in readings:
             raise KeyError(values)
         readings[values] = read
 
     def samples(self) -> list[MetricSample]:
-        """All counters and histograms, at one instant and at zero before their first event, and the gauges."""
+        """All counters and histograms, read at one instant, and the gauges. A series without events is 0."""
         with self._lock:
             counted = [
                 sample
@@ -145,7 +145,7 @@ def bounds_of(metric: Metric) -> tuple[float, ...]:
 
 def label_values(metric: Metric, labels: Mapping[str, str]) -> tuple[str, ...]:
     if len(labels) != len(metric.labels):
-        raise TypeError(f"{metric.name} has the labels {metric.labels} and not {tuple(labels)}")
+        raise TypeError(f"{metric.name} has the labels {metric.labels}, not {tuple(labels)}")
     return tuple([labels[name] for name in metric.labels])
 
 
@@ -154,7 +154,7 @@ def labels_of(metric: Metric, values: tuple[str, ...]) -> dict[str, str]:
 
 
 def samples_of(metric: Metric, labels: Mapping[str, str], series: CountedSeries) -> Iterator[MetricSample]:
-    """A histogram's buckets count what is at most `le`, each including those before it."""
+    """A histogram's buckets are cumulative: each counts the observations up to its bound `le`."""
     if not isinstance(metric, Histogram):
         yield MetricSample(metric, labels, series.total)
         return

@@ -1,7 +1,7 @@
-"""`make bench` or `python -m tests.bench`: ratios against references that are started in the same run.
+"""`make bench` or `python -m tests.bench`: benchmarks as ratios to references that are measured in the same run.
 
-Writes benchmarks.json, the tables of docs/performance.md and README, and the plot, and prints the tables: a quarter of
-an hour, and half an hour more the first time. Nothing else should run on the machine meanwhile.
+Prints the tables and writes benchmarks.json, the plot, and the tables in docs/performance.md and README.md. It takes a
+quarter of an hour, and half an hour more the first time. Nothing else should run on the machine meanwhile.
 
 Examples:  python -m tests.bench  ·  python -m tests.bench --only engine --rounds 7  ·  … --only memory  (ten minutes)
 """
@@ -42,14 +42,18 @@ class Part(StrEnum):
     MEMORY = "memory"
 
 
-DEFAULT = [part for part in Part if part is not Part.MEMORY]  # which takes ten minutes, and depends on no reference
+DEFAULT = [part for part in Part if part is not Part.MEMORY]  # memory takes ten minutes and has no reference
 
 
 def main(
-    only: Annotated[list[Part] | None, typer.Option(help="parts to run; nothing is written then")] = None,
-    rounds: Annotated[int, typer.Option(min=LEAST_ROUNDS)] = LEAST_ROUNDS,
-    documents: Annotated[int, typer.Option(min=1_000, help="that are searched; embedded once")] = 52_000,
-    out: Annotated[Path, typer.Option()] = ROOT / "benchmarks.json",
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Run only this part and write no files. Can be repeated.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=LEAST_ROUNDS, help="Rounds of each measurement.")] = LEAST_ROUNDS,
+    documents: Annotated[
+        int, typer.Option(min=1_000, help="Documents in the searched collection; embedded once.")
+    ] = 52_000,
+    out: Annotated[Path, typer.Option(help="File for the results, JSON.")] = ROOT / "benchmarks.json",
 ) -> None:
     terminal = Console()
     comparisons: list[Comparison] = []
@@ -60,8 +64,8 @@ def main(
                 comparisons.append(measured)
             else:
                 latencies = measured
-    finally:  # what was measured before an error, too
-        tell(terminal, comparisons, latencies)
+    finally:  # prints what was measured before an error
+        print_tables(terminal, comparisons, latencies)
     if not only:
         results = report.Results(machine.describe(), rounds, comparisons, latencies)
         out.write_text(results.to_json())
@@ -71,7 +75,7 @@ def main(
 
 
 def measure(terminal: Console, parts: set[Part], rounds: int, documents: int) -> Iterator[Comparison | dict[str, Any]]:
-    """One thing after another; a dict is of latency.measure."""
+    """Runs the parts one after another. A dict is the result of latency.measure."""
     settings = load_settings()
     prepare(settings.embedding, settings.data_dir)
     if Part.ENGINE in parts:
@@ -103,7 +107,7 @@ def measure(terminal: Console, parts: set[Part], rounds: int, documents: int) ->
             yield memory.compare(settings, prepared_store(settings, documents))
 
 
-def tell(terminal: Console, comparisons: list[Comparison], latencies: dict[str, Any]) -> None:
+def print_tables(terminal: Console, comparisons: list[Comparison], latencies: dict[str, Any]) -> None:
     table = Table(*report.HEAD)
     for row in report.rows(comparisons):
         table.add_row(*row)

@@ -1,8 +1,8 @@
-"""What the first tier answers, over what a cache without limits would have answered, for the same requests.
+"""Compares the hits of the first cache tier with those of an unlimited cache, for the same requests.
 
-Requests follow Zipf's law (exponent 1), the usual model of queries: 200,000 keys, a million requests, from cold, and
-room for a tenth of the keys. In the second figure entries differ in size as search results do, and there is room for
-a tenth of all their bytes.
+Requests follow Zipf's law (exponent 1), the usual model of queries: a million requests for 200,000 keys. The cache is
+empty at first and has room for a tenth of the keys. In the second figure, entries differ in size as search results do,
+and there is room for a tenth of all their bytes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ def compare(rounds: int) -> list[Comparison]:
 
 
 def compare_sizes(figure: str, sizes_bytes: Sequence[int], rounds: int, target: float | None) -> Comparison:
-    """Both contenders of a round see the same requests; every round has its own."""
+    """Both contenders get the same requests in a round; each round has different ones."""
     keys = [hashlib.blake2b(str(number).encode(), digest_size=32).digest() for number in range(KEYS)]
-    payloads = {size: bytes(size) for size in set(sizes_bytes)}  # shared: all of them would be gigabytes
+    payloads = {
+        size: bytes(size) for size in set(sizes_bytes)
+    }  # shared between entries, which would take gigabytes otherwise
     entries = [Entry(EntryKind.RESULT, payloads[size]) for size in sizes_bytes]
     limit_bytes = int(ROOM * SLOT_BYTES * sum(map(slots_of, entries)))
 
@@ -50,7 +52,7 @@ def compare_sizes(figure: str, sizes_bytes: Sequence[int], rounds: int, target: 
 
 
 def each_round(count: Callable[[Sequence[int]], float]) -> Callable[[], float]:
-    """The round's number is the seed."""
+    """Uses the number of the round as the seed."""
     seeds = itertools.count()
     return lambda: count(zipf(next(seeds)))
 

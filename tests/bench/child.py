@@ -1,4 +1,4 @@
-"""A process of its own that answers questions, a line of JSON each: what is compared must not share thread pools."""
+"""A child process that answers JSON lines, so that contenders do not share thread pools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 
 class Child:
-    """`python -m module *arguments`, as a context. Its first line says that it is ready."""
+    """`python -m module *arguments` as a context manager. The child's first line of stdout says that it is ready."""
 
     def __init__(self, module: str, *arguments: str, **environ: str) -> None:
         self._process = subprocess.Popen(
@@ -37,11 +37,11 @@ class Child:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._process.communicate(timeout=30)  # its input ends, and so does it
+        self._process.communicate(timeout=30)  # closes stdin, which ends the child
 
 
 def answer_all(answer: Callable[[Any], object], questions: IO[str]) -> None:
-    """The other side's loop."""
+    """The loop of the child process."""
     print(json.dumps("ready"), flush=True)
     for line in questions:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,4 +1,4 @@
-"""All that is compared under load, running side by side, and what each is asked."""
+"""Runs all contenders of the load tests side by side, with the requests that each receives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUERY_WORDS, TEXT_WORDS = (3, 9), (5, 60)
 
 @dataclass
 class Bodies:
-    """A file of requests, each of which is sent once, whoever sends it."""
+    """A file of requests. Each is sent only once, even when several contenders use the file."""
 
     file: Path
     sent: int = 0
@@ -46,7 +46,7 @@ class Bodies:
 
 @dataclass
 class Contenders:
-    """address: of the applications. note: of the corpus."""
+    """address: of the applications on Serve. note: describes the corpus."""
 
     address: str
     plain_address: str
@@ -87,7 +87,7 @@ class Contenders:
 
 @contextmanager
 def contenders(settings: Settings, prepared: Prepared) -> Iterator[Contenders]:
-    """Each with its own copy of the store."""
+    """Each contender has its own copy of the store."""
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as name:
         folder = Path(name)
         for each in ("ours", "peer", "in-process"):
@@ -95,13 +95,13 @@ def contenders(settings: Settings, prepared: Prepared) -> Iterator[Contenders]:
             (folder / each / "models").symlink_to(settings.data_dir / "models")
         source = prepared.documents()
         short = excerpts(source, 2 * QUERIES, QUERY_WORDS)
-        queries, to_embed = short[:QUERIES], short[QUERIES:]  # no search finds its vector in the cache
+        queries, to_embed = short[:QUERIES], short[QUERIES:]  # so that no search finds its vector in the cache
         again = itertools.islice(itertools.cycle(queries[-REPEATED:]), 10 * QUERIES)
         texts = iter(excerpts(source, BATCHES * BATCH, TEXT_WORDS))
         batches = [list(itertools.islice(texts, BATCH)) for _ in range(BATCHES)]
         distinct = write(folder / "queries.jsonl", [{"query": text} for text in queries])
-        # One replica, as each contender has: another would only share the cores, and the proxy that learns of it in the
-        # middle of a round drops connections.
+        # One replica, like each contender: a second one would compete for the cores, and the proxy drops connections
+        # when it learns of a new replica in the middle of a round.
         serving = ServingSettings(port=free_port(), max_replicas=1)
         ours = settings.model_copy(update={"data_dir": folder / "ours", "serving": serving})
         with (

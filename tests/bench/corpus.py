@@ -1,5 +1,5 @@
-"""Real text that every machine has: the demo's documents, short docstrings by the ten thousand, and questions cut out
-of them."""
+"""Real text that every machine has: the documents of the demo, tens of thousands of short docstrings, and queries taken
+from them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from serve_app.settings import ChunkingSettings
 from serve_app.types import Document
 
 SEED = 20_260_101
-ENTRY_CHARS = 400  # at most, so that 50,000 are embedded in minutes
+ENTRY_CHARS = 400  # longest entry, so that embedding 50,000 takes minutes
 SENTENCE_ENDS = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")
 SENTENCE_WORDS = (5, 40)
 
 
 def entries(count: int) -> list[Document]:
-    """`count` short ones, a document each: the signature and docstring of a public class or function of an installed
+    """`count` short documents, each the signature and docstring of a public class or function of an installed
     package. Raises ValueError if the environment has fewer."""
     found: dict[str, Document] = {}
     root = Path(sysconfig.get_paths()["purelib"])
@@ -40,7 +40,7 @@ def entries(count: int) -> list[Document]:
 
 
 def passages(count: int, tokenizer: Tokenizer) -> list[str]:
-    """`count` passages as the engine sees them, drawn evenly from all documents, lengths as they come."""
+    """`count` passages as the engine receives them, sampled uniformly from all documents."""
     texts = [
         passage.embedded_text(document.title)
         for document in package_documents()
@@ -54,7 +54,7 @@ def package_documents() -> Iterator[Document]:
 
 
 def excerpts(source: Sequence[Document], count: int, words: tuple[int, int]) -> list[str]:
-    """Distinct runs of least to most words of the documents."""
+    """`count` distinct excerpts of the documents. words: shortest and longest length in words."""
     rng = random.Random(SEED)
     least, most = words
     texts = [split for document in source if len(split := document.text.split()) >= most]
@@ -68,8 +68,8 @@ def excerpts(source: Sequence[Document], count: int, words: tuple[int, int]) -> 
 
 
 def sentences() -> Iterator[Document]:
-    """Without end: sentences of the installed packages' docstrings, a document each, none twice. Once all have been had
-    (some 360,000 of twelve words), they come again, each with the number of the round after it."""
+    """An endless stream of distinct sentences from the docstrings of installed packages, one in each document. After
+    all of them (some 360,000 of twelve words) they repeat, with the number of the round appended."""
     root = Path(sysconfig.get_paths()["purelib"])
     least, most = SENTENCE_WORDS
     found: dict[str, None] = {}

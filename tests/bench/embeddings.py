@@ -1,4 +1,4 @@
-"""`/v1/embeddings` against sentence-transformers behind plain FastAPI. Each text is sent once: none is cached."""
+"""Compares `/v1/embeddings` with sentence-transformers behind FastAPI. Each text is sent once, so none is cached."""
 
 from __future__ import annotations
 

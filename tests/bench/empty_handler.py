@@ -1,4 +1,4 @@
-"""The least that Serve can do for a request: what answers from the first cache tier are compared with."""
+"""The least that Serve can do for a request: the reference for responses from the first cache tier."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Engine against sentence-transformers in fp32: the same passages, the same threads, one process for each.
+"""Compares the engine with sentence-transformers in fp32, on the same passages and with the same number of threads.
 
-A process for each, because two thread pools in one process would fight for the cores.
+Each runs in its own process, because two thread pools in one process would compete for the cores.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PASSAGES = 64
 PEER, PRODUCT = "sentence-transformers", "matrix product"
 PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "torch": ("fp32", "bf16")}
 TARGETS = {"int8": 5.0, "bf16": 3.5}
-MATRIX_PRECISIONS = ("fp32", "bf16")  # torch multiplies no int8 matrices on every CPU
+MATRIX_PRECISIONS = ("fp32", "bf16")  # torch cannot multiply int8 matrices on every CPU
 EMULATED = "this CPU has no bf16 arithmetic"
 ARITHMETIC_TARGETS = {"bf16": 0.6}
 MATRIX = 2_048  # rows and columns
 
 
 def compare(settings: Settings, rounds: int) -> list[Comparison]:
-    """Tokens per second of each of the engine's precisions over those of sentence-transformers, tokens as the model
-    counts them; and the model's arithmetic per second over that of one large matrix product in that precision, where
-    the CPU has it."""
+    """Compares two rates for each precision of the engine: the model's tokens per second with those of
+    sentence-transformers, and its arithmetic per second with that of a large matrix product in the same precision, if
+    the CPU supports it."""
     precisions = PRECISIONS[settings.embedding.engine]
     model = resolve_model(settings.embedding, settings.data_dir)
     tokenizer = load_tokenizer(model)
@@ -75,16 +75,16 @@ def compare(settings: Settings, rounds: int) -> list[Comparison]:
 
 
 def flop(tokens: int, config: dict[str, int]) -> int:
-    """Of a BERT's layers for one text: its matrix products, two operations for each weight and token, and the scores
-    and sums of attention, two products of tokens² × hidden."""
+    """Floating-point operations of BERT's layers for one text: two for each weight and token in the matrix products,
+    and two products of tokens² × hidden for the scores and sums of attention."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     weights = 4 * hidden * hidden + 2 * hidden * inner
     return int(config["num_hidden_layers"] * (2 * weights * tokens + 4 * hidden * tokens * tokens))
 
 
 def embedder(kind: str, settings: EmbeddingSettings, data_dir: Path) -> Callable[[list[str]], object]:
-    """kind: sentence-transformers, a precision of the configured engine, or a matrix product in it, which ignores the
-    texts."""
+    """kind: sentence-transformers, a precision of the configured engine, or a matrix product in a precision, which
+    ignores the texts."""
     if kind == PEER or kind.endswith(PRODUCT):
         import torch
         from sentence_transformers import SentenceTransformer

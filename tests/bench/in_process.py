@@ -1,4 +1,4 @@
-"""Engine and store in one process, asked from asyncio with the service's own batching: what search costs without HTTP,
+"""Engine and store in one process, called from asyncio with the service's batching: the cost of a search without HTTP,
 without Ray and without a second process.
 
     AIDOCS_DATA_DIR=… python -m tests.bench.in_process queries.jsonl
@@ -30,7 +30,7 @@ class InProcess:
         self._searcher, self._queries = searcher, queries
 
     async def load(self, clients: int, seconds: float, skip: int) -> dict[str, float]:
-        """As tests.bench.load, without its errors: the first one ends the benchmark."""
+        """The measurements of tests.bench.load. The first error ends the benchmark."""
         latencies_ms: list[float] = []
         supply = iter(self._queries[skip:])
         started_s = time.perf_counter()

@@ -1,10 +1,12 @@
-"""Whether the memory of `jobs.index` stays flat however much it indexes: a plot, and for each kind of process what it
-takes in the last tenth of the run over what it takes in the second.
+"""Checks that the memory of `jobs.index` does not grow with the number of indexed documents.
 
-The documents are sentences of the installed packages' docstrings, of twelve words, one passage each (see
-corpus.sentences): real text for the model of the settings, but shorter than most passages, so that 500,000 take half an
-hour on two cores instead of more than one. Documents of one passage are also what a run has to keep most for.
-The store is told apart: it is an index that grows, much of it files that are mapped, and its optimiser comes and goes.
+Draws a plot and prints, for each kind of process, the memory in the last tenth of the run divided by the memory in the
+second tenth.
+
+The documents are sentences of about twelve words from the docstrings of installed packages, one passage each (see
+corpus.sentences). This is real text for the configured model but shorter than most passages, so that 500,000 take half
+an hour on two cores instead of more than an hour. A run keeps the most state when each document has a single passage.
+The store is reported separately: its index grows, a large part of it is mapped files, and its optimiser comes and goes.
 
 Examples:  python -m tests.bench.index_memory  ·  python -m tests.bench.index_memory --source corpus.jsonl --plot c.svg
 ·  python -m tests.bench.index_memory --passages 20000 --plot small.svg --samples small.json
@@ -43,7 +45,7 @@ PERIOD_S = 1.0
 TIMEOUT_S = 4 * 3_600.0
 FILE_DOCUMENTS = 10_000
 MAX_RATIO = 1.1
-UNBOUND = {Role.STORE, Role.STORE_FILES, Role.OPTIMIZER}  # grow with what is stored
+UNBOUND = {Role.STORE, Role.STORE_FILES, Role.OPTIMIZER}  # grow with the stored data
 REPORTED = re.compile(r"([\d,]+) passages")
 MIB = 2**20
 
@@ -52,7 +54,7 @@ cli = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True)
 class Sample:
-    """passages: indexed by then, interpolated between the run's own reports. sizes_mib: by role."""
+    """passages: indexed by then, interpolated between the progress lines of the run. sizes_mib: by role."""
 
     passages: float
     sizes_mib: dict[Role, float]
@@ -60,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Tenths:
-    """MiB, medians, of one role; ratio: the last tenth's over the second's."""
+    """Medians of one role, in MiB. ratio: last tenth divided by second tenth."""
 
     second_mib: float
     last_mib: float
@@ -70,10 +72,10 @@ class Tenths:
 
 @dataclass
 class Run:
-    """One `jobs.index` while it runs, and what it said."""
+    """A running `jobs.index`, and its progress."""
 
     process: subprocess.Popen[str]
-    reports: list[tuple[float, int]] = field(default_factory=list)  # when, on the monotonic clock, and passages
+    reports: list[tuple[float, int]] = field(default_factory=list)  # monotonic time in seconds, and passages
 
     def follow(self, lines: IO[str]) -> None:
         for line in lines:
@@ -83,7 +85,7 @@ class Run:
 
 
 def measure(settings: Settings, source: str, data_dir: Path) -> tuple[list[Sample], dict[str, Any]]:
-    """Samples of it at work, and its last line."""
+    """Runs `jobs.index`. Returns samples of its memory, and its result."""
     (data_dir / "models").symlink_to(settings.data_dir / "models")
     command = [sys.executable, "-m", "jobs.index", "--source", source, "--collection", "bench", "--address", "local"]
     environ = os.environ | {"AIDOCS_DATA_DIR": str(data_dir)}
@@ -97,7 +99,7 @@ def measure(settings: Settings, source: str, data_dir: Path) -> tuple[list[Sampl
             driver, end_s = psutil.Process(process.pid), time.monotonic() + TIMEOUT_S
             while process.poll() is None:
                 if time.monotonic() > end_s:
-                    raise TimeoutError(f"jobs.index has not ended after {TIMEOUT_S:,.0f} s")
+                    raise TimeoutError(f"jobs.index did not end within {TIMEOUT_S:,.0f} s")
                 taken.append((time.monotonic(), sampled(driver)))
                 time.sleep(PERIOD_S)
         finally:
@@ -105,12 +107,12 @@ def measure(settings: Settings, source: str, data_dir: Path) -> tuple[list[Sampl
             follower.join()
         said = process.stdout.read()
     if process.returncode:
-        raise RuntimeError(f"jobs.index ended with {process.returncode}")
+        raise RuntimeError(f"jobs.index failed with exit code {process.returncode}")
     return whole(taken, run.reports), json.loads(said.splitlines()[-1])
 
 
 def whole(taken: Sequence[tuple[float, dict[Role, int]]], reports: Sequence[tuple[float, int]]) -> list[Sample]:
-    """Those while something writes: before, the run starts, and afterwards it ends. Reading ends sooner."""
+    """The samples while documents are written, without the start and the end of the run. Reading ends earlier."""
     times_s, passages = zip(*reports, strict=True)
     return [
         Sample(float(np.interp(at_s, times_s, passages)), {role: size / MIB for role, size in sizes.items()})
@@ -120,11 +122,11 @@ def whole(taken: Sequence[tuple[float, dict[Role, int]]], reports: Sequence[tupl
 
 
 def compare(samples: Sequence[Sample]) -> dict[Role, Tenths]:
-    """The first tenth is left out: processes start, caches and the object store fill."""
+    """Ignores the first tenth, in which processes start and caches and the object store fill."""
     found = {}
     for role in Role:
         of_role = [(each.passages, each.sizes_mib[role]) for each in samples if role in each.sizes_mib]
-        total = max((passages for passages, _ in of_role), default=0)  # when the role's last process ended
+        total = max((passages for passages, _ in of_role), default=0)  # when the last process of the role ended
         second = [size for passages, size in of_role if 0.1 * total <= passages < 0.2 * total]
         last = [size for passages, size in of_role if passages >= 0.9 * total]
         if second and last:
@@ -147,7 +149,7 @@ def table(tenths: dict[Role, Tenths]) -> str:
 
 
 def points(samples: Sequence[Sample], role: Role, parts: int = 100) -> tuple[list[float], list[float]]:
-    """x: passages, y: MiB; the medians of so many parts of the run, where the role has any."""
+    """x: passages, y: MiB. Medians of `parts` equal parts of the run, without parts that have no sample of the role."""
     total = max(sample.passages for sample in samples)
     of_part: dict[int, list[tuple[float, float]]] = {}
     for sample in samples:
@@ -159,11 +161,11 @@ def points(samples: Sequence[Sample], role: Role, parts: int = 100) -> tuple[lis
 
 
 def plot(samples: Sequence[Sample], title: str, path: Path) -> None:
-    """An SVG."""
+    """Writes an SVG."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "ai-docs"  # the same picture for the same figures
+    mpl.rcParams["svg.hashsalt"] = "ai-docs"  # the same file for the same samples
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
@@ -179,7 +181,7 @@ def plot(samples: Sequence[Sample], title: str, path: Path) -> None:
 
 
 def write(documents: Iterator[bytes], folder: Path) -> None:
-    """Files of JSON lines, as a source that is exported day by day has them."""
+    """Writes several files of JSON lines, like a source with daily exports."""
     folder.mkdir()
     for number in range(1_000_000):
         if not (lines := list(islice(documents, FILE_DOCUMENTS))):
@@ -189,10 +191,10 @@ def write(documents: Iterator[bytes], folder: Path) -> None:
 
 @cli.command(help=__doc__)
 def main(
-    passages: Annotated[int, typer.Option(min=10_000, help="sentences that are indexed")] = 500_000,
-    source: Annotated[str | None, typer.Option(help="of jobs.index, instead of sentences")] = None,
-    plot_to: Annotated[Path, typer.Option("--plot", help="SVG")] = PLOT,
-    samples_to: Annotated[Path | None, typer.Option("--samples", help="all samples, JSON")] = None,
+    passages: Annotated[int, typer.Option(min=10_000, help="Number of sentences to index.")] = 500_000,
+    source: Annotated[str | None, typer.Option(help="Source for jobs.index instead of sentences.")] = None,
+    plot_to: Annotated[Path, typer.Option("--plot", help="File for the plot, SVG.")] = PLOT,
+    samples_to: Annotated[Path | None, typer.Option("--samples", help="File for all samples, JSON.")] = None,
 ) -> None:
     settings = load_settings()
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as name:

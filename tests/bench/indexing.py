@@ -1,5 +1,6 @@
-"""Indexing against the bare engine on the same cores: what reading, cutting, BM25, the ways between processes and the
-store take of its time. The engine in a process of its own, then `jobs.index` with a Ray of its own, each once."""
+"""Compares indexing with the bare engine on the same cores. The difference is the cost of reading, chunking, BM25,
+transfers between processes and the store. The engine runs first, in its own process, then `jobs.index` on its own Ray
+cluster; each runs once."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from tests.bench.prepared import DOCUMENTS, Prepared
 from tests.bench.rounds import Comparison, Series
 
 TARGET = 0.9
-SLICE_TEXTS = 2_048  # given to the engine at once, so that it can put equal lengths together
+SLICE_TEXTS = 2_048  # passed to the engine in one call, so that it can batch texts of equal length
 TIMEOUT_S = 3_600.0
 
 

@@ -1,4 +1,4 @@
-"""Latency over offered load, from a tenth of saturation to beyond it, as figures and as a plot."""
+"""Measures latency over offered load, from 10 % to 120 % of saturation, and plots it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
 
 
 def measure(them: Contenders) -> dict[str, Any]:
-    """Saturation is what 32 clients get who wait for their answers; `steps` has one row for each share of it."""
+    """Saturation is the throughput of 32 closed-loop clients. `steps` has one row for each fraction of it."""
     closed = [them.search(SATURATING_CLIENTS, STEP_S)["requests_per_s"] for _ in range(SATURATION_ROUNDS)]
     saturation = statistics.median(closed)
     steps = [{"share": share, **them.offer_searches(share * saturation, STEP_S)} for share in SHARES]
@@ -41,11 +41,11 @@ def markdown(measured: dict[str, Any]) -> str:
 
 
 def plot(measured: dict[str, Any], path: Path) -> None:
-    """An SVG."""
+    """Writes an SVG."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "ai-docs"  # the same picture for the same figures
+    mpl.rcParams["svg.hashsalt"] = "ai-docs"  # the same file for the same results
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -1,9 +1,10 @@
-"""A closed-loop HTTP client, cheap enough to share two cores with what it measures. Run as a process of its own:
+"""A closed-loop HTTP client, light enough to run on the same two cores as the server. Runs as a separate process:
 
     python -m tests.bench.load http://127.0.0.1:8000/v1/… bodies.jsonl --clients 32 --seconds 5
 
-Each body is sent once: answers come from no cache. Prints JSON: requests, errors, requests_per_s, p50_ms, p95_ms,
-p99_ms, and server_p50_ms where answers say how long they took. Loopback only; ends by itself, also when the bodies do.
+Each body is sent once, so that no response comes from a cache. Prints JSON: requests, errors, requests_per_s, p50_ms,
+p95_ms, p99_ms, and server_p50_ms if the responses contain `took_ms`. Loopback only. Ends after the given time, or when
+all bodies were sent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TOOK = re.compile(rb'"took_ms":([0-9.]+)')
 
 
 class Client:
-    """One keep-alive connection at a time. Understands just what Serve and HAProxy send: a Content-Length or chunks."""
+    """One keep-alive connection. Understands only what Serve and HAProxy send: a Content-Length or chunks."""
 
     def __init__(self, host: str, port: int, head: str) -> None:
         self._host, self._port, self._head = host, port, head
@@ -36,13 +37,15 @@ class Client:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
-        """The status, and the answer if it came in one piece."""
+        """The status, and the response body unless it was chunked."""
         if self._is_over:
             await self.close()
             await self.connect()
         self._writer.write(self._head.format(length=len(body)).encode() + body)
         header = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        self._is_over = b"\r\nconnection: close\r\n" in header  # HAProxy, when it has loaded its configuration anew
+        self._is_over = (
+            b"\r\nconnection: close\r\n" in header
+        )  # sent by HAProxy after it has reloaded its configuration
         return int(header[9:12]), await self._content(header)
 
     async def _content(self, header: bytes) -> bytes:
@@ -59,7 +62,7 @@ class Client:
 
 
 def head_for(url: str) -> str:
-    """With `{length}` to be filled in."""
+    """Request headers with a placeholder `{length}`."""
     parts = urlsplit(url)
     assert parts.hostname in {"127.0.0.1", "localhost"}, "loopback only"
     return (
@@ -109,8 +112,8 @@ def summarise(latencies_ms: Sequence[float], errors: int, elapsed_s: float) -> d
 
 
 def load(url: str, bodies: Path, *, clients: int, seconds: float, skip: int = 0) -> dict[str, Any]:
-    """Run this module in a process of its own, so that the client's work is not the server's. skip: bodies that were
-    sent before."""
+    """Run this module as a separate process, so that the client does not slow the server's process. skip: number of
+    bodies that were sent before."""
     command = [sys.executable, "-m", "tests.bench.load", url, str(bodies)]
     command += ["--clients", str(clients), "--seconds", str(seconds), "--skip", str(skip)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds + 60, check=True)

@@ -1,7 +1,7 @@
-"""Whether a gateway replica grows under load: its memory after one minute over that after ten.
+"""Checks whether a gateway replica grows under load: its memory after one minute divided by that after ten.
 
-Distinct queries, so that the whole path works. The cache is held small, for a full cache is no leak: L1 at a size
-that is full within the first minute, L2 and L4 off.
+All queries are distinct, so that every search runs in full. A filling cache is not a leak, so the cache is small: L1 is
+full within the first minute, and L2 and L4 are off.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def compare(settings: Settings, prepared: Prepared) -> Comparison:
 
 
 def gateway_mib(settings: Settings) -> float:
-    """Anonymous memory of all gateway replicas of the run. Pages of files, libraries above all, are shared with
-    whatever else runs, so that a replica's share of them grows when another process ends."""
+    """Anonymous memory of all gateway replicas of the run. Pages of files, mostly libraries, are not counted: a replica
+    shares them with other processes, so its part of them grows when another process ends."""
     run = local.read_run(settings)
     assert run is not None
     gateways = [p for p in local.marked(run["mark"]) if "gateway" in " ".join(p.cmdline())]

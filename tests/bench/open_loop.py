@@ -1,10 +1,10 @@
-"""An open-loop HTTP client: requests are sent when they are due, whether or not earlier ones were answered, and a
-latency counts from then, so that waiting is counted (Schroeder, Wierman, Harchol-Balter: Open Versus Closed, 2006).
+"""An open-loop HTTP client: it sends requests when they are due, whether or not earlier ones have completed. Latency
+counts from the due time and so includes waiting (Schroeder, Wierman, Harchol-Balter: Open Versus Closed, 2006).
 
     python -m tests.bench.open_loop http://127.0.0.1:8000/v1/… bodies.jsonl --rate 50 --seconds 10
 
 Arrivals are a Poisson process. Prints JSON: offered_per_s, answered_per_s, sent, refused (429), and p50_ms, p95_ms,
-p99_ms of what was answered. Loopback only; ends by itself.
+p99_ms of the successful requests. Loopback only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Sender:
         self.refused = 0
 
     async def send(self, body: bytes, due_s: float) -> None:
-        """Raises RuntimeError on an answer that is neither one nor a refusal."""
+        """Raises RuntimeError if the status is neither 200 nor 429."""
         async with self._places, asyncio.timeout(ANSWER_TIMEOUT_S):
             client = self._idle.pop() if self._idle else await self._connected()
             status, _ = await client.post(body)
@@ -61,10 +61,10 @@ class Sender:
 
 
 async def run(url: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> dict[str, float]:
-    """Each body is sent once. Raises ValueError if there are too few."""
+    """Sends each body at most once. Raises ValueError if there are too few bodies."""
     due_s = arrivals(rate, seconds, seed)
     if len(due_s) > len(bodies):
-        raise ValueError(f"{len(due_s)} requests and {len(bodies)} bodies")
+        raise ValueError(f"{len(due_s)} requests need as many bodies, but there are only {len(bodies)}")
     sender, started_s = Sender(url), time.perf_counter()
     async with asyncio.TaskGroup() as requests:
         for body, after_s in zip(bodies, due_s, strict=False):
@@ -72,18 +72,18 @@ async def run(url: str, bodies: Sequence[bytes], rate: float, seconds: float, se
             requests.create_task(sender.send(body, started_s + after_s))
     await sender.close()
     summary = summarise(sender.latencies_ms, 0, time.perf_counter() - started_s)
-    told = {name: summary[name] for name in ("p50_ms", "p95_ms", "p99_ms")}
+    percentiles = {name: summary[name] for name in ("p50_ms", "p95_ms", "p99_ms")}
     return {
         "offered_per_s": rate,
         "answered_per_s": summary["requests_per_s"],
         "sent": len(due_s),
         "refused": sender.refused,
-        **told,
+        **percentiles,
     }
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
-    """Seconds from the start, of a Poisson process."""
+    """Arrival times of a Poisson process, in seconds from the start."""
     chance = random.Random(seed)
     at_s, times_s = chance.expovariate(rate), []
     while at_s < seconds:
@@ -93,7 +93,7 @@ def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
 
 
 def offer(url: str, bodies: Path, *, rate: float, seconds: float, skip: int = 0) -> dict[str, Any]:
-    """Run this module in a process of its own, so that the client's work is not the server's."""
+    """Run this module as a separate process, so that the client does not slow the server's process."""
     command = [sys.executable, "-m", "tests.bench.open_loop", url, str(bodies), "--rate", str(rate)]
     command += ["--seconds", str(seconds), "--skip", str(skip)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds + ANSWER_TIMEOUT_S + 30)
@@ -106,9 +106,9 @@ def offer(url: str, bodies: Path, *, rate: float, seconds: float, skip: int = 0)
 def main(
     url: str,
     bodies: Path,
-    rate: Annotated[float, typer.Option(min=0.1, help="requests per second")],
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")],
     seconds: Annotated[float, typer.Option()] = 10,
-    skip: Annotated[int, typer.Option(help="bodies that were sent before")] = 0,
+    skip: Annotated[int, typer.Option(help="Number of bodies to skip because they were sent before.")] = 0,
 ) -> None:
     lines = bodies.read_bytes().splitlines()[skip:]
     print(json.dumps(asyncio.run(run(url, lines, rate, seconds))))

@@ -1,5 +1,7 @@
-"""The parallel engine against a plain thread pool and plain Ray tasks, on work of each profile. Each row compares with
-the better of the two for that work. The engine knows what its tasks declare: their profile."""
+"""Compares the parallel engine with a plain thread pool and plain Ray tasks, on workloads of each profile.
+
+Each row shows the faster of the two references for its workload. The engine knows only the declared profile of a task.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ OURS, POOL, RAY_TASKS = "jobs.parallel", "thread pool", "Ray tasks"
 
 @dataclass(frozen=True)
 class Workload:
-    """steps: what the references run, and ours, too, unless it declares the same work as other steps."""
+    """steps: run by the references, and by the engine unless `ours` declares the same work as different steps."""
 
     name: str
     steps: Sequence[GraphStep]
@@ -89,24 +91,24 @@ def compare(rounds: int) -> Iterator[Comparison]:
 
 
 def compare_workload(workload: Workload, rounds: int) -> Comparison:
-    ways = {OURS: ours, POOL: in_pool, RAY_TASKS: in_ray}
-    steps = dict.fromkeys(ways, workload.steps) | {OURS: workload.ours or workload.steps}
+    runners = {OURS: ours, POOL: in_pool, RAY_TASKS: in_ray}
+    steps = dict.fromkeys(runners, workload.steps) | {OURS: workload.ours or workload.steps}
     count = len(workload.steps)
-    rates = interleave({name: partial(rate, way, steps[name], count) for name, way in ways.items()}, rounds)
+    rates = interleave({name: partial(rate, run, steps[name], count) for name, run in runners.items()}, rounds)
     best, other = sorted((POOL, RAY_TASKS), key=lambda name: -statistics.median(rates[name]))
     series = {name: Series(name, "tasks/s", values) for name, values in rates.items()}
     note = f"{workload.note}; {other} {series[other].median:,.4g}"
     return Comparison(f"parallel, {workload.name}", series[OURS], series[best], workload.target, note)
 
 
-def rate(way: Callable[[Sequence[GraphStep]], None], steps: Sequence[GraphStep], count: int) -> float:
+def rate(run: Callable[[Sequence[GraphStep]], None], steps: Sequence[GraphStep], count: int) -> float:
     started_s = time.perf_counter()
-    way(steps)
+    run(steps)
     return count / (time.perf_counter() - started_s)
 
 
 def ours(steps: Sequence[GraphStep]) -> None:
-    """A map where all steps are calls of one task with one item each."""
+    """Runs a map if all steps are calls of one task with one item each, else a graph."""
     tasks = {step.task for step in steps}
     if len(tasks) == 1 and not any(step.needs for step in steps):
         results = map_items(tasks.pop(), [step.args[0] for step in steps])
@@ -116,7 +118,7 @@ def ours(steps: Sequence[GraphStep]) -> None:
 
 
 def in_pool(steps: Sequence[GraphStep]) -> None:
-    """With as many threads as Python takes."""
+    """Runs the steps in a ThreadPoolExecutor of default size."""
     if not any(step.needs for step in steps):
         with ThreadPoolExecutor() as pool:
             for future in [pool.submit(step.task.function, *step.args) for step in steps]:
@@ -139,7 +141,7 @@ def in_pool(steps: Sequence[GraphStep]) -> None:
 
 
 def in_ray(steps: Sequence[GraphStep]) -> None:
-    """All at once; Ray begins each when what it needs is there."""
+    """Submits all steps at once; Ray starts each when its inputs are ready."""
     remote: dict[Callable[..., Any], Any] = {step.task.function: ray.remote(step.task.function) for step in steps}
     by_id = {step.id: step for step in steps}
     refs: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What `tests.bench.parallel` runs, and the server that it waits for. A module of its own, which workers import."""
+"""Functions that `tests.bench.parallel` runs, and the server that they call. Ray workers import this module."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from serve_app.documents.markdown_blocks import parse_blocks
 from tests.bench.child import answer_all
 
 LATENCY_S = 0.02
-AT_ONCE = 48  # requests that the server works on; the rest queue
+AT_ONCE = 48  # requests that the server handles concurrently; the others queue
 MATRIX_BYTES = 48 * 1024**2
 RESULT_BYTES = 2 * 1024**2
 
 
 @cache
 def page() -> str:
-    """Some real Markdown."""
+    """A real Markdown page."""
     return (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
 
 
 def parse(times: int) -> int:
-    """Computes and holds the global lock: the Markdown parser."""
+    """CPU-bound work that holds the GIL: parses Markdown."""
     return sum(len(list(parse_blocks(page()[:20_000]))) for _ in range(times))
 
 
 def parse_line(number: int) -> int:
-    """Some tenths of a millisecond."""
+    """A CPU-bound call of a few tenths of a millisecond."""
     start = number % 1_000
     return len(list(parse_blocks(page()[start : start + 400])))
 
 
 def fetch(request: tuple[int, int]) -> int:
-    """Waits for the server. request: its port and a number."""
+    """I/O-bound work: one request to the server. request: port of the server, and a number."""
     port, number = request
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(b"x")
@@ -59,7 +59,7 @@ def fetch_and_parse(request: tuple[int, int]) -> int:
 
 
 def transform(seed: int) -> NDArray[np.float32]:
-    """Takes memory and releases the lock: a large array, read and written several times; a part of it is kept."""
+    """Memory-bound work that releases the GIL: reads and writes a large array several times. Returns a part of it."""
     values = np.full(MATRIX_BYTES // 4, seed + 2, np.float32)
     for _ in range(4):
         np.sqrt(values, out=values)
@@ -72,7 +72,7 @@ def step(times: int, *_: object) -> int:
 
 
 def graph(nodes: int, seed: int = 0) -> list[GraphStep]:
-    """Layers of steps of very different length, each after one or two of the layer before; a chain beside them."""
+    """Layers of steps of very different length, each needing one or two steps of the previous layer, and a chain."""
     chance = random.Random(seed)
     task = Task(step, TaskProfile.CPU)
     steps: list[GraphStep] = []
@@ -91,7 +91,7 @@ def graph(nodes: int, seed: int = 0) -> list[GraphStep]:
 
 
 async def serve(ports: SimpleQueue[int]) -> None:
-    """Answers each connection after LATENCY_S, AT_ONCE of them at the same time."""
+    """Answers each connection after LATENCY_S, up to AT_ONCE connections concurrently."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +107,7 @@ async def serve(ports: SimpleQueue[int]) -> None:
 
 
 def main() -> None:
-    """The server, in a process of its own: it tells its port."""
+    """Runs the server as a child process, which answers with its port."""
     ports: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=lambda: asyncio.run(serve(ports)), daemon=True).start()
     port = ports.get(timeout=30)

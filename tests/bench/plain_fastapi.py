@@ -1,4 +1,4 @@
-"""What most people write first: sentence-transformers behind FastAPI, one process, a handler in FastAPI's thread pool.
+"""The simplest embedding service: sentence-transformers behind FastAPI in one process, with FastAPI's thread pool.
 
 python -m tests.bench.plain_fastapi PORT
 """
@@ -45,7 +45,7 @@ def build(model_path: Path) -> FastAPI:
 
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
-    """Gives its address."""
+    """Yields its address."""
     port = free_port()
     environ = os.environ | {"AIDOCS_DATA_DIR": str(settings.data_dir)}
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.plain_fastapi", str(port)], env=environ)

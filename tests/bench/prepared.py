@@ -1,4 +1,4 @@
-"""A store of many passages, embedded once and kept beside the models for later runs."""
+"""A store with many passages, embedded once and cached beside the models for later runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENTS, DONE = "documents.jsonl", "done.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """folder: its `store` is closed, optimised and not to be changed: copy it."""
+    """folder: its `store` is closed and optimised. Copy it, and do not change the original."""
 
     folder: Path
     passages: int
@@ -37,8 +37,8 @@ class Prepared:
 
 
 def prepared_store(settings: Settings, count: int) -> Prepared:
-    """Of `count` short entries of the packages that are installed the first time, when it takes minutes; what was
-    interrupted goes on."""
+    """A store of `count` short entries of the installed packages. The first call takes minutes; after an interruption
+    the next call continues. Later calls reuse the entries of the first one."""
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)
     made_with = f"{engine.space} {engine.precision} {settings.chunking}"
     key = hashlib.blake2b(made_with.encode(), digest_size=8).hexdigest()

@@ -1,7 +1,7 @@
-"""Proportional memory (PSS) of an indexing run, by what its processes are for. Linux only.
+"""Proportional memory (PSS) of an indexing run, by the role of its processes. Linux only.
 
-A page that several processes have mapped counts a share in each: sums over processes count it once. The kernel says it
-apart for anonymous memory, files and shared memory (/proc/PID/smaps_rollup, in the kernel's filesystems/proc).
+PSS divides a page among the processes that map it, so a sum over processes counts the page once. The kernel reports PSS
+for anonymous memory, files and shared memory separately (/proc/PID/smaps_rollup, see the kernel's filesystems/proc).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Role(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     LEDGER = "ledger"
-    OBJECTS = "Ray's object store"  # shared memory of whatever process
+    OBJECTS = "Ray's object store"  # shared memory of all processes
     RAY = "Ray's own processes"
     STORE = "store"
-    STORE_FILES = "store: mapped files"  # page cache, which the kernel takes back at need
-    OPTIMIZER = "store: its optimiser"  # comes and goes
+    STORE_FILES = "store: mapped files"  # page cache, which the kernel reclaims when needed
+    OPTIMIZER = "store: its optimiser"  # runs from time to time
 
 
 ACTORS = {
@@ -56,26 +56,26 @@ class Process:
 
 
 def sampled(root: psutil.Process) -> dict[Role, int]:
-    """Bytes of each role, of the process and all below it; without roles that have no process."""
+    """Bytes by role of the process and all its descendants. Roles without a process are missing."""
     sizes: dict[int, Pss] = {}
     processes = []
     for each in [root, *root.children(recursive=True)]:
         try:
             processes.append(Process(each.pid, each.ppid(), " ".join(each.cmdline())))
             sizes[each.pid] = parse_pss(Path(f"/proc/{each.pid}/smaps_rollup").read_text())
-        except (psutil.Error, OSError):  # has ended meanwhile
+        except (psutil.Error, OSError):  # the process has ended
             continue
     return by_role(roles_of(processes), sizes)
 
 
 def parse_pss(rollup: str) -> Pss:
-    """The text of a smaps_rollup; all zero of a process that has ended."""
+    """Parses the text of a smaps_rollup file. All values are 0 for a process that has ended."""
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in rollup.splitlines()[1:])}
     return Pss(*(kib.get(f"Pss_{kind}", 0) * KIB for kind in ("Anon", "File", "Shmem")))
 
 
 def roles_of(processes: Iterable[Process]) -> dict[int, Role]:
-    """By pid. processes: parents before their children, the driver first."""
+    """Roles by pid. processes: parents before their children, the driver first."""
     roles: dict[int, Role] = {}
     for each in processes:
         roles[each.pid] = role_of(each.command, roles.get(each.parent))
@@ -83,8 +83,8 @@ def roles_of(processes: Iterable[Process]) -> dict[int, Role]:
 
 
 def role_of(command: str, parent: Role | None) -> Role:
-    """Workers say what they are in their titles, `ray::MapWorker(MapBatches(ReadStage))`. What an actor starts is the
-    actor's, such as the process that reads files."""
+    """The role of a process. Ray's workers have titles such as `ray::MapWorker(MapBatches(ReadStage))`. A child of an
+    actor, such as the process that reads files, has the role of the actor."""
     if parent is None:
         return Role.DRIVER
     if command.startswith("ray::"):

@@ -1,5 +1,7 @@
-"""Recall@10 of dense search against exact search over the same vectors, for each way to keep and to search them; with
-`--threads` searches per second for each number of the store's threads instead. Alters nothing but its own copies.
+"""Measures recall@10 of dense search against exact search, for each quantisation and its search parameters.
+
+With `--threads` it measures searches per second by the number of search threads instead. It changes only its own copies
+of the store.
 
 Examples:  python -m tests.bench.recall  ·  python -m tests.bench.recall --out recall.json  ·  … --threads
 """
@@ -38,13 +40,13 @@ CODES = (Quantization.INT8, Quantization.BINARY, Quantization.TURBO)
 RESCORED = ((False, 1.0), (True, 1.0), (True, 2.0), (True, 4.0), (True, 8.0))  # rescore, oversampling
 THREADS = (1, 2, 4, 8)
 CLIENTS, ROUNDS, ROUND_S = 32, 5, 3.0
-NEVER = 1_000_000_000  # passages: it optimises only when told to
+NEVER = 1_000_000_000  # passages: no automatic optimisation
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one collection's files, all of which are memory-mapped; float32 vectors are read to rescore and if exact."""
+    """Sizes of the memory-mapped files of a collection. Exact search and rescoring read the float32 vectors."""
 
     float32_mib: float
     codes_mib: float
@@ -53,7 +55,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Measured:
-    """recall: of the ten nearest passages, 0 to 1. ms: median of one search at a time, in process."""
+    """recall: fraction of the ten nearest passages that were found. ms: median of one search at a time, in process."""
 
     quantization: Quantization
     hnsw_ef: int | None
@@ -66,7 +68,7 @@ class Measured:
 
 
 async def compare(prepared: Prepared, queries: Sequence[StoreQuery], work: Path) -> list[Measured]:
-    """queries: dense ones. work: an empty folder."""
+    """queries: dense queries. work: an empty folder."""
     measured: list[Measured] = []
     truth: list[set[str]] = []
     for quantization in Quantization:
@@ -75,9 +77,9 @@ async def compare(prepared: Prepared, queries: Sequence[StoreQuery], work: Path)
         try:
             await store.optimize(SCOPE)
             sizes = sizes_of(index_folder(folder / "store", SCOPE.at(FIRST_INDEX)))
-            for how in ways(quantization):
+            for how in search_profiles(quantization):
                 found, ms = await searched(store, [asked(query, how) for query in queries])
-                truth = truth or found  # exact search without codes is the first
+                truth = truth or found  # exact search without quantisation comes first
                 share = sum(len(a & b) for a, b in zip(found, truth, strict=True)) / sum(map(len, truth))
                 measured.append(
                     Measured(quantization, how.hnsw_ef, how.exact, how.rescore, how.oversampling, share, ms, sizes)
@@ -88,8 +90,8 @@ async def compare(prepared: Prepared, queries: Sequence[StoreQuery], work: Path)
     return measured
 
 
-def ways(quantization: Quantization) -> Iterator[SearchProfile]:
-    """How it is searched: exact first."""
+def search_profiles(quantization: Quantization) -> Iterator[SearchProfile]:
+    """The profiles to measure, exact search first."""
     if quantization is Quantization.NONE:
         yield SearchProfile(exact=True, oversampling=1)
     for rescore, oversampling in RESCORED if quantization in CODES else [(True, 1.0)]:
@@ -109,7 +111,7 @@ def asked(query: StoreQuery, how: SearchProfile) -> StoreQuery:
 
 
 async def searched(store: EdgeStore, queries: Sequence[StoreQuery]) -> tuple[list[set[str]], float]:
-    """The passages found for each query, and the median milliseconds of one; the first tenth is asked twice."""
+    """The passages found for each query, and the median milliseconds of a search. The first tenth runs as a warm-up."""
     found: list[set[str]] = []
     took_ms: list[float] = []
     for query in queries[: len(queries) // 10]:
@@ -125,10 +127,10 @@ async def searched(store: EdgeStore, queries: Sequence[StoreQuery]) -> tuple[lis
 
 
 async def compare_threads(prepared: Prepared, queries: Sequence[StoreQuery], work: Path) -> dict[int, list[float]]:
-    """search_threads → searches per second with CLIENTS at once, in each of the ROUNDS, which are interleaved."""
+    """search_threads → searches per second of CLIENTS concurrent clients in each of ROUNDS interleaved rounds."""
     folder = copied(prepared, work / "threads")
     rates: dict[int, list[float]] = {threads: [] for threads in THREADS}
-    for number in range(ROUNDS + 1):  # the first warms up
+    for number in range(ROUNDS + 1):  # the first one is a warm-up
         for threads in THREADS if number % 2 else reversed(THREADS):
             store = EdgeStore.open(folder, StoreSettings(search_threads=threads, optimize_after_passages=NEVER))
             try:
@@ -172,7 +174,7 @@ def sizes_of(collection: Path) -> Sizes:
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Markdown: a row for each quantisation and rescoring, a column for each ef."""
+    """A Markdown table with a row for each quantisation and rescoring and a column for each ef."""
     rows: dict[tuple[object, ...], list[Measured]] = {}
     for one in measured:
         rows.setdefault((one.quantization.value, one.exact, one.rescore, one.oversampling), []).append(one)
@@ -196,14 +198,14 @@ def threads_table(rates: dict[int, list[float]]) -> str:
 
 
 def queries_of(prepared: Prepared, engine: EmbeddingEngine) -> list[StoreQuery]:
-    """As the default profile asks: excerpts of the documents that are stored."""
+    """Queries of the default profile; their texts are excerpts of the stored documents."""
     profile, sparse = SearchProfile(), Bm25SparseEncoder()
-    texts = excerpts(prepared.documents()[: prepared.passages], QUERIES, WORDS)  # each of them is one passage
+    texts = excerpts(prepared.documents()[: prepared.passages], QUERIES, WORDS)  # each document is one passage
     return [
         StoreQuery(
             *(SCOPE, engine.space, vector, sparse.encode_query(text)),
             fusion=profile.to_fusion(),
-            prefetch=profile.prefetch,
+            candidates=profile.candidates,
             oversampling=profile.oversampling,
         )
         for text, vector in zip(texts, engine.embed(texts).vectors, strict=True)
@@ -211,7 +213,7 @@ def queries_of(prepared: Prepared, engine: EmbeddingEngine) -> list[StoreQuery]:
 
 
 async def counted(folder: Path, space: VectorSpace, work: Path) -> Prepared:
-    """What is in it, be it not finished."""
+    """The prepared store with its number of passages, even if its preparation was interrupted."""
     found = Prepared(folder, 0, space)
     store = EdgeStore.open(copied(found, work / "count"), StoreSettings(optimize_after_passages=NEVER))
     try:
@@ -221,10 +223,14 @@ async def counted(folder: Path, space: VectorSpace, work: Path) -> Prepared:
 
 
 def main(
-    folder: Annotated[Path | None, typer.Option(help="one that tests.bench.prepared has made, or begun")] = None,
-    documents: Annotated[int, typer.Option(min=1_000, help="that are searched; embedded once")] = 52_000,
-    threads: Annotated[bool, typer.Option("--threads", help="compare numbers of search threads")] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder made by tests.bench.prepared, perhaps incomplete.")
+    ] = None,
+    documents: Annotated[
+        int, typer.Option(min=1_000, help="Documents in the searched collection; embedded once.")
+    ] = 52_000,
+    threads: Annotated[bool, typer.Option("--threads", help="Compare numbers of search threads.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File for the results, JSON.")] = None,
 ) -> None:
     settings = load_settings()
     engine = EmbeddingEngine.load(settings.embedding, settings.data_dir)

@@ -1,4 +1,4 @@
-"""benchmarks.json, the table on the terminal, all of it in docs/performance.md and a choice of rows in README."""
+"""The results as benchmarks.json, as a table on the terminal, in docs/performance.md and, in part, in README.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.bench.rounds import Comparison
 
 BEGIN, END = "<!-- benchmarks: begin, written by `make bench` -->", "<!-- benchmarks: end -->"
 HEAD = ("figure", "ai-docs", "reference in the same run", "ratio", "target")
-# README's rows, by figure and reference: what a user notices first, targets that are missed among them.
+# Rows of README.md, by figure and reference: what users notice first, including missed targets.
 CHOSEN = (
     ("engine, int8", "sentence-transformers"),
     ("/v1/embeddings, one short text, 16 clients", "FastAPI"),
@@ -54,7 +54,7 @@ def table(comparisons: Sequence[Comparison]) -> list[str]:
 
 @dataclass(frozen=True)
 class Results:
-    """Of one whole run. latency: see latency.measure."""
+    """Results of a whole run. latency: see latency.measure."""
 
     machine: dict[str, Any]
     rounds: int
@@ -72,12 +72,12 @@ class Results:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     def chosen(self) -> str:
-        """README's rows. Raises KeyError if one of them was not measured."""
+        """The table of README.md. Raises KeyError if one of its rows was not measured."""
         measured = {(c.figure, c.reference.name): c for c in self.comparisons}
         return "\n".join(table([measured[each] for each in CHOSEN]))
 
     def markdown(self) -> str:
-        """All figures, as docs/performance.md has them."""
+        """All results, for docs/performance.md."""
         flags = ", ".join(self.machine["flags"]) or "none"
         lines = [
             f"Medians of {self.rounds} interleaved rounds, the lowest and the highest round in brackets (indexing: one "
@@ -94,7 +94,7 @@ class Results:
 
 
 def into_page(content: str, page: Path) -> None:
-    """Between the two markers. Raises ValueError if the page lacks them."""
+    """Replace the text between the two markers. Raises ValueError if the page lacks them."""
     text = page.read_text()
     between = re.compile(re.escape(BEGIN) + r".*?" + re.escape(END), re.DOTALL)
     if not between.search(text):

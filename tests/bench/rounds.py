@@ -1,4 +1,4 @@
-"""Medians of interleaved rounds, and the ratio of two things measured in the same run."""
+"""Medians of interleaved rounds, and ratios of two series that were measured in the same run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Series:
-    """One thing's rounds, in `unit`; higher is better for rates, lower for times."""
+    """The rounds of one contender, in `unit`. Higher is better for rates, lower for times."""
 
     name: str
     unit: str
@@ -25,16 +25,15 @@ class Series:
 
 
 def shown(value: float) -> str:
-    """Four digits, or all before the point."""
+    """Four significant digits, or all digits before the decimal point."""
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours over the reference's, or the reverse where less is better; `target` is the least ratio that was asked for,
-    None where there is none.
+    """Ours divided by the reference, or the reverse if less is better. target: smallest acceptable ratio, or None.
 
-    The ratio is the median of the rounds' own ratios: a round's two halves ran one behind the other, so that what
+    The ratio is the median of the ratios of the rounds. Both halves of a round run one after the other, so whatever
     slows the machine for a minute slows both."""
 
     figure: str
@@ -55,7 +54,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Comparison:
-        """What to_json wrote; what follows from the rest is left aside."""
+        """Reads what `to_json` wrote and ignores derived values."""
         ours, reference = (
             Series(**content[name] | {"values": tuple(content[name]["values"])}) for name in ("ours", "reference")
         )
@@ -73,12 +72,12 @@ class Comparison:
 
 
 def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
-    """Run each in turn, `rounds` times after one unmeasured warm-up of each."""
+    """Run the contenders in turn: one warm-up of each that is not counted, then `rounds` rounds."""
     for run in contenders.values():
         run()
     values: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders.items())
-        for name, run in order if number % 2 == 0 else reversed(order):  # neither always goes first
+        for name, run in order if number % 2 == 0 else reversed(order):  # so that none always goes first
             values[name].append(run())
     return {name: tuple(series) for name, series in values.items()}

@@ -1,5 +1,7 @@
-"""The service and what it is compared with, on one Ray, behind one proxy, so that both halves of a round differ in
-nothing else: ours at `/`, three deployments at `/peer`, a handler that does nothing at `/empty`."""
+"""Runs the service and its references on one Ray cluster behind one proxy, so that nothing else differs between them.
+
+The service is at `/`, three deployments are at `/peer`, and a handler that does nothing is at `/empty`.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from serve_app.types import Scope, VectorSpace
 
 @contextmanager
 def applications(settings: Settings, peer_dir: Path, scope: Scope, space: VectorSpace) -> Iterator[str]:
-    """Gives the address of all. peer_dir: a copy of the store, for the peer's own."""
-    os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # from where the application takes its settings
+    """Yields their common address. peer_dir: a copy of the store for the three deployments."""
+    os.environ["AIDOCS_DATA_DIR"] = str(settings.data_dir)  # the application reads its settings from the environment
     os.environ["AIDOCS_SERVING__MAX_REPLICAS"] = str(settings.serving.max_replicas)
     mark = local.mark_this_run(settings)
     try:
@@ -43,7 +45,7 @@ def applications(settings: Settings, peer_dir: Path, scope: Scope, space: Vector
 
 
 def wait_until_it_answers(url: str, body: bytes = b'{"query": "x"}') -> None:
-    """A server may have to load its model first, and the proxy learns of a new application a moment after it runs."""
+    """Waits until a server has loaded its model and the proxy knows the new application."""
     deadline_s = time.monotonic() + 60
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
     while True:

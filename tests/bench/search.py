@@ -1,5 +1,7 @@
-"""Searches by the API under load: against the same work in three chained deployments, against engine and store in one
-process, and, where the cache answers, against a handler that does nothing. Each query is asked once, else."""
+"""Compares searches through the API under load with three chained deployments and with engine and store in process.
+
+Each query is sent once. Repeated queries, which the cache serves, are compared with a handler that does nothing.
+"""
 
 from __future__ import annotations
 

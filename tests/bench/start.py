@@ -1,6 +1,7 @@
-"""From nothing to the first answer, against Ray and Serve with a handler that does nothing, in the same mode.
+"""Compares the time from start to first response with that of Ray Serve with a handler that does nothing.
 
-The model is converted and the bytecode compiled: a warm install. `python -m tests.bench.start` is the reference.
+Both run in the same mode, on a warm installation: the model is converted and the bytecode is compiled. The reference is
+`python -m tests.bench.start`.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ def seconds_of_ours(settings: Settings) -> float:
             return time.perf_counter() - started_s
         finally:
             try:
-                process.wait(timeout=TIMEOUT_S)  # for its dashboard, after the answer
+                process.wait(timeout=TIMEOUT_S)  # it waits for its dashboard after the first response
             finally:
                 subprocess.run([*command, "stop"], env=environ, check=True, capture_output=True, timeout=TIMEOUT_S)
 
 
 def seconds_of_empty() -> float:
-    """Without the time it takes to end."""
+    """Seconds to the first response of the reference, without its shutdown."""
     with tempfile.TemporaryDirectory(prefix="ai-docs-bench-") as folder:
         port = free_port()
         environ = os.environ | {"AIDOCS_DATA_DIR": folder, "AIDOCS_SERVING__PORT": str(port)}
@@ -67,10 +68,10 @@ def seconds_of_empty() -> float:
 
 
 def serve_nothing(settings: Settings) -> None:
-    """Until its input ends."""
+    """Runs the reference until stdin is closed."""
     mark = local.mark_this_run(settings)
     try:
-        import ray  # reads the environment of the run
+        import ray  # imported here, because it reads the environment of the run
         from ray import serve
 
         from tests.bench import empty_handler

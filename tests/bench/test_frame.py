@@ -1,4 +1,4 @@
-"""The bench's own arithmetic and client; the benchmarks themselves are not tests."""
+"""Arithmetic, reports and HTTP clients of the benchmarks. The benchmarks themselves are not tests."""
 
 from __future__ import annotations
 

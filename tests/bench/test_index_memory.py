@@ -1,4 +1,4 @@
-"""What is measured of a run's memory, and how it is judged; the measurement itself is no test."""
+"""How the memory of a run is sampled and judged. The measurement itself is not a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of recall runs on any store, leaves it as it was, and counts right."""
+"""The recall benchmark runs on any store, leaves it unchanged and counts correctly."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What most Serve applications do: gateway → embedder → searcher, each a deployment, a hop per request and stage.
+"""The usual Serve application: gateway → embedder → searcher, each a deployment, and a hop for each request and stage.
 
-The reference for search: the same engine, the same store and the same fusion, without micro-batches. It answers
+It is the reference for search, with the same engine, store and fusion but without micro-batches. It serves
 `POST /peer/search` with {"query", "limit"}.
 """
 
@@ -59,7 +59,7 @@ class Searcher:
             sparse=self._sparse.encode_query(text),
             limit=limit,
             fusion=Fusion(self._profile.fusion, self._profile.rrf_k),
-            prefetch=self._profile.prefetch,
+            candidates=self._profile.candidates,
         )
         [result] = await self._store.query_batch([query])
         if isinstance(result, Exception):
@@ -76,7 +76,7 @@ class Gateway:
     async def search(self, question: Question) -> Response:
         vector = await self._embedder.embed.remote(question.query)
         hits = await self._searcher.search.remote(question.query, vector, question.limit)
-        return Response(orjson.dumps({"hits": hits}), media_type="application/json")  # as ours
+        return Response(orjson.dumps({"hits": hits}), media_type="application/json")  # serialised like ours
 
 
 def build(settings: Settings, store_dir: Path, scope: Scope, space: VectorSpace) -> Application:
@@ -84,7 +84,7 @@ def build(settings: Settings, store_dir: Path, scope: Scope, space: VectorSpace)
     deployment = serve.deployment(
         max_ongoing_requests=256,
         ray_actor_options={"num_cpus": 0.1},
-        logging_config=LoggingConfig(enable_access_log=False),  # as ours: hops are compared, not logs
+        logging_config=LoggingConfig(enable_access_log=False),  # off, as in the service
     )
     embedder = deployment(Embedder).bind(settings)
     searcher = deployment(Searcher).bind(settings, store_dir, scope, space)

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.torch_engine`: what the torch engine does on this machine's device, by tokens of a pass.
+"""`python -m tests.bench.torch_engine`: speed of the torch engine on this machine, by the tokens in a forward pass.
 
-Tokens/s of the model's passes alone, texts tokenised beforehand, and of whole calls; the time of a pass of one text;
-and what jobs.index's embedding stage makes of it, blocks in and blocks out. Medians; on a GPU a minute or two.
+Prints tokens/s of forward passes alone (texts tokenised beforehand) and of whole calls, the time of a forward pass for
+one text, and documents/s of the embedding stage of jobs.index. Figures are medians. Takes a minute or two on a GPU.
 
 Examples:  python -m tests.bench.torch_engine  ·  … --precision fp32  ·  … --texts 200 (on a CPU)
 """
@@ -29,15 +29,15 @@ from tests.bench.corpus import entries, passages
 
 PASS_TOKENS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
 ROUNDS = 5
-SLICE_TEXTS = 2_048  # of a call
+SLICE_TEXTS = 2_048  # texts in one call
 BLOCK_DOCUMENTS = 1_800
 
 
 def main(
     texts: Annotated[
-        int, typer.Option(min=10, help="short ones, and a tenth as many of the length of a page")
+        int, typer.Option(min=10, help="Number of short texts; a tenth as many page-length texts are added.")
     ] = 20_000,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
 ) -> None:
     settings = load_settings()
     table = Table("padded tokens of a pass", "texts", "passes alone, tokens/s", "calls, tokens/s")
@@ -46,7 +46,7 @@ def main(
     some = {"short": short, "long": passages(max(1, texts // 10), tokenizer)}
     for tokens in PASS_TOKENS:
         engine = EmbeddingEngine.load(on_torch(settings, precision, max_batch_tokens=tokens), settings.data_dir)
-        if engine.max_batch_tokens < tokens:  # the backend takes no more
+        if engine.max_batch_tokens < tokens:  # the largest that the backend accepts
             break
         for kind, own in some.items():
             alone, calls = passes_alone(engine, own), whole_calls(engine, own)
@@ -93,7 +93,7 @@ def stage_rate(settings: Settings, precision: str, texts: Sequence[str]) -> floa
 
 
 def median_s(call: Callable[[], object]) -> float:
-    """After a first one, which makes ready."""
+    """Median duration of a call, after a warm-up call."""
     took_s = []
     for _ in range(ROUNDS + 1):
         started_s = time.perf_counter()

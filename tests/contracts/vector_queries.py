@@ -109,9 +109,9 @@ class VectorQueryContract(RerankingContract, ABC):
         pages = [(await ask(library, page)).hits for page in asked]
         assert [hit.passage_id for page in pages for hit in page] == [hit.passage_id for hit in whole]
 
-    async def test_limit_beyond_prefetch_is_still_filled(self, store: VectorStore) -> None:
+    async def test_limit_beyond_candidates_is_still_filled(self, store: VectorStore) -> None:
         await store.write(SCOPE, SPACE, [document(f"d{i}", f"word number{i}") for i in range(30)])
-        assert len(await found(store, query("word", prefetch=5, limit=20, offset=5))) == 20
+        assert len(await found(store, query("word", candidates=5, limit=20, offset=5))) == 20
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_group_by_keeps_the_best_of_each_value(self, library: VectorStore, mode: str) -> None:
@@ -230,7 +230,7 @@ class VectorQueryContract(RerankingContract, ABC):
         while not writing.done():
             assert (await found(library, query("cats purr softly", limit=1))) == ["cats"]
         await writing
-        assert len(await found(library, query("goats", "sparse", limit=200, prefetch=300))) == 200
+        assert len(await found(library, query("goats", "sparse", limit=200, candidates=300))) == 200
 
     async def test_bm25_weights_are_those_of_the_encoder(self, store: VectorStore) -> None:
         """One passage only: every word has the same inverse document frequency, so weights alone decide."""

@@ -1,4 +1,4 @@
-"""`python -m jobs.submit`: through Ray's job API to a cluster, and back with status, log and result."""
+"""`python -m jobs.submit` runs a job through Ray's job API and returns its status, log and result."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_job_that_fails_is_told(job_cluster: JobCluster, tmp_path: Path) -> No
     code, output, errors = job_cluster.run(*index(tmp_path / "none", "failing"))
     assert (code, output) == (2, ""), errors
     assert "no such file" in " ".join(errors.split()) and str(JobStatus.FAILED) in errors
-    assert "has left no result" in errors
+    assert "printed no result" in errors
 
 
 def test_a_job_that_fails_can_have_a_result(job_cluster: JobCluster) -> None:
@@ -128,7 +128,7 @@ def test_ctrl_c_before_the_job_has_begun(job_cluster: JobCluster, tmp_path: Path
     code, output, errors = job_cluster.stop(" is submitted", *index(tmp_path, "stopped-at-once"))
     assert code == 130, errors
     assert str(JobStatus.STOPPED) in errors
-    assert output or "has left no result" in errors
+    assert output or "printed no result" in errors
     assert all(each.status.is_terminal() for each in job_cluster.client.list_jobs())
 
 

@@ -14,7 +14,7 @@ from serve_app.settings.environment import setting_fields
 
 def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIDOCS_EMBEDDING__MAX_BATCH_TOKENS", "512")
-    monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__PREFETCH", "50")
+    monkeypatch.setenv("AIDOCS_SEARCH__PROFILES__FAST__CANDIDATES", "50")
     settings = load_settings()
     assert settings.embedding.max_batch_tokens == 512
     assert settings.search.profiles.keys() == {"default", "fast", "quality"}
@@ -23,12 +23,12 @@ def test_nested_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("AIDOCS_STOER__URL", "x", "AIDOCS_STOER__URL is not a setting; the nearest is AIDOCS_STORE__URL"),
-        ("aidocs_stoer__url", "x", "the nearest is AIDOCS_STORE__URL"),
+        ("AIDOCS_STOER__URL", "x", "AIDOCS_STOER__URL is not a setting; did you mean AIDOCS_STORE__URL?"),
+        ("aidocs_stoer__url", "x", "did you mean AIDOCS_STORE__URL?"),
         ("AIDOCS_STORE", "{bad", "JSON object"),
         ("AIDOCS_STORE__TIMEOUT_S", "-1", "AIDOCS_STORE__TIMEOUT_S='-1'"),
         ("AIDOCS_DATA_DIR", "", "an empty path"),
-        ("AIDOCS_SEARCH__DEFAULT_PROFILE", "typo", "'typo' is none of the profiles: default"),
+        ("AIDOCS_SEARCH__DEFAULT_PROFILE", "typo", "'typo' is not one of the profiles: default"),
         ("AIDOCS_SERVING__PORT", "99999", "AIDOCS_SERVING__PORT"),
         ("AIDOCS_SERVING__MIN_REPLICAS", "9", "min_replicas is above max_replicas"),
         ("AIDOCS_SERVING__GRACEFUL_SHUTDOWN_TIMEOUT_S", "40", "the longest request"),

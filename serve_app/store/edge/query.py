@@ -153,7 +153,7 @@ def _first_of_groups(shard: edge.EdgeShard, query: StoreQuery, path: str, wanted
     """Repeats the search with more candidates until there are enough groups, no candidates are left, or the maximum is
     reached."""
     most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
-    candidates = min(most, max(4 * wanted, query.prefetch))
+    candidates = min(most, max(4 * wanted, query.candidates))
     while True:
         found = _ranked(shard, query, candidates, (path,))
         kept = first_of_each(values_at(point.payload or {}, path) for point in found)
@@ -209,7 +209,7 @@ def _hit(point: edge.ScoredPoint) -> Hit:
 def _request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]) -> edge.QueryRequest:
     """A request to Edge. For a hybrid query with diversity, maximal marginal relevance over the dense vectors reorders
     the fused hits."""
-    candidates = max(query.prefetch, offset + limit)
+    candidates = max(query.candidates, offset + limit)
     result: dict[str, Any] = {"limit": limit, "offset": offset, "with_payload": [*fields] or False}
     retrievers = _retrievers(query)
     fused = [edge.Prefetch(candidates, **retriever) for retriever in retrievers]

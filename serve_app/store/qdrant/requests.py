@@ -50,7 +50,7 @@ def to_request(query: StoreQuery, limit: int, offset: int, fields: Sequence[str]
     """A request to Qdrant. None for a sparse query without words, which has no hits. fields: of the payload.
 
     For a hybrid query with diversity, maximal marginal relevance over the dense vectors reorders the fused hits."""
-    candidates = max(query.prefetch, offset + limit)
+    candidates = max(query.candidates, offset + limit)
     retrievers = list(_retrievers(query, candidates))
     if not retrievers:
         return None

@@ -154,7 +154,7 @@ class QdrantSearch:
         Does not use Qdrant's own grouping, which has no offset and searches only one prefetch, which a single long
         document can fill."""
         most = MAX_CANDIDATES if query.diversity is None else MAX_DIVERSE_CANDIDATES
-        candidates = min(most, max(4 * wanted, query.prefetch))
+        candidates = min(most, max(4 * wanted, query.candidates))
         while True:
             found = await self._ranked(query, candidates, (selector(path),))
             kept = first_of_each(values_at(point.payload, path) for point in found)

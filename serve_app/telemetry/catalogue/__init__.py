@@ -1,8 +1,7 @@
-"""Every metric of ai-docs: what is counted, in which unit, under which labels. Facts only; `meter` does the counting.
+"""Every metric of ai-docs, with its unit and labels. This package only declares them; `meter` counts.
 
-A metric names all its series. So none can appear that nobody foresaw (never one for each tenant, collection or text).
-Each is there, at zero, before its first event: without that zero Prometheus sees no increase when the first error is
-counted.
+A metric lists all its series, so their number is bounded: there is never one for each tenant, collection or text. Each
+series is at zero before its first event. Without that zero, Prometheus would not see the first error as an increase.
 """
 
 from __future__ import annotations

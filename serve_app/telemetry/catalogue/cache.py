@@ -1,4 +1,4 @@
-"""The cache, tier by tier."""
+"""Metrics of the cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GUARDED_TIERS = TIERS[1:]  # outside the process, so they may fail
 
 CACHE_LOOKUPS = Counter(
     "aidocs_cache_lookups_total",
-    "Keys looked up in the cache: a hit in this tier, or a miss in all of them",
+    "Keys looked up in the cache: hits in this tier, or misses in all tiers",
     labels=("kind", "tier", "outcome"),
     series=combined(KINDS, TIERS, ("hit",)) + combined(KINDS, ("all",), ("miss",)),
 )
@@ -22,13 +22,13 @@ CACHE_REPEATED_MISSES = Counter(
 )
 CACHE_HIT_RATIO = Gauge(
     "aidocs_cache_hit_ratio",
-    "Hits over lookups since the start of the process; absent before the first lookup",
+    "Hits divided by lookups since the process started; absent before the first lookup",
     labels=("kind",),
     series=combined(KINDS),
 )
 CACHE_JOINED = Counter(
     "aidocs_cache_joined_total",
-    "Callers who waited for another caller's computation of the same key and looked nothing up themselves",
+    "Callers that waited for another caller to compute the same key, without a lookup of their own",
     labels=("kind",),
     series=combined(KINDS),
 )
@@ -40,19 +40,19 @@ CACHE_PROMOTIONS = Counter(
 )
 CACHE_WRITES_DROPPED = Counter(
     "aidocs_cache_writes_dropped_total",
-    "Entries not written to this tier because too many were waiting to be written",
+    "Entries not written to this tier because its write queue was full",
     labels=("tier",),
     series=combined(TIERS),
 )
 CACHE_FAILURES = Counter(
     "aidocs_cache_failures_total",
-    "Calls that this tier did not answer in time or at all",
+    "Calls to this tier that failed or timed out",
     labels=("tier",),
     series=combined(GUARDED_TIERS),
 )
 CACHE_PAUSE_SECONDS = Gauge(
     "aidocs_cache_pause_seconds",
-    "How long this tier is left out after its last failure; 0 while it answers; absent if there is no such tier",
+    "How long this tier is skipped after its last failure; 0 while it works; absent if the tier does not exist",
     labels=("tier",),
     series=combined(GUARDED_TIERS),
 )

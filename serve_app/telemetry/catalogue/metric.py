@@ -1,4 +1,4 @@
-"""What a metric is: its name, unit, labels and every series it can have."""
+"""Types of metrics. A metric declares its name, unit, labels and every series it can have."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import ClassVar
 
 NAME = re.compile(r"aidocs(_[a-z0-9]+)+")
 UNITS = ("_seconds", "_tokens", "_ratio")
-RAY_PREFIX = "ray_"  # put before every name by Ray's metrics agent
+RAY_PREFIX = "ray_"  # Ray's metrics agent puts it before every name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """labels: their names. series: the values they can have together, each as long as `labels`.
-    Raises ValueError if it is not named as Prometheus asks, or its series do not fit its labels."""
+    """labels: names. series: every combination of label values that can occur, each as long as `labels`.
+    Raises ValueError if the name breaks Prometheus' conventions, or if a series does not match the labels."""
 
     name: str
     description: str
@@ -28,19 +28,21 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not self.name.endswith(self.suffixes):
-            raise ValueError(f"{self.name}: a {self.kind} begins with aidocs_ and ends with one of {self.suffixes}")
+            raise ValueError(
+                f"{self.name}: the name of a {self.kind} begins with aidocs_ and ends with one of {self.suffixes}"
+            )
         if not self.series or any(len(values) != len(self.labels) for values in self.series):
-            raise ValueError(f"{self.name}: each series has a value for each of {self.labels}")
+            raise ValueError(f"{self.name}: each series needs a value for each of {self.labels}")
 
     @property
     def exported_name(self) -> str:
-        """In Prometheus; a histogram's series add `_bucket`, `_sum` and `_count`."""
+        """The name in Prometheus. A histogram's series add `_bucket`, `_sum` and `_count`."""
         return RAY_PREFIX + self.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counter(Metric):
-    """Only ever grows, from 0 at the start of its process."""
+    """Starts at 0 with its process and only grows."""
 
     kind = "counter"
     suffixes = ("_total",)
@@ -48,7 +50,7 @@ class Counter(Metric):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gauge(Metric):
-    """As it is now."""
+    """A current value, which can go up and down."""
 
     kind = "gauge"
     suffixes = UNITS
@@ -56,7 +58,7 @@ class Gauge(Metric):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram(Metric):
-    """buckets: upper bounds, included, ascending, in the unit of the name; one without a bound is added."""
+    """buckets: inclusive upper bounds, ascending, in the unit of the name. A bucket without a bound is added."""
 
     _: KW_ONLY
     buckets: tuple[float, ...]
@@ -66,9 +68,9 @@ class Histogram(Metric):
     def __post_init__(self) -> None:
         Metric.__post_init__(self)
         if not self.buckets or any(low >= high for low, high in pairwise(self.buckets)):
-            raise ValueError(f"{self.name}: the buckets' bounds do not ascend")
+            raise ValueError(f"{self.name}: the bucket bounds must ascend")
 
 
 def combined(*values: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Series for every combination."""
+    """A series for every combination of the values."""
     return tuple(product(*values))

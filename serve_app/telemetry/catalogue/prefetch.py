@@ -1,4 +1,4 @@
-"""Searches made ahead of a user."""
+"""Metrics of prefetching: searches made ahead of a user."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""Requests of the API, and the stages of their work."""
+"""Metrics of API requests and of the stages of their work."""
 
 from __future__ import annotations
 
 from serve_app.telemetry.catalogue.metric import Counter, Histogram, combined
 
-ROUTES = ("searches", "embeddings", "lookups", "uploads", "other")  # by their traffic
+ROUTES = ("searches", "embeddings", "lookups", "uploads", "other")  # groups of routes with similar traffic
 OUTCOMES = ("ok", "rejected", "overloaded", "timeout", "unavailable", "failed", "gone")
 LANES = ("interactive", "bulk")
 
 STAGE_SECONDS = Histogram(
     "aidocs_stage_seconds",
-    "Time in one stage of a request. tokenize: of a call's texts. queue: of a text, until its forward pass begins. "
-    "infer: of a forward pass. search: of a query, in the store and on the way there and back, its wait for a batch "
-    "included. rerank: of a search's first hits by a cross-encoder, their wait for its passes included. serialise: of "
-    "what a search found, or of an answer with embeddings, into JSON",
+    "Time in one stage of a request. tokenize: tokenizing the texts of one call. queue: the wait of one text for its "
+    "forward pass. infer: one forward pass. search: one query in the store, with the wait for a batch and the transfer "
+    "to the store and back. rerank: reranking the first hits of one search with a cross-encoder, with the wait for a "
+    "forward pass. serialise: turning search results or embeddings into JSON",
     labels=("stage", "lane"),
     series=(
         *combined(("queue", "tokenize", "infer", "serialise"), LANES),
@@ -23,16 +23,16 @@ STAGE_SECONDS = Histogram(
 )
 PASS_TOKENS = Histogram(
     "aidocs_pass_tokens",
-    "Tokens of one forward pass. real: the texts' own. padded: what is computed, each text as long as the longest or a "
-    "little longer",
+    "Tokens in one forward pass. real: tokens of the texts. padded: tokens that are computed, because each text is "
+    "padded to the length of the longest or a little more",
     labels=("counted",),
     series=combined(("real", "padded")),
     buckets=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
 )
 REQUESTS = Counter(
     "aidocs_requests_total",
-    "Requests of the API answered. rejected: the client's fault (4xx). overloaded: refused, nothing was done (429). "
-    "timeout: 504. unavailable: 503. failed: 500. gone: the client left before the answer",
+    "Completed API requests. rejected: client errors (4xx). overloaded: refused without any work (429). timeout: 504. "
+    "unavailable: 503. failed: 500. gone: the client disconnected before the response",
     labels=("route", "outcome"),
     series=combined(ROUTES, OUTCOMES),
 )

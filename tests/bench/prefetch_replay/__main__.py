@@ -1,8 +1,8 @@
-"""Does predictive prefetch answer more than it costs? Replays synthetic session logs with and without it.
+"""Measures whether predictive prefetching is worth its cost, on synthetic session logs with and without it.
 
-The logs come from the judged queries of two collections, Cranfield and the summaries of installed packages. Nobody
-recorded these sessions: they show only what the assumptions in `sessions` imply. A service with a log of its own
-should trust that log more than this bench.
+The logs come from the judged queries of two collections, Cranfield and the summaries of installed packages. They are
+not recorded sessions and show only what the assumptions in `sessions` imply. If you have a log of your own service,
+trust it more than this benchmark.
 
 Prefetching pays if it removes a larger share of the searches that users wait for (the cache's misses) than it adds to
 the processor's work, in every log. Misses are the same in every run; times depend on the machine.
@@ -34,21 +34,23 @@ from tests.bench.ranking.packages import package_summaries
 
 SEED = 20_260_105
 QUERIES = 200  # of the installed packages
-DOCUMENTS = 400  # of the installed packages: those of the queries, and others drawn evenly
-DOCUMENT_CHARS = 4_000  # of each, so that indexing takes a minute
+DOCUMENTS = 400  # of the installed packages: those of the queries, and a uniform sample of others
+DOCUMENT_CHARS = 4_000  # longest document, so that indexing takes a minute
 COLUMNS = ("prefetch", "hits", "made", "useful", "made/useful", "p50 ms", "p95 ms", "mean ms", "misses", "work")
 
 
 def main(
-    cranfield: Annotated[Path, typer.Option(help="a BEIR folder; skipped if absent")] = Path("data/cranfield"),
-    sessions: Annotated[int, typer.Option(min=10, help="of each log")] = 500,
+    cranfield: Annotated[Path, typer.Option(help="BEIR folder of Cranfield; skipped if missing.")] = Path(
+        "data/cranfield"
+    ),
+    sessions: Annotated[int, typer.Option(min=10, help="Sessions in each log.")] = 500,
 ) -> None:
     terminal = Console()
     datasets = [installed_packages()]
     if cranfield.is_dir():
         datasets.append(read_dataset(cranfield))
     else:
-        terminal.print(f"skipped: {cranfield} is not a folder; name Cranfield's with --cranfield")
+        terminal.print(f"skipped Cranfield: {cranfield} is not a folder; set it with --cranfield")
     settings = load_settings()
     for dataset in datasets:
         asyncio.run(measure(terminal, dataset, settings, sessions))

@@ -1,8 +1,8 @@
 """Replays a session log through the real Searcher, cache and Prefetcher in this process.
 
-The clock of the cache and of the Prefetcher is the log's. Prefetches are awaited before the next search, since a user
-reads for seconds. An entry of the cache lives a day, and a write to the collection every WRITE_EVERY_S makes all its
-cached answers stale, as in production.
+The cache and the Prefetcher use the log's clock. The replay awaits prefetches before the next search, because users
+read for seconds. A cache entry lives for a day, and a write every WRITE_EVERY_S makes all cached results of the
+collection stale, as in production.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WRITE_EVERY_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """prefetches: those that were computed or failed. cpu_s: of the process, for the users' searches and for the
+    """prefetches: number of computed and failed ones. cpu_s: processor time of the process for users' searches and for
     prefetches."""
 
     searches: int

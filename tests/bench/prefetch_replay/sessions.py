@@ -3,10 +3,10 @@
 The model's assumptions, none of them measured on real users:
 - Sessions begin at random times (a Poisson process). The popularity of the first query follows Zipf's law with
   exponent 1.
-- After a page without a relevant document, the user turns to the next page with probability `turn_unsatisfied`; after
-  the page with the first relevant document, with `turn_satisfied`. Nobody reads beyond page MAX_PAGES.
-- After the last page, a further query follows with probability `follow_up`. It is one of the NEAREST queries that are
-  most similar to the one before by the cosine of their embeddings, the k-th nearest with a weight of 1 / k.
+- Until a user has seen a relevant document, they turn to the next page with probability `turn_unsatisfied`, then with
+  `turn_satisfied`. Nobody reads beyond page MAX_PAGES.
+- After the last page, another query follows with probability `follow_up`. It is one of the NEAREST queries by the
+  cosine of their embeddings, the k-th nearest with a weight of 1 / k.
 - A page is read for READING_S seconds, which is always longer than a prefetch takes.
 """
 
@@ -43,7 +43,7 @@ MODELS = (
 
 @dataclass(frozen=True, slots=True)
 class LoggedSearch:
-    """page: from 0."""
+    """page: counted from 0."""
 
     at_s: float
     session: str
@@ -60,7 +60,7 @@ def session_log(
     sessions: int,
     seed: int,
 ) -> list[LoggedSearch]:
-    """In order of time. queries: text by id. vectors: (queries, dim) unit vectors in the same order.
+    """A log in order of time. queries: text by id. vectors: (queries, dim) unit vectors in the same order.
     first_relevant_page: by query id; missing if no relevant document is in the first MAX_PAGES pages."""
     rng = np.random.default_rng(seed)
     ids = list(queries)
@@ -81,7 +81,7 @@ def session_log(
 def one_session(
     rng: np.random.Generator, query: int, nearest: Vector, first_relevant_page: Sequence[int | None], model: UseModel
 ) -> Iterator[tuple[int, int]]:
-    """Numbers of queries and pages."""
+    """Positions of the queries, and page numbers."""
     weights = 1 / np.arange(1, NEAREST + 1)
     while True:
         for page in range(MAX_PAGES):

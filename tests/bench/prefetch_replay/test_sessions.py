@@ -1,4 +1,4 @@
-"""The session model: the same log for a seed, in order of time, with the page turns that its probabilities give."""
+"""The session model gives one log for each seed, in order of time, with the expected page turns."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""How else could a search rank? Families of ways on a judged set, their parameters chosen by cross-validation over the
-queries; and each way beside that on the set's titles, with one right answer each, on which nothing is chosen.
+"""Compares ranking methods on a judged dataset. The parameters of a family are chosen by cross-validation over queries.
+
+Each method is also measured on the titles of the dataset, which have one relevant document each; nothing is chosen on
+these.
 
 Examples:  python -m tests.bench.ranking --dataset ../shared/data/cranfield  ·  … --out ranking.json
            python -m tests.bench.ranking --dataset ../shared/data/cranfield --ways documents --passage-tokens 64
@@ -34,12 +36,12 @@ from tests.bench.ranking.packages import package_summaries
 
 DEPTH, NDCG_K = 100, 10
 COMPARED = {"passages": WAYS, "documents": DOCUMENT_WAYS, "documents-quality": QUALITY_DOCUMENT_WAYS}
-TITLES = 600  # asked, drawn evenly
+TITLES = 600  # titles used as queries, sampled uniformly
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """ndcg and recall: (queries,), at NDCG_K and DEPTH."""
+    """ndcg, recall: (queries,) at NDCG_K and DEPTH."""
 
     way: Way
     ndcg: Scores
@@ -48,8 +50,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One family with its parameters chosen on the other folds (recall: of the way chosen most often), or one way as it
-    is. Differences are to the first way of all."""
+    """A family with parameters chosen on the other folds (recall: of the method chosen most often), or a single method.
+    Differences are to the first method of all."""
 
     name: str
     ndcg: float
@@ -79,9 +81,9 @@ def as_they_are(of: Sequence[Measured]) -> dict[str, Row]:
 
 
 def cross_validated(of: Sequence[Measured]) -> dict[str, tuple[Row, str]]:
-    """By family: held-out scores, and the way that was chosen most often. The first way stands for choice in each, so
-    that a family which is worse everywhere gives no more than that."""
-    default = of[0]  # ways of a family are neighbours
+    """By family: held-out scores, and the method that was chosen most often. Each family can also choose the first
+    method of all, so a family that is worse everywhere shows no difference."""
+    default = of[0]  # groupby below needs the methods of a family side by side
     families: dict[str, tuple[Row, str]] = {}
     for family, members in groupby(of, attrgetter("way.family")):
         choice = [default, *(one for one in members if one is not default)]
@@ -98,7 +100,7 @@ def _row(name: str, ndcg: Scores, recall: Scores, default: Measured) -> Row:
 
 
 def table(families: dict[str, tuple[Row, str]], ways: dict[str, Row], titles: dict[str, Row]) -> str:
-    """Markdown: families as they were held out, then every way as it is, on the judged set and on the titles."""
+    """Two Markdown tables: held-out families, then each method on the judged dataset and on the titles."""
     lines = [
         "| family, held out | chosen most often | nDCG@10 | difference | p | recall@100 |",
         "|---|---|---|---|---|---|",
@@ -107,7 +109,7 @@ def table(families: dict[str, tuple[Row, str]], ways: dict[str, Row], titles: di
             for name, (row, favourite) in families.items()
         ),
         "",
-        "| way | nDCG@10 | difference | p | recall@100 | titles: nDCG@10 | difference | p |",
+        "| method | nDCG@10 | difference | p | recall@100 | titles: nDCG@10 | difference | p |",
         "|---|---|---|---|---|---|---|---|",
         *(f"| {name} | {_cells(row)} | {row.recall:.3f} | {_cells(titles[name])} |" for name, row in ways.items()),
     ]
@@ -120,12 +122,14 @@ def _cells(row: Row) -> str:
 
 def main(
     dataset: Annotated[
-        Path | None, typer.Option(help="BEIR folder", show_default="the documentation of installed packages")
+        Path | None, typer.Option(help="BEIR folder.", show_default="documentation of the installed packages")
     ] = None,
-    split: Annotated[str, typer.Option(help="qrels/SPLIT.tsv")] = "test",
-    ways: Annotated[str, typer.Option(help=" or ".join(COMPARED))] = "passages",
-    passage_tokens: Annotated[int | None, typer.Option(help="of a passage, at most", show_default="settings")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON")] = None,
+    split: Annotated[str, typer.Option(help="Split of the judgements: qrels/SPLIT.tsv.")] = "test",
+    ways: Annotated[str, typer.Option(help=f"Methods to compare: {', '.join(COMPARED)}.")] = "passages",
+    passage_tokens: Annotated[
+        int | None, typer.Option(help="Longest passage in tokens.", show_default="from the settings")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the results, JSON.")] = None,
 ) -> None:
     settings = load_settings()
     chunking = settings.chunking.model_copy(update={"max_tokens": passage_tokens} if passage_tokens else {})

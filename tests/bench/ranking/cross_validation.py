@@ -1,5 +1,5 @@
-"""Is one way to rank better than another, and by how much once its parameters were not chosen on the queries that
-score it? Pure."""
+"""Tests whether one ranking method is better than another, with parameters chosen on other queries than those that
+score it. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FOLDS, SEEDS, SHUFFLES = 5, 20, 10_000
 
 
 def held_out(scores: Scores, folds: int = FOLDS, seeds: Sequence[int] = range(SEEDS)) -> tuple[Scores, dict[int, int]]:
-    """scores: (ways, queries). For each fold of each seed's split the way that is best on the other folds scores it.
-    Returns (queries,), the mean over seeds of what each query got while it was held out, and how often each way was
-    chosen.  Source: Stone, Cross-validatory choice, JRSS B 1974."""
+    """scores: (methods, queries). Each fold of each seed's split is scored by the method that is best on the others.
+    Returns (queries,) held-out scores, averaged over seeds, and how often each method was chosen.
+    Source: Stone, Cross-validatory choice, JRSS B 1974."""
     queries = scores.shape[1]
     total = np.zeros(queries)
     chosen: dict[int, int] = {}
@@ -30,8 +30,8 @@ def held_out(scores: Scores, folds: int = FOLDS, seeds: Sequence[int] = range(SE
 
 
 def randomisation_p(one: Scores, other: Scores, shuffles: int = SHUFFLES, seed: int = 0) -> float:
-    """Two-sided p of the difference of means of paired scores: how often random exchanges within the pairs give one as
-    great. Never 0.  Source: Smucker, Allan and Carterette, CIKM 2007."""
+    """Two-sided p of the mean difference of paired scores: how often random swaps within the pairs give a difference at
+    least as large. Never 0.  Source: Smucker, Allan and Carterette, CIKM 2007."""
     difference = one - other
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(shuffles, len(difference)))
     as_great = np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12

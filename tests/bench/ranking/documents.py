@@ -1,5 +1,8 @@
-"""Ways to rank documents by the scores of their passages, each with its published form. Pure arithmetic: from
-(passages,) scores, NaN where a passage is no candidate, to (documents,) scores, -inf where no passage is one."""
+"""Methods that rank documents by the scores of their passages, with their sources. Pure functions.
+
+Input: (passages,) scores, NaN if a passage is not a candidate. Output: (documents,) scores, -inf if a document has no
+candidate.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tests.bench.ranking.ways import Normalise, Rank, by_deviation, combined, li
 
 
 def ranks_in_document(scores: Scores, index: Index) -> Scores:
-    """Of each candidate among its document's: 0 for the best; NaN for others."""
+    """Rank of each candidate among those of its document: 0 for the best; NaN for other passages."""
     ranks = np.full(len(scores), np.nan)
     found = np.flatnonzero(~np.isnan(scores))
     order = found[np.lexsort((-scores[found], index.document[found]))]
@@ -23,7 +26,7 @@ def ranks_in_document(scores: Scores, index: Index) -> Scores:
 
 
 def weighted(weight: Callable[[Scores], Scores]) -> Aggregate:
-    """The sum of the passages' scores, each weighted by its rank in its document."""
+    """The sum of a document's passage scores, each weighted by the passage's rank in the document."""
 
     def aggregate(scores: Scores, index: Index) -> Scores:
         ranks = ranks_in_document(scores, index)
@@ -35,12 +38,12 @@ def weighted(weight: Callable[[Scores], Scores]) -> Aggregate:
 
 
 def sum_of_first(k: int) -> Aggregate:
-    """SumP of a document's best k candidates.  Source: Dai and Callan, SIGIR 2019."""
+    """The sum of a document's best k candidates (SumP).  Source: Dai and Callan, SIGIR 2019."""
     return weighted(lambda ranks: np.where(ranks < k, 1.0, 0.0))
 
 
 def mean_of_first(k: int) -> Aggregate:
-    """Of its best k candidates, or of as many as it has."""
+    """The mean of a document's best k candidates, or of all if it has fewer."""
 
     def aggregate(scores: Scores, index: Index) -> Scores:
         found = ~np.isnan(scores)
@@ -51,19 +54,19 @@ def mean_of_first(k: int) -> Aggregate:
 
 
 def decaying(share: float) -> Aggregate:
-    """Each further passage counts `share` times as much as the one before."""
+    """Each passage of a document weighs `share` times as much as the previous one."""
     return weighted(lambda ranks: share**ranks)
 
 
 def mnz(scores: Scores, index: Index) -> Scores:
-    """The sum, times the number of candidates.  Source: Fox and Shaw, TREC-2 1994, of passages instead of systems."""
+    """The sum times the number of candidates.  Source: Fox and Shaw, TREC-2 1994, for passages instead of systems."""
     candidates = np.bincount(index.document[~np.isnan(scores)], minlength=len(index.ids))
     return sum_of_first(len(scores))(scores, index) * np.maximum(candidates, 1)
 
 
 def reciprocal_ranks(k: int) -> Aggregate:
-    """The sum of 1 / (k + rank) of its passages in the one list of all.  Source: Cormack, Clarke and Buettcher, SIGIR
-    2009."""
+    """The sum of 1 / (k + rank) over a document's passages, with ranks among all passages.  Source: Cormack, Clarke and
+    Buettcher, SIGIR 2009."""
 
     def aggregate(scores: Scores, index: Index) -> Scores:
         order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
@@ -75,7 +78,7 @@ def reciprocal_ranks(k: int) -> Aggregate:
 
 
 def documents_first(normalise: Normalise = by_deviation) -> Rank:
-    """Either list becomes one of documents, by their best passages, before they are fused."""
+    """Turns both lists into lists of documents, by best passage, before it fuses them."""
 
     def rank(index: Index, question: Question) -> Scores:
         fused = combined([normalise(of_documents(scores, index)) for scores in lists(question)], [1.0, 1.0])

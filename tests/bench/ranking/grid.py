@@ -1,4 +1,4 @@
-"""The ways that are compared, in families whose parameters are chosen together."""
+"""The ranking methods to compare, in families. Parameters are chosen within a family."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.bench.ranking.ways import (
     theoretical_min_max,
 )
 
-WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the dense list
+WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7)  # weight of the dense list
 SHARES = (0.2, 0.3, 0.5)
 
 
@@ -31,7 +31,7 @@ class Way:
     aggregate: Aggregate = best_passage
 
 
-DEFAULT = Way("DBSF", "DBSF, prefetch 100 (default)", dbsf)
+DEFAULT = Way("DBSF", "DBSF, candidates 100 (default)", dbsf)
 FEEDBACK = again(dbsf, passages=3, dense_share=0.25)
 QUALITY = Way("quality", "profile quality", smooth(FEEDBACK, candidates=50, neighbours=5, share=0.3))
 
@@ -56,7 +56,7 @@ WAYS = (
         for w in (0.5, 0.6, 0.7, 0.8)
     ),
     *(
-        Way("prefetch", f"DBSF, prefetch {depth}", fused(by_deviation, by_deviation, prefetch=depth))
+        Way("candidates", f"DBSF, candidates {depth}", fused(by_deviation, by_deviation, candidates=depth))
         for depth in (30, 50, 200, 500, 1_000)
     ),
     *(
@@ -91,7 +91,7 @@ WAYS = (
     QUALITY,
 )
 
-# The first of each is what the others are compared with.
+# The first one is the baseline of the others.
 AGGREGATES: tuple[tuple[str, str, Aggregate], ...] = (
     ("best passage", "best passage", best_passage),
     *(("sum of the first", f"first {k} summed", sum_of_first(k)) for k in (2, 3, 5, 10, 1_000)),

@@ -1,5 +1,5 @@
-"""A judged set in memory: every passage's vectors and every question's scores over all of them, so that a way to rank
-costs microseconds a question and no store."""
+"""A judged dataset in memory: the vectors of all passages, and each query's scores for all passages. With these, a
+ranking method takes microseconds for each query and needs no store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve_app.settings import ChunkingSettings
 from serve_app.store.sparse import Bm25SparseEncoder
 from serve_app.types import SparseVector, Vector
 
-Scores = npt.NDArray[np.float64]  # (passages,), NaN where a passage is not among the candidates
+Scores = npt.NDArray[np.float64]  # (passages,), NaN if a passage is not a candidate
 Integers = npt.NDArray[np.int64]
 
 SEED = 20_260_103
@@ -26,8 +26,8 @@ SEED = 20_260_103
 
 @dataclass(frozen=True, eq=False)
 class Postings:
-    """BM25 weights by term. terms: (t,) ascending; bounds: (t + 1,) places of each term's entries in rows and weights;
-    idf: (t,), Qdrant's: ln(1 + (N - df + 0.5) / (df + 0.5)), N the passages that have a word."""
+    """BM25 weights by term. terms: (t,) ascending. bounds: (t + 1,) offsets of each term's entries in rows and weights.
+    idf: (t,) as in Qdrant: ln(1 + (N - df + 0.5) / (df + 0.5)), where N is the number of passages that have a term."""
 
     terms: Integers
     bounds: Integers
@@ -51,13 +51,13 @@ class Postings:
         return cls(terms, bounds, rows, weights[order], idf, len(vectors))
 
     def idf_of(self, terms: npt.ArrayLike) -> Scores:
-        """0 for a term that no passage has."""
+        """The idf of each term; 0 if no passage has it."""
         wanted = np.asarray(terms, np.int64)
         at = np.minimum(np.searchsorted(self.terms, wanted), len(self.terms) - 1)
         return np.where(self.terms[at] == wanted, self.idf[at], 0.0)
 
     def scores(self, query: SparseVector) -> Scores:
-        """(passages,); 0 where no word of the query is."""
+        """(passages,) scores; 0 for a passage without a term of the query."""
         total = np.zeros(self.passages)
         at = np.minimum(np.searchsorted(self.terms, query.indices), len(self.terms) - 1)
         for place, term, weight in zip(at, query.indices, query.values, strict=True):
@@ -69,7 +69,7 @@ class Postings:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """dense: (passages, dim); sparse: one a passage; document: (passages,) numbers of `ids`."""
+    """dense: (passages, dim). sparse: one vector for each passage. document: (passages,) positions in `ids`."""
 
     dense: Vector
     sparse: list[SparseVector]
@@ -78,17 +78,17 @@ class Index:
     ids: tuple[str, ...]
 
     def by_document(self, of_documents: Scores, depth: int) -> list[str]:
-        """The first documents; equal scores in the order of the set. of_documents: (documents,), -inf for one that was
-        not found."""
+        """Ids of the best `depth` documents; ties keep the order of the dataset. of_documents: (documents,), -inf for a
+        document that was not found."""
         first = np.argsort(-of_documents, kind="stable")[:depth]
         return [self.ids[number] for number in first if np.isfinite(of_documents[number])]
 
 
-Aggregate = Callable[[Scores, Index], Scores]  # of passages to documents
+Aggregate = Callable[[Scores, Index], Scores]  # passage scores → document scores
 
 
 def best_passage(scores: Scores, index: Index) -> Scores:
-    """A document is as good as its best passage, as `group_by` has it."""
+    """A document has the score of its best passage, as with `group_by`."""
     best = np.full(len(index.ids), -np.inf)
     np.maximum.at(best, index.document, np.where(np.isnan(scores), -np.inf, scores))
     return best
@@ -96,7 +96,7 @@ def best_passage(scores: Scores, index: Index) -> Scores:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """cosines and words: its scores over all passages."""
+    """cosines, words: dense and BM25 scores of all passages."""
 
     id: str
     dense: Vector
@@ -114,7 +114,7 @@ class Judged:
 
 
 def indexed(data: Dataset, engine: EmbeddingEngine, chunking: ChunkingSettings, bm25: Bm25SparseEncoder) -> Judged:
-    """As the indexer does it. What it cannot index is not there."""
+    """Chunks and embeds the dataset like the indexer. Documents that cannot be indexed are left out."""
     texts: list[str] = []
     document: list[int] = []
     ids: list[str] = []
@@ -142,8 +142,9 @@ def asked(index: Index, id: str, dense: Vector, sparse: SparseVector, grades: di
 
 
 def known_items(data: Dataset, questions: int) -> Dataset:
-    """Titles asked for the documents that they were taken from: one right answer each, where a judged set may have
-    many. What gains from similar documents alone shows its price here."""
+    """A dataset whose queries are titles, each with one relevant document: the one that the title was removed from. A
+    judged dataset can have many relevant documents for a query. A method that gains only from similar documents shows
+    its cost here."""
     titled = [document for document in data.documents if document.title and document.text]
     asked = random.Random(SEED).sample(titled, min(questions, len(titled)))
     return Dataset(

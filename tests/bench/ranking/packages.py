@@ -1,5 +1,5 @@
-"""Long documents that every machine has, and questions for which one of them is right: what a package or a module says
-of itself in one sentence, which is taken out of the document."""
+"""Long documents that every machine has, and queries with one relevant document each: the sentence with which a package
+or module describes itself. The sentence is removed from the document."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from serve_app.types import Document
 from tests.bench.corpus import package_documents
 from tests.bench.ranking.index import SEED
 
-MIN_CHARS = 1_500  # of a document, so that it has several passages
-MIN_WORDS = 4  # of a question
+MIN_CHARS = 1_500  # shortest document, so that it has several passages
+MIN_WORDS = 4  # shortest query
 FIRST_SENTENCE = re.compile(r"\A# \S+\n\n([^#`>|*\n][^.\n]*(?:\n[^#\n.][^.\n]*)*)\.?(?:\n\n|\s)")
 
 
 def package_summaries(questions: int) -> Dataset:
-    """Documents of installed packages, all of them; questions of long ones, drawn evenly."""
+    """All documents of the installed packages, and queries for long ones, sampled uniformly."""
     summaries = {
         re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.metadata["Summary"] or "" for one in distributions()
     }
@@ -47,6 +47,6 @@ def module_sentence(text: str) -> str:
 
 
 def without(sentence: str, text: str) -> str:
-    """However its lines are broken."""
+    """The text without the sentence, wherever its lines are broken."""
     words = sentence.split()
     return re.sub(r"\s+".join(map(re.escape, words)), "", text) if words else text

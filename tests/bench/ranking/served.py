@@ -1,5 +1,6 @@
-"""What each search profile of the settings costs and how well it ranks, by the code that serves it: engine, store and
-search in one process, one client.
+"""Measures the latency and ranking quality of each configured search profile, with the code that serves it.
+
+Engine, store and search run in one process with one client.
 
 Examples:  python -m tests.bench.ranking.served --dataset ../shared/data/cranfield
            AIDOCS_SEARCH__PROFILES__SMOOTH__SMOOTHING_CANDIDATES=50 python -m tests.bench.ranking.served --dataset …
@@ -29,14 +30,14 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Served:
-    """p50_ms: of each round, ten hits, embedding and payload included. measures: of jobs.ir_metrics."""
+    """p50_ms: of each round, for ten hits with embedding and payload. measures: see jobs.evaluate.ir_metrics."""
 
     p50_ms: list[float]
     measures: dict[str, float]
 
 
 async def served(data: Dataset, settings: Settings) -> dict[str, Served]:
-    """By profile. A round asks every question of every profile in turn, so that all have the same neighbours."""
+    """Results by profile. A round runs each query with every profile in turn, so that conditions are equal."""
     profiles = sorted(settings.search.profiles)
     async with temporary_assembly(settings) as (assembly, store):
         await index(assembly.indexer(), data, silent)
@@ -47,7 +48,7 @@ async def served(data: Dataset, settings: Settings) -> dict[str, Served]:
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """No progress is shown."""
+    """Shows no progress."""
 
 
 async def _round(searcher: Searcher, data: Dataset, profiles: list[str]) -> dict[str, float]:
@@ -76,8 +77,8 @@ def table(profiles: dict[str, Served]) -> str:
 
 
 def main(
-    dataset: Annotated[Path, typer.Option(help="BEIR folder")],
-    split: Annotated[str, typer.Option(help="qrels/SPLIT.tsv")] = "test",
+    dataset: Annotated[Path, typer.Option(help="BEIR folder.")],
+    split: Annotated[str, typer.Option(help="Split of the judgements: qrels/SPLIT.tsv.")] = "test",
 ) -> None:
     print(table(asyncio.run(served(read_dataset(dataset, split), load_settings()))))
 

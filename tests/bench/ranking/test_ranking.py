@@ -1,4 +1,4 @@
-"""The study of ranking counts as the store does, and its cross-validation promises nothing that it has not held out."""
+"""The ranking benchmark scores like the store, and its cross-validation does not overstate gains."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Ways to rank the passages of an index for a question, each with its published form. Pure arithmetic over (passages,)
-scores, NaN where a passage is no candidate."""
+"""Methods that rank the passages of an index for a query, with their sources. Pure functions over (passages,) scores,
+NaN if a passage is not a candidate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.bench.ranking.index import Index, Question, Scores
 Normalise = Callable[[Scores], Scores]
 Rank = Callable[[Index, Question], Scores]
 
-PREFETCH = 100
+CANDIDATES = 100
 
 
 def listed(scores: Scores, depth: int) -> Scores:
-    """The best `depth`."""
+    """The best `depth` scores; NaN for other passages."""
     kept = np.full(len(scores), np.nan)
     first = np.argsort(-scores, kind="stable")[:depth]
     kept[first] = scores[first]
@@ -27,20 +27,20 @@ def listed(scores: Scores, depth: int) -> Scores:
 
 
 def words_listed(scores: Scores, depth: int) -> Scores:
-    """Those that have a word of the query."""
+    """The best `depth` scores of passages that have a term of the query."""
     found = listed(scores, depth)
     return np.where(found > 0, found, np.nan)
 
 
-def lists(question: Question, prefetch: int = PREFETCH) -> list[Scores]:
-    return [listed(question.cosines, prefetch), words_listed(question.words, prefetch)]
+def lists(question: Question, candidates: int = CANDIDATES) -> list[Scores]:
+    return [listed(question.cosines, candidates), words_listed(question.words, candidates)]
 
 
 # Normalisations of one list.
 
 
 def min_max(scores: Scores) -> Scores:
-    """0 to 1.  Source: Lee, SIGIR 1997."""
+    """Scales the scores to 0..1.  Source: Lee, SIGIR 1997."""
     if np.isnan(scores).all():
         return scores
     low, high = np.nanmin(scores), np.nanmax(scores)
@@ -48,7 +48,7 @@ def min_max(scores: Scores) -> Scores:
 
 
 def theoretical_min_max(low: float) -> Normalise:
-    """The least that is possible instead of the least that was found.  Source: Bruch, Gai and Ingber, TOIS 2023."""
+    """Min-max with the smallest possible score as minimum.  Source: Bruch, Gai and Ingber, TOIS 2023."""
 
     def normalise(scores: Scores) -> Scores:
         if np.isnan(scores).all():
@@ -60,7 +60,7 @@ def theoretical_min_max(low: float) -> Normalise:
 
 
 def by_deviation(scores: Scores) -> Scores:
-    """Mean ± 3 standard deviations become 0 and 1 (DBSF, as Qdrant has it)."""
+    """Maps the mean ± 3 standard deviations to 0 and 1 (DBSF, as in Qdrant)."""
     found = scores[~np.isnan(scores)]
     if len(found) < 2 or found.std(ddof=1) == 0:
         return np.where(np.isnan(scores), np.nan, 0.5)
@@ -82,7 +82,7 @@ def by_rank(k: int) -> Normalise:
 
 
 def combined(each: Sequence[Scores], weights: Sequence[float], least: bool = False) -> Scores:
-    """The weighted sum; a passage that a list has not gets 0 there, or the list's least score."""
+    """The weighted sum. A passage that is missing in a list counts as 0 or, with `least`, as the lowest score there."""
     total = np.zeros(len(each[0]))
     present = np.zeros(len(total), bool)
     for scores, weight in zip(each, weights, strict=True):
@@ -93,21 +93,21 @@ def combined(each: Sequence[Scores], weights: Sequence[float], least: bool = Fal
 
 
 def fused(
-    dense: Normalise, words: Normalise, dense_weight: float = 0.5, *, least: bool = False, prefetch: int = PREFETCH
+    dense: Normalise, words: Normalise, dense_weight: float = 0.5, *, least: bool = False, candidates: int = CANDIDATES
 ) -> Rank:
     def rank(index: Index, question: Question) -> Scores:
-        cosines, counted = lists(question, prefetch)
+        cosines, counted = lists(question, candidates)
         return combined([dense(cosines), words(counted)], [dense_weight, 1 - dense_weight], least)
 
     return rank
 
 
 def dbsf(index: Index, question: Question) -> Scores:
-    """The present default."""
+    """The fusion of the default profile."""
     return combined([by_deviation(scores) for scores in lists(question)], [1.0, 1.0])
 
 
-# Feedback: the query anew from what was found.
+# Feedback: a new query from the first results.
 
 
 def best(scores: Scores, count: int) -> list[int]:
@@ -116,7 +116,7 @@ def best(scores: Scores, count: int) -> list[int]:
 
 
 def dense_feedback(index: Index, question: Question, rows: Sequence[int], share: float) -> Vector:
-    """The query moved by `share` towards the mean of the passages (unit length).
+    """The query moved by `share` towards the mean of the passages, at unit length.
     Source: Rocchio, 1971; Li et al., Pseudo relevance feedback with dense retrievers, TOIS 2023 (arXiv 2108.11044)."""
     if not rows:
         return question.dense
@@ -125,8 +125,8 @@ def dense_feedback(index: Index, question: Question, rows: Sequence[int], share:
 
 
 def word_feedback(index: Index, question: Question, rows: Sequence[int], share: float, terms: int) -> SparseVector:
-    """The query's terms and the `terms` heaviest of the mean BM25 vector of the passages, which get `share` of the
-    weight.  Source: Rocchio, 1971, over BM25 weights; interpolated as RM3 is (Abdul-Jaleel et al., TREC 2004)."""
+    """The query's terms, and the `terms` heaviest terms of the passages' mean BM25 vector with `share` of the weight.
+    Source: Rocchio, 1971, over BM25 weights; interpolated as RM3 is (Abdul-Jaleel et al., TREC 2004)."""
     if not rows or not question.sparse.indices.size:
         return question.sparse
     weights: dict[int, float] = {}
@@ -152,9 +152,9 @@ def again(
     dense_share: float = 0.0,
     word_share: float = 0.0,
     terms: int = 20,
-    prefetch: int = PREFETCH,
+    candidates: int = CANDIDATES,
 ) -> Rank:
-    """A second search with the query that the first one's best passages make of it."""
+    """A second search whose query is adapted to the best passages of the first one."""
 
     def rank(index: Index, question: Question) -> Scores:
         rows = best(first(index, question), passages)
@@ -163,14 +163,14 @@ def again(
             cosines = (index.dense @ dense_feedback(index, question, rows, dense_share)).astype(np.float64)
         if word_share:
             counted = index.postings.scores(word_feedback(index, question, rows, word_share, terms))
-        both = listed(cosines, prefetch), words_listed(counted, prefetch)
+        both = listed(cosines, candidates), words_listed(counted, candidates)
         return combined([by_deviation(scores) for scores in both], [1.0, 1.0])
 
     return rank
 
 
 def smooth(first: Rank, *, candidates: int, neighbours: int, share: float) -> Rank:
-    """As serve_app.store.feedback has it."""
+    """Smooths scores with serve_app.store.feedback."""
 
     def rank(index: Index, question: Question) -> Scores:
         scores = first(index, question).copy()

@@ -56,10 +56,10 @@ def test_queries_and_judgements_are_read_without_a_corpus(folder: Path) -> None:
         ("corpus.jsonl", '{"_id": "d1"', r"corpus.jsonl:1: not JSON"),
         ("corpus.jsonl", '{"_id": "d1"}', r'corpus.jsonl:1: expected an object with "_id" and "text"'),
         ("corpus.jsonl", "[]", r"corpus.jsonl:1: expected an object"),
-        ("corpus.jsonl", '{"_id": "a", "text": ""}\n{"_id": "a", "text": ""}', r"corpus.jsonl:2: _id 'a' has come"),
+        ("corpus.jsonl", '{"_id": "a", "text": ""}\n{"_id": "a", "text": ""}', r"corpus.jsonl:2: duplicate _id 'a'"),
         ("corpus.jsonl", '{"_id": "a", "text": ""}', r"judges no document of corpus.jsonl"),
         ("queries.jsonl", '{"_id": "q9", "text": ""}', r"judges 1 queries that are not in queries.jsonl, such as q1"),
-        ("qrels/test.tsv", "h\th\th\nq1\td1\n", r"test.tsv:2: expected query-id, corpus-id and a whole score"),
+        ("qrels/test.tsv", "h\th\th\nq1\td1\n", r"test.tsv:2: expected query-id, corpus-id and an integer score"),
         ("qrels/test.tsv", "h\th\th\nq1\td1\t0\n", r"judges nothing as relevant"),
     ],
 )
@@ -70,7 +70,7 @@ def test_names_what_is_wrong(folder: Path, file: str, content: str, message: str
 
 
 def test_names_what_is_missing(folder: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"dev.tsv is missing; .*splits here: test"):
+    with pytest.raises(InvalidInput, match=r"dev.tsv is missing; .*available splits: test"):
         read_dataset(folder, "dev")
     (folder / "queries.jsonl").unlink()
     with pytest.raises(InvalidInput, match=r"queries.jsonl is missing; a BEIR folder holds"):

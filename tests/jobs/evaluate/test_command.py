@@ -115,7 +115,7 @@ def test_two_profiles_are_compared_on_one_index(
         (["--dataset", "none"], "none is not a folder"),
         (["--dataset", ".", "--profile", "best"], "no search profile 'best'; there are: default"),
         (["--dataset", ".", "--compare", "best"], "no search profile 'best'; there are: default"),
-        (["--dataset", ".", "--compare", "default"], "--compare default: a profile compared with itself"),
+        (["--dataset", ".", "--compare", "default"], "--compare default: cannot compare a profile with itself"),
     ],
 )
 def test_wrong_use_says_what_to_do(

@@ -16,7 +16,7 @@ from serve_app.types import Document
 
 QUERIES = 40
 HOSTILE = '</title><script>alert("1")</script>'
-SETTINGS = Settings(search=SearchSettings(profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, prefetch=50)}))
+SETTINGS = Settings(search=SearchSettings(profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, candidates=50)}))
 SETUP = Setup(datetime(2026, 3, 1, 9, 30, tzinfo=UTC), "test", SETTINGS, "some-model", "int8", failed_documents=2)
 JUDGED = Dataset(
     HOSTILE,
@@ -100,7 +100,7 @@ def test_alone_it_shows_what_was_run_and_the_worst() -> None:
         "some-model",
         "int8, openvino engine",
         "256 tokens a passage, overlap 0",
-        "default: all as built in",
+        "default: all defaults",
         "2026-03-01 09:30 UTC",
     ):
         assert fact in shown
@@ -118,10 +118,10 @@ def test_compared_it_shows_differences_and_who_won_and_lost() -> None:
     shown = " ".join(reader.text.split())
     found = comparisons["hybrid"]["ndcg@10"]
     assert found.p < 0.001
-    assert "Chance alone would rarely explain that: rrf is better." in shown
+    assert "This is statistically significant: rrf is better." in shown
     assert f"{found.difference:+.4f}" in shown
     assert f"{found.wins}/{found.losses}/{found.ties}" in shown
-    assert "rrf: fusion = rrf, prefetch = 50" in shown
+    assert "rrf: fusion = rrf, candidates = 50" in shown
     assert reader.seen.count("svg") == 3 + 3 + 9, "distributions, gains, an interval for each row"
     gains = {
         query: BETTER.scores["hybrid"][query]["ndcg@10"] - row["ndcg@10"]
@@ -137,7 +137,7 @@ def test_where_nothing_differs_it_says_so() -> None:
     shown = read(page(SETUP, JUDGED, [BASELINE, same], compare_all(BASELINE, same))).text
     assert shown.count("the same for every query".capitalize()) == 3
     assert "It is the same for every query." in shown
-    assert shown.count("No query.") == 2 * 3
+    assert shown.count("No queries.") == 2 * 3
 
 
 def test_a_long_query_is_cut() -> None:

@@ -135,5 +135,5 @@ def test_the_same_gain_everywhere() -> None:
 
 @pytest.mark.parametrize(("baseline", "candidate"), [([], []), ([0.1], [0.1, 0.2])])
 def test_what_cannot_be_paired_is_refused(baseline: list[float], candidate: list[float]) -> None:
-    with pytest.raises(ValueError, match="the same queries are compared"):
+    with pytest.raises(ValueError, match="values of the same queries"):
         compare(baseline, candidate)

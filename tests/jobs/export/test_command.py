@@ -1,4 +1,4 @@
-"""The command against a running cluster."""
+"""The command on a running Ray cluster."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_without_room_the_file_is_as_it_was(suffix: str, tmp_path: Path) -
     store, scope, path = EdgeStore.open(tmp_path, StoreSettings()), Scope("local", "room"), tmp_path / f"a{suffix}"
     await store.write(scope, SPACE, [document("d", *(os.urandom(1_000).hex() for _ in range(100)))])
     path.write_text("before")
-    with no_room_after(20_000), pytest.raises(Unavailable, match=r"a\..* cannot be written, and is as it was before"):
+    with no_room_after(20_000), pytest.raises(Unavailable, match=r"a\..* could not be written and is unchanged"):
         await export_file(scope, path, store, lambda *_: None)
     assert path.read_text() == "before"
     assert names(tmp_path) == {path.name, "store"}  # nothing begun is left
@@ -101,11 +101,11 @@ async def test_without_room_the_file_is_as_it_was(suffix: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one file: --to FILE writes it"),
+        ([], "give one file: --to FILE exports to it"),
         (["--to", "a.jsonl", "--from", "b.jsonl"], "give one file"),
-        (["--to", "a.csv"], "ends in one of .parquet, .jsonl, .jsonl.gz"),
+        (["--to", "a.csv"], "must end in one of .parquet, .jsonl, .jsonl.gz"),
         (["--to", "none/a.jsonl"], "there is no folder none"),
-        (["--to", "folder.parquet"], "folder.parquet: is a folder"),
+        (["--to", "folder.parquet"], "folder.parquet is a folder"),
     ],
 )
 def test_wrong_use_says_what_to_do(

@@ -128,7 +128,10 @@ def test_a_file_that_is_cut_off_is_told(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "error"),
-    [(b'{"id": "x"}', "KeyError"), *((line, "a line is no JSON object") for line in (b"[1]", b"5", b'"x"', b"null"))],
+    [
+        (b'{"id": "x"}', "KeyError"),
+        *((line, "a line is not a JSON object") for line in (b"[1]", b"5", b'"x"', b"null")),
+    ],
 )
 def test_a_damaged_line_is_told(line: bytes, error: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
@@ -148,13 +151,13 @@ def test_what_is_no_export_is_told(tmp_path: Path) -> None:
     for path in (text, packed, table):
         with pytest.raises(InvalidInput, match="is not an export of a collection"):
             read(path)
-    with pytest.raises(InvalidInput, match="has format 2, this version reads 1"):
+    with pytest.raises(InvalidInput, match="has format 2, but this version reads format 1"):
         read(newer)
     (tmp_path / "text.jsonl.gz").write_text("not packed")
     for name in ("text.jsonl.gz", "none.parquet", "none.jsonl"):
         with pytest.raises(InvalidInput, match="cannot be read"):
             read(tmp_path / name)
-    with pytest.raises(InvalidInput, match=r"ends in one of \.parquet, \.jsonl"):
+    with pytest.raises(InvalidInput, match=r"must end in one of \.parquet, \.jsonl"):
         require_known_suffix(Path("a.csv"))
 
 

@@ -139,7 +139,7 @@ def use_value(_: Value) -> Value:
 def test_what_cannot_be_run_is_refused_before_anything_runs() -> None:
     with pytest.raises(InvalidInput, match="two steps have the id a"):
         run_graph([GraphStep("a", ADD[IO]), GraphStep("a", ADD[IO])])
-    with pytest.raises(InvalidInput, match="a needs b, and there is no such step"):
+    with pytest.raises(InvalidInput, match="a needs b, but there is no such step"):
         run_graph([GraphStep("a", ADD[IO], needs=("b",))])
     with pytest.raises(InvalidInput, match=r"in a cycle: (a ← b ← a|b ← a ← b)"):
         run_graph([GraphStep("a", ADD[IO], needs=("b",)), GraphStep("b", ADD[IO], needs=("a",))])

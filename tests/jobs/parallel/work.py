@@ -1,4 +1,4 @@
-"""What the tests run. It is a module of its own so that Ray's workers can import it."""
+"""Functions that the tests run. They have their own module so that Ray workers can import it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collection is reindexed while it is searched and written to: no error, no answer of both indexes, nothing lost."""
+"""A collection is reindexed during searches and writes: no error, no result that mixes two indexes, no lost write."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ def test_an_index_that_answers_by_now_is_not_dropped(settings: Settings, monkeyp
         session.ask(partial(store.switch, new, session.ask(partial(store.hold, new, 5.0))))
         with monkeypatch.context() as late:
             late.setattr(store, "indexes", as_seen)
-            with pytest.raises(Conflict, match=rf"index first answered, and {new.index} could not .* --drop-old again"):
+            with pytest.raises(
+                Conflict, match=rf"index first was active, and {new.index} could not .* --drop-old again"
+            ):
                 drop_others(session, scope)
         assert len(session.ask(partial(store.indexes, scope))) == 2
         assert drop_others(session, scope) == [FIRST_INDEX]
@@ -216,9 +218,9 @@ async def test_a_run_that_is_killed_is_gone_on_with(two_models: Settings, ray_cl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to change: --model"),
-        (["--rollback", "--max-tokens", "9"], "--rollback activates the former index as it is"),
-        (["--index", "first", "--drop-old"], "--index names the index for --rollback"),
+        ([], "nothing to do: add --model"),
+        (["--rollback", "--max-tokens", "9"], "--rollback activates an index as it is"),
+        (["--index", "first", "--drop-old"], "--index is only used with --rollback"),
         (["--evaluate", ".", "--rollback"], "--evaluate compares a new index with the old one"),
         (["--evaluate", ".", "--max-tokens", "64", "--list"], "--evaluate compares a new index with the old one"),
         (["--precision", "fp64"], "'fp64' is not one of 'fp32', 'bf16', 'int8'"),

@@ -1,4 +1,4 @@
-"""A new index that ranks judged queries worse than the old one is not let answer."""
+"""A new index that ranks judged queries worse than the old one does not become active."""
 
 from __future__ import annotations
 

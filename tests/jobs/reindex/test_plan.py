@@ -1,4 +1,4 @@
-"""What a reindexing decides: after the last round, in which nobody writes, the new index has what the old one has."""
+"""The decisions of a reindexing: after the last round, while writes are held back, both indexes are equal."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ def test_a_round_without_news_does_nothing() -> None:
 @pytest.mark.parametrize(
     ("new", "passages", "message"),
     [
-        ([("a", "1", 2)], 2, "1 documents are not in the new index, 'b'"),
-        ([("a", "1", 2), ("b", "1", 1), ("c", "1", 1)], 4, "1 documents are in the new index only, 'c'"),
-        ([("a", "1", 2), ("b", None, 1)], 3, "1 documents of the new index are not complete, 'b'"),
-        ([("a", "1", 2), ("b", "1", 1)], 4, "has 4 passages, its documents say 3"),
+        ([("a", "1", 2)], 2, "1 documents are not in the new index, for example 'b'"),
+        ([("a", "1", 2), ("b", "1", 1), ("c", "1", 1)], 4, "1 documents are in the new index only, for example 'c'"),
+        ([("a", "1", 2), ("b", None, 1)], 3, "1 documents of the new index are not complete, for example 'b'"),
+        ([("a", "1", 2), ("b", "1", 1)], 4, "has 4 passages, but its documents list 3"),
     ],
 )
 def test_an_index_that_is_not_as_it_should_be(
@@ -145,9 +145,9 @@ def test_the_last_round_is_looked_at() -> None:
     require_change(change, copied, {"a"}, lambda id: False)
     require_change(change, copied, {"a", "moved"}, lambda id: True)
     for stored, is_there, message in (
-        ({"moved"}, False, "1 documents are not in the new index, 'a'"),
-        ({"a"}, True, "1 documents are not in the new index, 'moved'"),
-        ({"a", "moved", "gone"}, True, "1 documents are in the new index only, 'gone'"),
+        ({"moved"}, False, "1 documents are not in the new index, for example 'a'"),
+        ({"a"}, True, "1 documents are not in the new index, for example 'moved'"),
+        ({"a", "moved", "gone"}, True, "1 documents are in the new index only, for example 'gone'"),
     ):
         with pytest.raises(VerificationFailed, match=message):
             require_change(change, copied, stored, lambda id, is_there=is_there: is_there)  # type: ignore[misc]

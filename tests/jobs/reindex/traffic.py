@@ -1,4 +1,4 @@
-"""Searches and writes that go on while a collection is reindexed, and what must be true of it afterwards."""
+"""Searches and writes during a reindexing, and checks of the collection afterwards."""
 
 from __future__ import annotations
 

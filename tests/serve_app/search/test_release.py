@@ -39,7 +39,7 @@ def test_it_begins_with_the_models_short_name() -> None:
         name({"chunking": {"overlap_tokens": 8}}),
         name({"search": {"profiles": {"default": {"fusion": "rrf"}}}}),
         name({"search": {"profiles": {"default": {"rrf_k": 61}}}}),
-        name({"search": {"profiles": {"default": {"prefetch": 99}}}}),
+        name({"search": {"profiles": {"default": {"candidates": 99}}}}),
         name({"search": {"profiles": {"default": {"hnsw_ef": 64}}}}),
         name({"search": {"profiles": {"default": {"feedback_passages": 3}}}}),
         name({"search": {"profiles": {"quality": {"smoothing_share": 0.2}}}}),
@@ -70,7 +70,7 @@ class Reads:
 
 
 def test_the_default_profile_is_part_of_it() -> None:
-    search = {"profiles": {"wide": {"prefetch": 500}}}
+    search = {"profiles": {"wide": {"candidates": 500}}}
     assert name({"search": search}) != name({"search": search | {"default_profile": "wide"}})
 
 
@@ -88,7 +88,7 @@ def test_where_and_how_fast_it_runs_does_not(same: dict[str, Any]) -> None:
 
 
 def test_the_order_of_profiles_does_not() -> None:
-    a, b = ("a", {"prefetch": 10}), ("b", {"prefetch": 20})
+    a, b = ("a", {"candidates": 10}), ("b", {"candidates": 20})
     assert name({"search": {"profiles": dict([a, b])}}) == name({"search": {"profiles": dict([b, a])}})
 
 

@@ -25,7 +25,7 @@ from tests.serve_app.search.searchers import make_searcher, release_of
 ANN, BOB = Principal("acme", "ann"), Principal("rival", "bob")
 OTHER_SPACE = VectorSpace("bag-of-words", "2", 8)
 SEARCH = SearchSettings(
-    profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, rrf_k=7), "narrow": SearchProfile(prefetch=1)}
+    profiles={"rrf": SearchProfile(fusion=FusionMethod.RRF, rrf_k=7), "narrow": SearchProfile(candidates=1)}
 )
 LIBRARY = [
     document("cats", "cats purr softly", "cats chase mice", metadata={"kind": "pet"}),
@@ -124,7 +124,7 @@ async def test_a_profile_decides_how_it_is_done(store: VectorStore) -> None:
     searcher = searcher_of(store)
     asked = {name: scores((await searcher.search(ANN, zoo(text, profile=name))).found.hits) for name in SEARCH.profiles}
     rrf = await ask(store, query(text, scope=scope, fusion=Fusion(FusionMethod.RRF, 7)))
-    narrow = await ask(store, query(text, scope=scope, prefetch=1))
+    narrow = await ask(store, query(text, scope=scope, candidates=1))
     assert asked["rrf"] == scores(rrf.hits) != asked["default"]
     assert asked["narrow"] == scores(narrow.hits)
     unnamed = searcher_of(store, search=SEARCH.model_copy(update={"default_profile": "rrf"}))
@@ -143,7 +143,7 @@ async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch:
     monkeypatch.setattr(store, "query_batch", note)
     profile = SearchProfile(
         hnsw_ef=77,
-        prefetch=33,
+        candidates=33,
         exact=True,
         rescore=False,
         oversampling=3,
@@ -155,7 +155,7 @@ async def test_the_store_gets_the_whole_profile(store: VectorStore, monkeypatch:
     )
     await searcher_of(store, search=SearchSettings(profiles={"default": profile})).search(ANN, zoo("cats"))
     [query] = queries
-    assert (query.hnsw_ef, query.prefetch) == (77, 33)
+    assert (query.hnsw_ef, query.candidates) == (77, 33)
     assert (query.exact, query.rescore, query.oversampling) == (True, False, 3)
     assert (query.feedback, query.smoothing) == (Feedback(2, 0.4), Smoothing(20, 4, 0.1))
 

@@ -1,4 +1,4 @@
-"""What a meter has counted, for tests."""
+"""Reads the counts of a meter, for tests."""
 
 from __future__ import annotations
 

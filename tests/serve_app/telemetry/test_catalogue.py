@@ -1,4 +1,4 @@
-"""The catalogue: named as Prometheus asks, bounded."""
+"""Metrics follow Prometheus' naming conventions, and their number of series is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meter counts as Prometheus would, from any thread, and takes nothing that the catalogue does not know."""
+"""The meter counts as Prometheus would, from any thread, and refuses what is not in the catalogue."""
 
 from __future__ import annotations
 
