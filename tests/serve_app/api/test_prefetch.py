@@ -1,4 +1,4 @@
-"""Sessions over HTTP: what often follows is ready before it is asked, and a name that cannot be one is refused."""
+"""Sessions over HTTP: a search that often follows another is prefetched, and an invalid session id is refused."""
 
 from __future__ import annotations
 
