@@ -78,11 +78,11 @@ def _encoding(content: bytes, whole: bool, declared: str) -> str:
     encoding = unicode_encoding(content)
     if encoding != "utf-8":
         return encoding
-    said = _codec_of(declared)
+    declared_codec = _codec_of(declared)
     if _is_utf8(content, whole):  # valid UTF-8 overrides another declared encoding, unless all bytes are ASCII
-        return said if said and content.isascii() else encoding
-    if said:
-        return said
+        return declared_codec if declared_codec and content.isascii() else encoding
+    if declared_codec:
+        return declared_codec
     return encoding if _is_damaged_utf8(content) else _legacy(content[:SAMPLE_BYTES])
 
 

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parents[1] / "static"
 
-# Files keep their names between versions, so browsers must revalidate them on each load.
+# Files keep their names between versions, so browsers revalidate them on each load (304 if unchanged).
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",

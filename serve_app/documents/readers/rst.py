@@ -33,7 +33,9 @@ BLANK_LINES = re.compile(r"\n[ \t]*\n")
 # :py:func:`~package.name`, :ref:`title <target>`
 ROLE = re.compile(r"(?::[\w.+-]+)+:`[~!]?(?P<text>[^`<]*?)(?:\s*<(?P<target>[^`>]*)>)?`")
 DIRECTIVE = re.compile(r"\.\.\s+(?P<name>[\w:.+-]+?)::[ \t]*(?P<argument>[^\n]*)(?P<body>.*)", re.DOTALL)
-OPTIONS = re.compile(r"\A\n?(?:[ \t]*:[\w-]+:(?!`)[^\n]*(?:\n|\Z))+")  # `(?!`)`: a role such as :ref:`x` is text
+OPTIONS = re.compile(
+    r"\A\n?(?:[ \t]*:[\w-]+:(?!`)[^\n]*(?:\n|\Z))+"
+)  # options end at a blank line; a role such as :ref:`x` is text
 SILENT = (nodes.comment, nodes.substitution_definition, nodes.target, nodes.pending, nodes.raw, nodes.decoration)
 CODE_DIRECTIVES = {"code", "code-block", "sourcecode"}
 NAVIGATION = {"toctree", "include", "literalinclude", "index"}  # names of files and anchors, not text
