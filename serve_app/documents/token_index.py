@@ -33,8 +33,8 @@ class TokenIndex:
         return max(self.count(start, end), len(self._tokenizer.token_spans(self.text[start:end])))
 
     def count_joined(self, start: int, middle: int, end: int, tokens: int) -> int:
-        """Tokens of text[start:end], whose two parts have so many together. A word that was cut at `middle` may have
-        more tokens whole than its parts have."""
+        """Tokens of text[start:end]. tokens: the sum for its two parts, which meet at `middle`. A word cut at `middle`
+        may have more tokens as a whole than its parts."""
         within_word = self.text[middle - 1 : middle].isalnum() and self.text[middle : middle + 1].isalnum()
         return max(tokens, self.count_alone(start, end)) if within_word else tokens
 
