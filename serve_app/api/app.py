@@ -25,20 +25,20 @@ Errors are problem documents (RFC 9457); on `/v1/embeddings` and `/v1/models` th
 
 
 def build_app(services: Services) -> FastAPI:
-    """Everything a replica answers. Called in the replica: nothing of it is pickled."""
+    """The application of one replica. Call it in the replica, because the application cannot be pickled."""
     app = FastAPI(
         title="ai-docs",
         version="1",
         description=DESCRIPTION,
         redirect_slashes=False,
-        docs_url=None,  # ours, see routes/docs.py
+        docs_url=None,  # replaced by routes/docs.py
         redoc_url=None,
         lifespan=close_at_the_end,
     )
     app.state.services = services
     app.state.limiters = make_limiters(services.settings)
     app.state.started_at_s = int(time.time())
-    for module in (search, embeddings, documents, collections, health):  # busiest first: Serve looks a route up so
+    for module in (search, embeddings, documents, collections, health):  # busiest first: Serve tries routes in order
         app.include_router(module.router)
     app.include_router(search.batches)
     app.include_router(documents.uploads)
@@ -48,7 +48,7 @@ def build_app(services: Services) -> FastAPI:
     page.mount(app)
     app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(Exception, fail)
-    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # as FastAPI's documentation recommends
     busiest = [*search.router.routes, *embeddings.router.routes, *search.batches.routes]
     app.middleware_stack = Shortcut(app.build_middleware_stack(), busiest)
     return app
@@ -56,7 +56,7 @@ def build_app(services: Services) -> FastAPI:
 
 @asynccontextmanager
 async def close_at_the_end(app: FastAPI) -> AsyncIterator[None]:
-    """Serve, or uvicorn, ends it when the last request is answered, in the loop that served them."""
+    """Close the services. Serve or uvicorn runs this after the last response, on the event loop of the requests."""
     yield
     services: Services = app.state.services
     await services.prefetcher.close()

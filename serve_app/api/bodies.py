@@ -1,7 +1,7 @@
-"""From the bytes of a request to JSON values, within limits and without surprises.
+"""Request bodies: reads the bytes and parses them as JSON, within limits.
 
-RFC 8259, strictly: UTF-8, no NaN or Infinity, no half of a surrogate pair. Of a name that occurs twice in an object
-the last value counts; nesting ends at 200 levels.
+Parsing follows RFC 8259 strictly: UTF-8, no NaN or Infinity, no lone surrogates. If a name occurs twice in an object,
+its last value counts. More than 200 levels of nesting are refused.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from serve_app.settings import ApiSettings
 
 
 class JsonRequest(Request):
-    """A request whose body `load` has read and parsed; FastAPI gets it from `body` and `json`."""
+    """A request whose body `load` reads and parses. `body` and `json` then return it to FastAPI."""
 
     _bytes = b""
     _value: Any = None
 
     async def load(self, limits: ApiSettings) -> Any:
-        """The JSON value; None of an empty body.
+        """Read the body and return its JSON value; None if it is empty.
         Raises PayloadTooLarge, UnsupportedMediaType, MalformedJson, InvalidInput, and ClientDisconnect."""
         self._bytes = await read_body(self, limits.max_body_bytes)
         if self._bytes:
@@ -47,8 +47,8 @@ def parsed(body: bytes, limits: ApiSettings) -> Any:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. A longer one is refused as soon as that is known: by its Content-Length, or at the chunk that
-    goes beyond."""
+    """The whole body. Raises PayloadTooLarge if it is longer than `max_bytes`, as soon as its Content-Length or the
+    chunks received so far exceed that, and ClientDisconnect."""
     declared_bytes = content_length(request)
     if declared_bytes is not None and declared_bytes > max_bytes:
         raise too_large(max_bytes)
@@ -69,13 +69,13 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 
 def content_length(request: Request) -> int | None:
-    """Bytes of the body, as its client declares them; None where it does not, or not in digits."""
+    """Bytes of the body as the client declares them; None if the header is missing or not a number."""
     declared = request.headers.get("content-length", "")
     return int(declared[:20]) if declared.isascii() and declared.isdigit() else None
 
 
 def too_large(max_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"a body may have {max_bytes} bytes; send less at once")
+    return PayloadTooLarge(f"a body may have at most {max_bytes} bytes; send less at once")
 
 
 def require_json_type(content_type: str) -> None:
@@ -87,23 +87,26 @@ def require_json_type(content_type: str) -> None:
 
 
 def require_few_values(body: bytes, most: int) -> None:
-    """Before anything is made of them: parsing holds the event loop, whichever thread it is in, and 16 MB can hold
-    millions of values. An empty list or object may count twice. Raises InvalidInput."""
+    """Refuse a body with too many values before it is parsed. 16 MB can hold millions of values, and parsing them
+    blocks the event loop in any thread. An empty list or object may count twice. Raises InvalidInput."""
     if len(body) <= most or separators(body) < most:
         return
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a string
-    quotes = unescaped.count(b'"')  # at most four for a value: its own, and those of its name
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # each quote left begins or ends a string
+    quotes = unescaped.count(b'"')  # a value has at most four: its own two and those of its name
     if quotes > 4 * most or separators(b"".join(unescaped.split(b'"')[::2])) >= most:
-        raise InvalidInput(f"the body has too many JSON values: at most {most}, nested ones too; send less at once")
+        raise InvalidInput(
+            f"the body has too many JSON values: at most {most} are allowed, counting nested ones; send less at once"
+        )
 
 
 def separators(json: bytes) -> int:
-    """What may stand before a value, outside of strings: all values but the outermost are behind one of their own."""
+    """The number of commas and opening brackets. Every value except the outermost follows one of its own. json: without
+    strings."""
     return json.count(b",") + json.count(b"[") + json.count(b"{")
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises MalformedJson, which says where."""
+    """The JSON value. Raises MalformedJson with the position of the error."""
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -111,8 +114,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def require_counts(value: Any, limits: ApiSettings) -> None:
-    """Before anything is made of the items. Raises InvalidInput."""
+    """Refuse lists with too many items before the items are validated. Raises InvalidInput."""
     counted = {"documents": limits.max_documents, "queries": limits.max_queries, "input": limits.max_texts}
     for name, most in counted.items() if isinstance(value, dict) else ():
         if isinstance(items := value.get(name), list) and len(items) > most:
-            raise InvalidInput(f"{name} has {len(items)}; at most {most} in one call")
+            raise InvalidInput(f"{name} has {len(items)} items; at most {most} are allowed in one call")

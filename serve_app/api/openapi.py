@@ -1,4 +1,4 @@
-"""Problems in the OpenAPI document: every route says which it can answer."""
+"""The OpenAPI document, with the errors that each route can return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
-    "description": "An error, as RFC 9457 has it.",
+    "description": "An error in the format of RFC 9457.",
     "required": ["type", "title", "status", "detail"],
     "properties": {
         "type": {"type": "string", "examples": [TYPE_PREFIX + "invalid-input"]},
@@ -29,7 +29,7 @@ PROBLEM: dict[str, Any] = {
         "detail": {"type": "string", "description": "What is wrong and what to do"},
         "errors": {
             "type": "array",
-            "description": "What is wrong where, in a body or parameters that do not fit",
+            "description": "Each fault of an invalid body or invalid parameters, with its place",
             "items": {
                 "type": "object",
                 "required": ["detail"],
@@ -77,7 +77,7 @@ def _responses(statuses: tuple[int, ...], media_type: str, schema: str) -> Respo
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The document, made once."""
+    """The OpenAPI document, built once."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -89,7 +89,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def add_timeouts(document: dict[str, Any], routes: Sequence[BaseRoute], settings: ApiSettings) -> None:
-    """The header by which a client says how long it waits, on every route that takes it."""
+    """Document the timeout header on every route that accepts it."""
     for context in iter_route_contexts(routes):
         route = context.original_route
         if isinstance(route, ApiRoute) and route.traffic is not None:

@@ -1,4 +1,4 @@
-"""Paths that no route may see."""
+"""Refuses paths with control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class RefuseControlCharacters:
-    """Answers 422 before routing. The router's patterns end in `$`, which also matches before a line break at the end:
+    """Responds with 422 before routing. The router's patterns end in `$`, which matches before a final line break too:
     `DELETE …/documents/a%0a` would delete `a`."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -22,7 +22,7 @@ class RefuseControlCharacters:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and CONTROL_CHARACTER.search(scope["path"]):
-            error = InvalidInput("the path has a control character, which is in no name: leave it out")
+            error = InvalidInput("the path has a control character, which no name may contain: remove it")
             await problem_response(Request(scope), to_problem(error))(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Errors as HTTP: one table of statuses, two renderings (RFC 9457 problems, and OpenAI's envelope on its routes)."""
+"""Errors as HTTP responses: one table of statuses, two formats (RFC 9457 problems; OpenAI's envelope on its routes)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TYPE_PREFIX = "urn:ai-docs:error:"
 OPENAI_ROUTES = ("/v1/embeddings", "/v1/models")
 RETRY_AFTER_S = 1
 MAX_REPORTED_ERRORS = 20
-PLAINER = {  # than pydantic's words
+PLAINER = {  # by pydantic's type of error, in place of its message
     "extra_forbidden": "unknown field",
     "missing": "is required",
     "model_attributes_type": "must be a JSON object",
@@ -43,7 +43,7 @@ PLAINER = {  # than pydantic's words
 }
 
 
-# Looked up by ancestry: a new error has its parent's status until it gets one of its own.
+# Looked up along the class hierarchy: an error without a status of its own has its parent's.
 STATUS: dict[type[PlatformError], int] = {
     PlatformError: 500,
     InvalidInput: 422,
@@ -60,8 +60,8 @@ STATUS: dict[type[PlatformError], int] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """RFC 9457. `code` is the last part of `type`. errors: what is wrong where, for a body or parameters that do not
-    fit: `{"pointer": "#/documents/0/id", "detail": …}` or `{"parameter": "limit", "detail": …}`."""
+    """A problem of RFC 9457. code: last part of `type`. errors: each fault of an invalid body or parameter, such as
+    `{"pointer": "#/documents/0/id", "detail": …}` or `{"parameter": "limit", "detail": …}`."""
 
     code: str
     title: str
@@ -91,7 +91,7 @@ def status_of(error: PlatformError) -> int:
 
 
 def to_problem(error: PlatformError) -> Problem:
-    """An error without a status of its own is a fault of ours: its text stays in the log."""
+    """The problem for an error. A status of 500 is a bug of ours: its text is logged and not returned."""
     status = status_of(error)
     if status == 500:
         return internal_error(error)
@@ -100,14 +100,14 @@ def to_problem(error: PlatformError) -> Problem:
 
 
 def internal_error(error: BaseException) -> Problem:
-    """Logs the traceback and tells the caller nothing of it."""
+    """Log the traceback. The problem does not reveal it to the client."""
     logger.error("unexpected error in a request", exc_info=error)
-    detail = "Something went wrong on our side; the log has the reason. The request may be sent again."
+    detail = "The server failed, and its log has the reason. You may send the request again."
     return Problem(PlatformError.code, PlatformError.title, 500, detail)
 
 
 def from_http_exception(request: Request, error: HTTPException) -> Problem:
-    """What the framework refuses by itself: no such route, wrong method."""
+    """The problem for an error that the framework raises: unknown route, wrong method."""
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
     detail, headers = error.detail, error.headers or {}
@@ -116,13 +116,13 @@ def from_http_exception(request: Request, error: HTTPException) -> Problem:
         detail = f"{path} is not a route; /docs lists them"
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(allowed_methods(request))
-        detail, headers = f"{path} does not take {request.method}; it takes {allowed}", {"Allow": allowed}
+        detail, headers = f"{path} does not accept {request.method}; it accepts {allowed}", {"Allow": allowed}
     return Problem(code, status.phrase, status, detail, headers=headers)
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Of this path. The framework names only those of the first route that fits; a folder of files takes any here and
-    refuses all but these two itself."""
+    """The methods that this path accepts. The framework names only those of the first matching route. A folder of
+    static files matches every method but serves only GET and HEAD."""
     routes = request.app.router.routes
     allowed = [
         method
@@ -133,7 +133,7 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 def from_validation_error(error: RequestValidationError) -> Problem:
-    """Never echoes the input: it may be huge, secret, or not expressible in JSON."""
+    """The problem for invalid input. It never repeats the input, which may be huge, secret or no JSON at all."""
     items = error.errors()
     errors = [
         place_of(item["loc"]) | {"detail": PLAINER.get(item["type"], item["msg"])}
@@ -146,7 +146,7 @@ def from_validation_error(error: RequestValidationError) -> Problem:
 
 
 def place_of(loc: Sequence[str | int]) -> dict[str, str]:
-    """FastAPI's location as a JSON pointer into the body (RFC 6901, as a URI fragment's text), or a parameter."""
+    """FastAPI's location of a fault, as a JSON pointer into the body (RFC 6901, as a URI fragment) or a parameter."""
     kind, *steps = loc
     if kind != "body":
         return {"parameter": str(steps[0]) if steps else str(kind)}
@@ -154,7 +154,7 @@ def place_of(loc: Sequence[str | int]) -> dict[str, str]:
 
 
 def name_of(error: Mapping[str, str]) -> str:
-    """For people: `documents.0.id`, `limit`, or `body` for the whole of it."""
+    """The place of a fault, for people: `documents.0.id`, `limit`, or `body` for the whole body."""
     return error.get("parameter") or error["pointer"].removeprefix("#").removeprefix("/").replace("/", ".") or "body"
 
 

@@ -1,4 +1,4 @@
-"""How long a request may take: the route's own limit, or less if the client says so."""
+"""The time limit of a request: the route's limit, or a lower one that the client sets in a header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 def timeout_of(request: Request, longest_s: float) -> float:
-    """In seconds. Raises RequestValidationError if the header is there and is not a number within the limit."""
+    """The limit in seconds. Raises RequestValidationError if the header is not a number within the route's limit."""
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return longest_s
@@ -23,11 +23,11 @@ def timeout_of(request: Request, longest_s: float) -> float:
 
 
 def timeout_parameter(longest_s: float) -> dict[str, Any]:
-    """For OpenAPI."""
+    """The header's entry in the OpenAPI document."""
     return {
         "name": TIMEOUT_HEADER,
         "in": "header",
         "required": False,
-        "description": "How long the client waits. Work that is not finished by then is dropped, with status 504",
+        "description": "How long the client waits. Unfinished work is then dropped, and the status is 504",
         "schema": {"type": "integer", "minimum": 1, "maximum": int(longest_s * 1_000)},
     }

@@ -1,4 +1,4 @@
-"""Kinds of requests, each with a limit of its own: what takes long cannot push out what is quick (back-pressure)."""
+"""Kinds of requests, each with its own concurrency limit, so that slow requests cannot displace quick ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_app.settings import ApiSettings
 class Traffic(Enum):
     SEARCHES = "searches"
     EMBEDDINGS = "embedding requests"
-    LOOKUPS = "lookups"  # all that a user waits for and that needs the store alone
+    LOOKUPS = "lookups"  # interactive requests that need only the store
     UPLOADS = "uploads"
 
 
@@ -21,7 +21,8 @@ Limiters = Mapping[Traffic, Limiter]
 
 
 def make_limiters(settings: ApiSettings) -> Limiters:
-    """Those that a user waits for adapt to their latency; uploads, which take as long as their texts, have a bound."""
+    """A limiter for each kind. Limits of interactive requests adapt to their latency. The limit of uploads is fixed,
+    because their duration depends on their texts."""
     limiters = {
         kind: Limiter(kind.value, floor=settings.min_concurrency, ceiling=settings.max_concurrency)
         for kind in Traffic
@@ -35,7 +36,7 @@ def make_limiters(settings: ApiSettings) -> Limiters:
 
 
 def slots_of(body: Any, settings: ApiSettings) -> int:
-    """What a request with this JSON body weighs in its limit: one, or more if it brings many texts or queries."""
+    """The slots that a request with this JSON body occupies: 1, or more if it has many texts or queries."""
     slots = 1
     if isinstance(body, dict):
         for name, per_slot in (("input", settings.texts_per_slot), ("queries", settings.queries_per_slot)):
@@ -45,5 +46,5 @@ def slots_of(body: Any, settings: ApiSettings) -> int:
 
 
 def load_of(limiters: Limiters) -> float:
-    """Of the kind that is nearest to its limit: share of its slots in use."""
+    """The highest ratio of used slots among all kinds of requests."""
     return max(limiter.load for limiter in limiters.values())

@@ -1,4 +1,4 @@
-"""Vectors in the forms that `/v1/embeddings` answers, without a detour through Python lists."""
+"""Converts vectors to the output formats of `/v1/embeddings`, without Python lists."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ OutputDtype = Literal["float32", "int8", "binary"]
 
 
 def truncate(vectors: Vector, dimensions: int) -> Vector:
-    """(n, dim) → (n, dimensions) of unit length again; a row that is zero there stays zero."""
+    """(n, dim) → (n, dimensions), scaled to unit length again. A row whose first `dimensions` values are zero stays
+    zero."""
     cut = vectors[:, :dimensions]
     norms = np.linalg.norm(cut, axis=1, keepdims=True)
     return np.ascontiguousarray(np.divide(cut, norms, out=np.zeros_like(cut), where=norms > 0))
 
 
 def quantize(vectors: Vector, dtype: OutputDtype) -> npt.NDArray[Any]:
-    """(n, dim) unit vectors → float32 as they are; int8, symmetric: round(127 x); binary: (n, ceil(dim / 8)) uint8,
-    a bit per dimension, 1 where positive, the first in the highest bit, zeros after the last."""
+    """Convert (n, dim) unit vectors. float32: unchanged. int8: round(127 x), symmetric. binary: (n, ceil(dim / 8))
+    uint8 with one bit per dimension, 1 if it is positive, the first in the highest bit, zeros after the last."""
     match dtype:
         case "float32":
             return np.ascontiguousarray(vectors, dtype="<f4")

@@ -1,4 +1,4 @@
-"""The pooled placement: the engine in an autoscaled deployment of its own, for GPUs and big models."""
+"""The pooled placement: the engine runs in its own autoscaled deployment, for GPUs and big models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from serve_app.types import Embeddings, Lane, VectorSpace
 
 
 class EmbedderDeployment:
-    """The engine behind a handle. Raises at construction if the model cannot be loaded, so that a rollout stops.
+    """The engine as a deployment. The constructor raises if the model cannot be loaded, so that a rollout stops.
 
-    max_waiting_texts: in each lane; beyond it Overloaded."""
+    max_waiting_texts: limit for each lane; `embed` returns Overloaded beyond it."""
 
     def __init__(self, settings: EmbeddingSettings, data_dir: Path, max_waiting_texts: int) -> None:
         meter = Meter()
@@ -31,7 +31,7 @@ class EmbedderDeployment:
         start_export(meter.samples)
 
     async def embed(self, texts: Sequence[str], lane: Lane) -> Embeddings | PlatformError:
-        """Errors travel as values, so that they arrive without Ray's wrapping."""
+        """Returns errors as values, because Ray would wrap raised ones."""
         try:
             return await self._embedder.embed(texts, lane)
         except PlatformError as error:
@@ -42,7 +42,7 @@ class EmbedderDeployment:
 
 
 class PooledEmbedder:
-    """An Embedder: the gateway's side of the pool."""
+    """Implements `ports.Embedder` in the gateway, by calls to the pool."""
 
     def __init__(self, handle: DeploymentHandle[Any], space: VectorSpace, timeout_s: float) -> None:
         self._handle = handle
@@ -55,7 +55,7 @@ class PooledEmbedder:
 
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
         try:
-            async with asyncio.timeout(self._timeout_s):  # the router waits without limit when no replica is free
+            async with asyncio.timeout(self._timeout_s):  # Serve's router waits without limit if no replica is free
                 answer = await self._ask(list(texts), lane)
         except TimeoutError:
             raise EngineUnavailable(f"no embedder answered within {self._timeout_s:g} s") from None
@@ -68,7 +68,7 @@ class PooledEmbedder:
         return answer
 
     async def _ask(self, texts: list[str], lane: Lane) -> Embeddings | PlatformError:
-        """Once more if the replica dies, for another one may do it: to embed twice does no harm."""
+        """Call the pool, once more if the replica dies. Embedding twice does no harm."""
         try:
             return await self._handle.embed.remote(texts, lane)
         except RayActorError:

@@ -1,4 +1,4 @@
-"""Serve's options for each deployment, from our settings."""
+"""Serve's options for each deployment, derived from the settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.settings import EmbeddingSettings, ServingSettings, Settings
 
 
 def shared(settings: ServingSettings) -> dict[str, Any]:
-    """Drain, health checks and rollout by surge: the same for every deployment."""
+    """Options that all deployments have in common: queues, draining, health checks and surge during rollouts."""
     return {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,
@@ -19,7 +19,7 @@ def shared(settings: ServingSettings) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": settings.graceful_shutdown_timeout_s,
         "health_check_period_s": settings.health_check_period_s,
         "health_check_timeout_s": settings.health_check_timeout_s,
-        "max_surge_percent": settings.max_surge_percent,  # start new ones before stopping the old
+        "max_surge_percent": settings.max_surge_percent,  # a rollout starts new replicas before it stops old ones
         "logging_config": LoggingConfig(enable_access_log=False),
     }
 
@@ -48,13 +48,14 @@ def gateway(settings: ServingSettings) -> dict[str, Any]:
 
 
 def embedder_threads(settings: Settings) -> EmbeddingSettings:
-    """The engine of a pool's replica with a thread for each CPU that it reserves, for others may be on its machine."""
+    """Settings for the engine in a pool's replica. By default it uses as many threads as the replica reserves CPUs,
+    because other replicas may run on the same machine."""
     threads = settings.embedding.threads or max(1, int(settings.serving.embedder_cpus))
     return settings.embedding.model_copy(update={"threads": threads})
 
 
 def embedder(settings: ServingSettings, number: int = 0) -> dict[str, Any]:
-    """number: of the model, from 0."""
+    """number: position of the model in the settings, from 0."""
     return {
         "name": f"embedder-{number}" if number else "embedder",
         "ray_actor_options": {"num_cpus": settings.embedder_cpus, "num_gpus": settings.embedder_gpus},

@@ -1,8 +1,9 @@
-"""The way to the store from anywhere in the cluster: replicas and jobs call `connect_store` and nothing else.
+"""Connects replicas and jobs anywhere in the cluster to the store. `connect_store` is the only entry point.
 
-Embedded: one detached named actor on the head node owns the folder (Edge takes an exclusive lock). It is restarted
-when it dies, and every call is idempotent, so a call that hits a dying actor is repeated until its time is over.
-It keeps the code and the StoreSettings it was started with until then: a rollout of gateways does not touch it.
+For the embedded store, one detached named actor on the head node owns the folder, because Edge takes an exclusive
+lock. Ray restarts the actor if it dies. Every call is idempotent, so a call that fails with the actor is repeated until
+its timeout. The actor keeps the code and the StoreSettings it was started with: a rollout of gateways does not restart
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from serve_app.types import (
 
 NAMESPACE = "ai-docs"
 HEAD_NODE = "node:__internal_head__"
-ON_HEAD_NODE = {HEAD_NODE: 0.001}  # where the folder is; also after a restart
+ON_HEAD_NODE = {HEAD_NODE: 0.001}  # the folder is on that node, so restarts must stay there too
 RETRY_PAUSE_S = 0.1
 
 LOG = logging.getLogger(__name__)
@@ -47,26 +48,26 @@ T = TypeVar("T")
 
 
 def connect_store(settings: Settings) -> VectorStore:
-    """The store of these settings. Ray must be initialised. Cheap: it makes no call to the store yet."""
+    """The store that the settings name. Ray must be initialised. Cheap, because it does not call the store yet."""
     if settings.store.url is None:
         return EmbeddedStoreClient(settings.data_dir, settings.store)
-    from serve_app.store.qdrant.store import QdrantStore  # over a second to import, and embedded it is not needed
+    from serve_app.store.qdrant.store import QdrantStore  # takes over a second; the embedded store does not need it
 
     own = settings.with_secrets()
     return QdrantStore.connect(own.store, connect_versions(own.redis))
 
 
 def connect_versions(redis: RedisSettings) -> Versions | None:
-    """None without Redis: then answers of searches are not cached."""
+    """Versions of collections in Redis; None without Redis: searches are then not cached."""
     if redis.url is None:
         return None
-    from serve_app.cache.redis_versions import RedisVersions  # the library takes 0.1 s to import
+    from serve_app.cache.redis_versions import RedisVersions  # importing the library takes 0.1 s
 
     return RedisVersions.connect(redis.url.get_secret_value(), redis.timeout_s)
 
 
 class StoreActor:
-    """Owns the EdgeStore of one folder. Errors travel as values, so that they arrive without Ray's wrapping."""
+    """Owns the EdgeStore of one folder. Returns errors as values, because Ray would wrap raised ones."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
         self._data_dir = data_dir
@@ -78,14 +79,14 @@ class StoreActor:
         try:
             store = self._store or await self._open()
             return await getattr(store, method)(*args, **kwargs)
-        except StoreBroken:  # the engine's own state cannot be trusted; a new process reads what was acknowledged
-            LOG.exception("the store's process ends itself and is restarted")
+        except StoreBroken:  # state in memory cannot be trusted; a new process reloads every acknowledged write
+            LOG.exception("the store is broken; its process ends, and Ray restarts it")
             os._exit(1)
         except PlatformError as error:
             return error.with_traceback(None)
 
     async def _open(self) -> VectorStore:
-        """On the first call, and on later ones until it works: a locked folder may become free."""
+        """Open the store. If this fails, the next call tries again, because a locked folder may become free."""
         from serve_app.store.edge.store import EdgeStore
 
         async with self._opening:
@@ -95,14 +96,14 @@ class StoreActor:
 
 
 class EmbeddedStoreClient:
-    """A VectorStore: each method is one hop to the actor."""
+    """Implements `ports.VectorStore`. Most methods are one call to the actor."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
         self._data_dir = data_dir
         self._settings = settings
         self._actor = self._find_or_start()
         self._versions = VersionReader(data_dir / FOLDER)
-        self._is_here: bool | None = None  # the store's process, on this node; asked for when it matters
+        self._is_here: bool | None = None  # whether the actor runs on this node; determined on first use
 
     def _find_or_start(self) -> Any:
         return (
@@ -121,22 +122,22 @@ class EmbeddedStoreClient:
         )
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the store raised, or StoreUnavailable after timeout_s."""
+        """The result of the call. Raises the store's error, or StoreUnavailable after timeout_s."""
         answer, _ = await self._call_until_answered(method, *args, **kwargs)
         if isinstance(answer, PlatformError):
             raise answer
         return answer
 
     async def _call_until_answered(self, method: str, *args: Any, **kwargs: Any) -> tuple[Any, bool]:
-        """The answer, and whether the call was repeated: then an earlier one may have been done without an answer."""
+        """The result, and whether the call was repeated. If so, an earlier attempt may have succeeded unnoticed."""
         repeated = False
         deadline_s = time.monotonic() + self._settings.timeout_s
         while True:
             try:
                 return await within(self._actor.call.remote(method, *args, **kwargs), deadline_s), repeated
-            except RayActorError as error:  # it died or restarts: the call may or may not have been done
+            except RayActorError as error:  # the actor died or restarts; the call may have taken effect or not
                 if time.monotonic() + RETRY_PAUSE_S > deadline_s:
-                    raise StoreUnavailable(f"the store's process is gone and did not come back: {error}") from error
+                    raise StoreUnavailable(f"the store's process died and did not restart in time: {error}") from error
                 await asyncio.sleep(RETRY_PAUSE_S)
                 self._actor = await asyncio.to_thread(self._find_or_start)
                 repeated = True
@@ -160,7 +161,7 @@ class EmbeddedStoreClient:
         answer, repeated = await self._call_until_answered("delete_documents", scope, document_ids)
         if isinstance(answer, PlatformError):
             raise answer
-        return len(document_ids) if repeated and answer == 0 else answer  # the call that died had done it
+        return len(document_ids) if repeated and answer == 0 else answer  # the lost attempt deleted them
 
     async def query_batch(self, queries: Sequence[StoreQuery]) -> list[StoreResult | PlatformError]:
         return await self._call("query_batch", queries)
@@ -219,11 +220,11 @@ class EmbeddedStoreClient:
         await self._call("check")
 
     async def close(self) -> None:
-        """Nothing: the actor outlives its clients."""
+        """Does nothing, because the actor outlives its clients."""
 
 
 def is_head_node() -> bool:
-    """Whether this process runs where the store's does."""
+    """Whether this process runs on the head node, as the embedded store does."""
     here = ray.get_runtime_context().get_node_id()
     return any(node["NodeID"] == here and HEAD_NODE in node["Resources"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 

@@ -1,7 +1,7 @@
 """A document's text → passages: whole blocks under their headings, packed up to a budget of tokens.
 
-Every passage is a slice of the source text, from its first block to its last; only a table that had to be cut has
-its header repeated. Nothing but white space is lost between passages. One tokenisation of the text, linear time.
+Every passage is a slice of the source text. The one exception is a table that had to be cut: each of its passages
+repeats the header. Only white space is lost between passages. The text is tokenised once, and the time is linear.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serve_app.ports import Tokenizer
 from serve_app.settings import ChunkingSettings
 from serve_app.types import Passage
 
-CHUNKER_VERSION = 2  # part of every fingerprint: raise it when the same text gives other passages
+CHUNKER_VERSION = 2  # part of every fingerprint: raise it when the same text is cut into other passages
 SPECIAL_TOKENS = 2  # [CLS] and [SEP], or <s> and </s>
 MIN_BUDGET_TOKENS = 8
 PREFIX_SHARE = 4  # at most a quarter of the budget for the title, and a quarter for the headings
@@ -27,11 +27,11 @@ Path = tuple[str, ...]
 
 
 def chunk(text: str, *, title: str, tokenizer: Tokenizer, settings: ChunkingSettings) -> list[Passage]:
-    """Passages of Markdown or plain text, numbered from 0. None for an empty document; a title alone makes one.
+    """Passages of Markdown or plain text, numbered from 0. An empty document has none; a title alone makes one.
 
-    A passage's embedded text, with special tokens, fits `settings.max_tokens` and the model. Its headings are those
-    that hold for all of it: sections that are too short to stand alone are joined, and keep what their paths share.
-    Pass the title as `embedding_title` gives it: a longer one would leave no room for text.
+    A passage's embedded text, with special tokens, fits `settings.max_tokens` and the model. Sections that are too
+    short to stand alone are joined; the joined passage keeps only the headings that its sections have in common.
+    title: as returned by `embedding_title`; a longer title would leave no room for the text.
     Raises ConfigurationError if the budget is too small for any text.
     """
     prefix = Prefix(title, tokenizer, budget_tokens(tokenizer, settings))
@@ -51,18 +51,18 @@ def budget_tokens(tokenizer: Tokenizer, settings: ChunkingSettings) -> int:
     if budget < MIN_BUDGET_TOKENS:
         raise ConfigurationError(
             f"a passage of {budget + SPECIAL_TOKENS} tokens holds no text: set AIDOCS_CHUNKING__MAX_TOKENS to "
-            f"{MIN_BUDGET_TOKENS + SPECIAL_TOKENS} or more, and take a model that sees as many"
+            f"{MIN_BUDGET_TOKENS + SPECIAL_TOKENS} or more, and use a model that accepts as many tokens"
         )
     return budget
 
 
 def embedding_title(title: str, *, tokenizer: Tokenizer, settings: ChunkingSettings) -> str:
-    """The title as it goes before each passage: cut after a quarter of the budget. Of a shorter one, all."""
+    """The title as it precedes each passage's text: cut to a quarter of the budget if it is longer."""
     return shorten(title, budget_tokens(tokenizer, settings) // PREFIX_SHARE, tokenizer)
 
 
 def shorten(text: str, limit_tokens: int, tokenizer: Tokenizer) -> str:
-    """The longest beginning of `text`, cut between words if it can be, of at most so many tokens."""
+    """The longest beginning of `text` with at most `limit_tokens` tokens, cut between words if possible."""
     spans = tokenizer.token_spans(text)
     while len(spans) > limit_tokens:
         cut = spans[limit_tokens][0]
@@ -74,8 +74,8 @@ def shorten(text: str, limit_tokens: int, tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeadedSection:
-    """What stands under one heading, up to the next; adjoining headings that go deeper count as one.
-    heading: range of the heading lines, empty before the first heading."""
+    """The blocks under one heading, up to the next heading. A heading followed directly by a deeper one forms one
+    section with it. heading: range of the heading lines; None before the first heading."""
 
     path: Path
     blocks: tuple[Block, ...]
@@ -84,7 +84,7 @@ class HeadedSection:
 
 @dataclass(frozen=True, slots=True)
 class PassageSpan:
-    """A passage to be: text[start:end]."""
+    """The range of a future passage: text[start:end]. lead: a table header to repeat before it."""
 
     path: Path
     start: int
@@ -99,7 +99,7 @@ class PassageSpan:
 
 @dataclass
 class Prefix:
-    """What goes before each passage's text, and how many tokens it leaves for the text."""
+    """The title and headings before each passage's text, and the number of tokens they leave for the text."""
 
     title: str
     tokenizer: Tokenizer
@@ -107,7 +107,7 @@ class Prefix:
     _known: dict[Path, tuple[Path, int]] = field(default_factory=dict)
 
     def headings(self, path: Path) -> Path:
-        """The path without its outermost headings if it is too long; the innermost cut if that alone is."""
+        """The path, without outermost headings if it is too long. The innermost is cut if it is too long by itself."""
         return self._bounded(path)[0]
 
     def room(self, path: Path) -> int:
@@ -151,7 +151,7 @@ def _path(headings: Iterable[Block]) -> Path:
 
 
 def _pack(section: HeadedSection, index: TokenIndex, prefix: Prefix, overlap_tokens: int) -> Iterator[PassageSpan]:
-    """Runs of one section, each as full as whole blocks make it. The heading stays with what follows it."""
+    """Runs of one section, each filled with as many whole blocks as fit. The heading stays with the first block."""
     room = prefix.room(section.path)
     run: PassageSpan | None = None
     blocks = section.blocks
@@ -176,7 +176,7 @@ def _pack(section: HeadedSection, index: TokenIndex, prefix: Prefix, overlap_tok
 
 
 def _join_small(runs: Iterable[PassageSpan], index: TokenIndex, prefix: Prefix) -> list[PassageSpan]:
-    """Adjoining runs become one where either is small and both fit: one-line passages rank badly."""
+    """Join neighbouring runs if either is small and both fit, because one-line passages rank badly."""
     small = prefix.total_tokens // SMALL_SHARE
     result: list[PassageSpan] = []
     for run in runs:

@@ -19,12 +19,12 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def module_entries(path: Path) -> list[str]:
-    """The module's own docstring, then an entry for each public class, method and function that has one: a heading,
-    the signature in code, the docstring. Empty for a file that is not Python 3."""
+    """The module's docstring, then an entry for each public class, method and function that has a docstring: a
+    heading, the signature as code, the docstring. Empty for a file that is not Python 3."""
     try:
         source = path.read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the module's own escapes
+            warnings.simplefilter("ignore")  # invalid escapes in the module's strings
             tree = ast.parse(source) if len(source) <= MAX_MODULE_BYTES else ast.Module([], [])
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
@@ -45,13 +45,13 @@ def _entries(parent: ast.Module | ast.ClassDef, prefix: str, level: int) -> Iter
 
 
 def _docstring(node: ast.Module | ast.ClassDef | Function) -> str:
-    """Cleaned; underlined section titles become labels, which the chunker does not take for headings."""
+    """The cleaned docstring. Underlined section titles become labels, because the chunker would split at headings."""
     text = clean(ast.get_docstring(node) or "")
     return UNDERLINED.sub(r"\1:\n", text).strip()
 
 
 def signature(node: ast.ClassDef | Function) -> str:
-    """As in the source, without the body: `async def get(url: str) -> bytes`."""
+    """The definition without its body: `async def get(url: str) -> bytes`."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         text = f"class {node.name}({bases})" if bases else f"class {node.name}"

@@ -1,4 +1,4 @@
-"""Bytes → text: which encoding they are in, and whether they are text at all."""
+"""Bytes → text: detects the encoding and refuses bytes that are not text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from charset_normalizer import from_bytes
 
 from serve_app.errors import UnreadableDocument
 
-SAMPLE_BYTES = 65_536  # what an encoding is guessed from
-MAX_CONTROL_RATIO = 0.05  # of characters; text has fewer
-MAX_CONTROLS = 4  # that say nothing in a short text
+SAMPLE_BYTES = 65_536  # an encoding is guessed from the first bytes only
+MAX_CONTROL_RATIO = 0.05  # control characters per character; text has fewer
+MAX_CONTROLS = 4  # so few are allowed even in a short text
 
 BOMS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -22,14 +22,14 @@ BOMS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What files that are not UTF-8 are in, outside museums; the wider the choice, the worse the guess on short text.
+# The encodings still in use besides UTF-8. A longer list would make the guess on short texts worse.
 LEGACY = [f"cp125{page}" for page in range(9)] + ["koi8_r", "cp932", "euc_jp", "gb18030", "big5", "cp949", "tis_620"]
 DEFAULT_LEGACY = (
-    "cp1252"  # of the web (WHATWG) and of Windows in most of the world; wins where nothing speaks against it
+    "cp1252"  # the default of the web (WHATWG) and of Windows in most countries; preferred unless another fits better
 )
 ALLOWANCE = 0.1
-# Of each East Asian encoding: the standard whose first level has its common characters, and their first bytes. Korean
-# comes before Chinese: what is all Hangul is all common Chinese as well, and hardly ever the other way round.
+# For each East Asian encoding: the standard whose first level has its common characters, and the range of their first
+# bytes. Korean precedes Chinese: a text in Hangul reads as common Chinese too, but rarely the reverse.
 COMMON_LEADS = {
     "euc_jp": ("euc_jp", b"\xb0", b"\xcf"),
     "cp932": ("euc_jp", b"\xb0", b"\xcf"),
@@ -40,36 +40,36 @@ COMMON_LEADS = {
 JAPANESE = ("euc_jp", "cp932")
 KANA = re.compile("[\u3040-\u30ff]")
 
-CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")  # white space is none; C1 are letters in wrong clothes
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")  # not white space, not C1: those bytes are often letters
 NOT_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
-TWO_BYTES = re.compile("[\x80-\u07ff]")  # characters that UTF-8 writes as so many
+TWO_BYTES = re.compile("[\x80-\u07ff]")  # characters that UTF-8 encodes as two bytes
 MORE_BYTES = re.compile("[\u0800-\ud7ff\ue000-\U0010ffff]")
 LINE_END = re.compile("\r\n?|\x0c|\x85|\u2028|\u2029")
 
 
 def decode(content: bytes, declared: str = "") -> str:
-    """The text, cleaned; U+FFFD stands for bytes that are not in its encoding.
+    """The cleaned text. U+FFFD replaces bytes that are invalid in its encoding.
 
-    declared: as for `encoding_of`. Raises UnreadableDocument if the bytes look binary."""
+    declared: as in `encoding_of`. Raises UnreadableDocument if the bytes look binary."""
     return clean(content.decode(encoding_of(content, declared=declared), errors="replace"))
 
 
 def encoding_of(content: bytes, *, whole: bool = True, declared: str = "") -> str:
-    """A codec's name: by byte order mark; UTF-8 if that is valid; as declared; UTF-8 if a few bytes are damaged; else
-    the best guess from the beginning.
+    """The name of the codec. The first rule that applies decides: the byte order mark; valid UTF-8; the declared
+    encoding; UTF-8 with a few damaged bytes; the best guess from the first SAMPLE_BYTES.
 
-    whole: False if `content` is the beginning of a file, which may end inside a character. declared: a label of the
-    WHATWG Encoding Standard; one that is unknown is ignored. Raises UnreadableDocument if the bytes look binary."""
+    whole: False if `content` is only the beginning of a file and may end inside a character. declared: a label of the
+    WHATWG Encoding Standard; an unknown one is ignored. Raises UnreadableDocument if the bytes look binary."""
     encoding = _encoding(content, whole, declared)
     sample = content[:SAMPLE_BYTES].decode(encoding, errors="ignore")
     if len(CONTROL.findall(sample)) > MAX_CONTROLS + MAX_CONTROL_RATIO * len(sample):
-        raise UnreadableDocument("looks binary: it is not text in any known encoding; convert it or take it out")
+        raise UnreadableDocument("looks binary: it is not text in any known encoding; convert it or remove it")
     return encoding
 
 
 def unicode_encoding(content: bytes) -> str:
-    """For formats that are Unicode by definition, as JSON is: UTF-16 or UTF-32 if it looks so, else UTF-8."""
+    """The codec for formats that are always Unicode, such as JSON: UTF-16 or UTF-32 if detected, else UTF-8."""
     marked = (encoding for mark, encoding in BOMS if content.startswith(mark))
     return next(marked, "") or _utf16_without_mark(content[:SAMPLE_BYTES]) or "utf-8"
 
@@ -78,17 +78,17 @@ def _encoding(content: bytes, whole: bool, declared: str) -> str:
     encoding = unicode_encoding(content)
     if encoding != "utf-8":
         return encoding
-    said = _codec_of(declared)
-    if _is_utf8(content, whole):  # a page that declares Latin-1 and is valid UTF-8 is UTF-8; of ASCII both are true
-        return said if said and content.isascii() else encoding
-    if said:
-        return said
+    declared_codec = _codec_of(declared)
+    if _is_utf8(content, whole):  # valid UTF-8 overrides another declared encoding, unless all bytes are ASCII
+        return declared_codec if declared_codec and content.isascii() else encoding
+    if declared_codec:
+        return declared_codec
     return encoding if _is_damaged_utf8(content) else _legacy(content[:SAMPLE_BYTES])
 
 
 def _codec_of(label: str) -> str:
-    """Python's name of an encoding that a document declares; "" for one that cannot be. A document whose declaration
-    could be read as ASCII is not UTF-16, whatever it says (HTML standard, 13.2.3.2)."""
+    """Python's name of a declared encoding; "" if it is unknown. A declaration of UTF-16 means UTF-8: it was readable
+    as ASCII, so the document is not UTF-16 (HTML standard, 13.2.3.2)."""
     encoding = webencodings.lookup(label)
     if encoding is None or encoding.name == "x-user-defined":
         return ""
@@ -104,8 +104,8 @@ def _is_utf8(content: bytes, whole: bool) -> bool:
 
 
 def _is_damaged_utf8(content: bytes) -> bool:
-    """Whether most of what is not ASCII is valid UTF-8: in other encodings such sequences are rare, the longer the
-    rarer, so that one of three bytes weighs as much as three of two."""
+    """Whether most bytes outside ASCII form valid UTF-8. In other encodings such sequences are rare, and long ones
+    rarer: one sequence of three bytes or more counts as much as three of two bytes."""
     text = content.decode("utf-8", errors="surrogateescape")
     stray_bytes = len(SURROGATE.findall(text))
     valid = len(TWO_BYTES.findall(text)) + 3 * len(MORE_BYTES.findall(text))
@@ -113,7 +113,7 @@ def _is_damaged_utf8(content: bytes) -> bool:
 
 
 def _utf16_without_mark(sample: bytes) -> str:
-    """UTF-16 of mostly Latin text has a NUL in every other byte, and only there."""
+    """Detects UTF-16 of mostly Latin text: every other byte is NUL, and no others are."""
     if len(sample) < 4:
         return ""
     even, odd = sample[::2].count(0) / len(sample[::2]), sample[1::2].count(0) / len(sample[1::2])
@@ -124,10 +124,10 @@ def _utf16_without_mark(sample: bytes) -> str:
 
 def _legacy(sample: bytes) -> str:
     if b"\x00" in sample:
-        raise UnreadableDocument("looks binary: it has NUL bytes and is not UTF-8; convert it or take it out")
+        raise UnreadableDocument("looks binary: it has NUL bytes and is not UTF-8; convert it or remove it")
     matches = list(from_bytes(sample, cp_isolation=LEGACY, enable_fallback=False))
     if not matches:
-        raise UnreadableDocument("looks binary: it is not text in any known encoding; convert it or take it out")
+        raise UnreadableDocument("looks binary: it is not text in any known encoding; convert it or remove it")
     best = matches[0]
     default = [match for match in matches if match.encoding == DEFAULT_LEGACY]
     if default and default[0].chaos <= best.chaos + ALLOWANCE and default[0].coherence >= best.coherence - ALLOWANCE:
@@ -136,8 +136,8 @@ def _legacy(sample: bytes) -> str:
 
 
 def _east_asian(sample: bytes) -> str:
-    """Which of the East Asian encodings: the one in which most letters are common ones of its language.
-    charset_normalizer looks at all planes alike, and takes a short Chinese text for rare Korean."""
+    """The East Asian encoding in which most letters are common in its language. charset_normalizer ignores how common
+    a letter is, and takes a short Chinese text for rare Korean."""
 
     def common_ratio(encoding: str) -> float:
         text = sample.decode(encoding, errors="replace")
@@ -155,8 +155,8 @@ def _is_common(letter: str, encoding: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """Text as everything after the readers may rely on: Unicode NFC, lines end in \\n, no control characters but
-    \\t and \\n, U+FFFD for each lone surrogate."""
+    """The text in the form that all later stages rely on: Unicode NFC, lines that end in \\n, no control characters
+    except \\t and \\n, U+FFFD for each lone surrogate."""
     text = LINE_END.sub("\n", text)
     text = SURROGATE.sub("\N{REPLACEMENT CHARACTER}", NOT_TEXT.sub("", text))
     return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -1,5 +1,5 @@
 """Markdown text → its top-level blocks, as ranges of the source. Nothing is rendered and nothing is dropped: the
-ranges cover every character that is not whitespace, so plain prose survives whatever its punctuation would mean."""
+ranges cover every character that is not white space. Plain prose therefore survives even if it resembles markup."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from itertools import accumulate
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-MAX_HEADING_CHARS = 200  # a longer "heading" is prose that happens to stand above a line of dashes
+MAX_HEADING_CHARS = 200  # a longer "heading" is prose above a line of dashes
 
 WINDOW_CHARS = 131_072
 
-NEWLINE = re.compile(r"\r\n?|\n")  # what markdown-it takes for the end of a line
+NEWLINE = re.compile(r"\r\n?|\n")  # the line ends of markdown-it
 BLANK_LINE = re.compile(r"(?:\r\n?|\n)[ \t]*(?=\r|\n|\Z)")
 FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})")
-# Inline markup is never needed; link definitions would vanish without a token, as paragraphs they stay.
+# Without "reference" link definitions are parsed as paragraphs; with it they would produce no token and be lost.
 BLOCK_PARSER = MarkdownIt("commonmark").enable("table").disable(["inline", "text_join", "reference"])
 INLINE_PARSER = MarkdownIt("commonmark")
 
@@ -34,8 +34,9 @@ class BlockKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """text[start:end] of the source, whole lines. cuts: where a list is best cut, the starts of its items.
-    header_end: end of a table's header and delimiter rows. level and heading: of a heading, 1–6 and its plain text."""
+    """text[start:end] of the source, whole lines. cuts: in a list, the starts of its items except the first.
+    header_end: in a table, the end of its header and delimiter rows. level and heading: a heading's level, 1–6, and
+    its plain text."""
 
     kind: BlockKind
     start: int
@@ -49,9 +50,9 @@ class Block:
 def parse_blocks(text: str, window_chars: int = WINDOW_CHARS) -> list[Block]:
     """Blocks in order, without overlap. Raises nothing: any text is Markdown.
 
-    window_chars: how much is parsed at once, which bounds the memory of the parser's tokens (460 bytes for a character
-    of a list of tiny items). The last block of a window is parsed again with what follows it; one as large as a
-    window is cut there, but a table or a fenced code goes on to its end.
+    window_chars: characters parsed at once. This bounds the memory of the parser's tokens, which take up to 460 bytes
+    for a character (in a list of tiny items). The last block of a window is parsed again in the next window. A block
+    as large as a window is cut at its end, unless it is a table or fenced code.
     """
     blocks: list[Block] = []
     start = 0
@@ -73,7 +74,7 @@ def parse_blocks(text: str, window_chars: int = WINDOW_CHARS) -> list[Block]:
 
 
 def _true_end(text: str, block: Block) -> int:
-    """Where a block ends of which the window showed the beginning."""
+    """The end of a block that begins in one window and may continue after it."""
     match block.kind:
         case BlockKind.CODE if fence := FENCE.match(text, block.start):
             closing = re.compile(rf"^ {{0,3}}{fence[1][0]}{{{len(fence[1])},}}[ \t]*(?:\r\n?|\n|\Z)", re.MULTILINE)
@@ -86,7 +87,7 @@ def _true_end(text: str, block: Block) -> int:
 
 
 def _gap(text: str, start: int, end: int) -> Iterator[Block]:
-    """What the parser left out, if it is more than blank."""
+    """A block for text that the parser left out, unless it is blank."""
     if text[start:end].strip():
         yield Block(BlockKind.PROSE, start, end)
 
@@ -123,7 +124,7 @@ def _block(opening: Token, inside: Sequence[Token], lines: Sequence[int]) -> Blo
 
 
 def plain_text(inline: str) -> str:
-    """A line of Markdown without its markup: links and images are their text, code is bare, spaces are single."""
+    """A line of Markdown without markup: only the text of links, images and code remains; spaces are single."""
     children = INLINE_PARSER.parseInline(inline)[0].children or []
     text = "".join(" " if child.type in {"softbreak", "hardbreak"} else child.content for child in children)
     return " ".join(text.split())

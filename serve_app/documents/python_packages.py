@@ -1,9 +1,9 @@
 """The documentation of every Python package on this machine: real text that needs no download.
 
-The rule, so that a demo of a big environment stays one of minutes: the README of each distribution, its first
-README_CHARS; then the docstrings of its top-level packages and of their public direct modules, in that order and
-then by name, until MODULE_CHARS of the distribution are used. What was cut says `truncated` in its metadata.
-Nothing is imported: docstrings are read by `ast`.
+Limits keep a demo of a big environment within minutes. Each distribution gives the first README_CHARS of its README.
+It also gives the docstrings of its top-level packages and then of their public direct modules, each sorted by name, up
+to MODULE_CHARS. A document that was cut has `truncated` in its metadata. Docstrings are read with `ast`; nothing is
+imported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from serve_app.types import Document, JsonValue
 
 README_CHARS = 6_000
 MODULE_CHARS = 12_000
-SOURCE_SHARE = 4  # how much more of a README is looked at: markup takes its part
-MAX_LICENSE_CHARS = 64  # some put the whole licence there
+SOURCE_SHARE = 4  # characters of README source read for each character kept: markup is removed from them
+MAX_LICENSE_CHARS = 64  # some distributions put the whole licence text in the field
 NOT_DOCUMENTATION = frozenset({"test", "tests", "testing", "conftest", "setup"})
 HOME_LABELS = ("homepage", "documentation", "source", "source code", "repository", "github")
 
@@ -39,7 +39,7 @@ TAG_OR_COMMENT = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed distribution. name: normalised (PEP 503); about: its metadata, parsed once."""
+    """An installed distribution. name: normalised (PEP 503). about: its metadata, parsed once."""
 
     name: str
     distribution: Distribution
@@ -59,7 +59,7 @@ class Package:
         return metadata
 
     def url(self) -> str:
-        """The home page; else documentation, source or repository; else none."""
+        """The home page, else the documentation, source or repository; "" if there is none."""
         entries = (entry.partition(",") for entry in self.about.get_all("Project-URL") or ())
         links = {label.strip().lower(): url.strip() for label, _, url in entries}
         urls = [self.about.get("Home-page", ""), *(links.get(label, "") for label in HOME_LABELS)]
@@ -69,9 +69,9 @@ class Package:
 def python_package_documents(
     readme_chars: int = README_CHARS, module_chars: int = MODULE_CHARS
 ) -> Iterator[ReadResult]:
-    """READMEs of all distributions, then their modules, by name. Ids are `distribution/README` and
+    """READMEs of all distributions by name, then their modules. Ids are `distribution/README` and
     `distribution/dotted.module`: the same on every machine with the same packages. A distribution whose metadata or
-    list of files cannot be read is a failure."""
+    list of files cannot be read yields a failure."""
     packages, failures = installed()
     for package in packages:
         yield from _readme(package, readme_chars)
@@ -81,14 +81,14 @@ def python_package_documents(
 
 
 def installed() -> tuple[list[Package], list[ReadFailure]]:
-    """By name; of a distribution that is installed twice, the one that an import would find. And what cannot be
-    read."""
+    """The packages by name, and a failure for each distribution that cannot be read. If a distribution is installed
+    twice, the list has the one that an import would find."""
     found: dict[str, Package] = {}
     failures: list[ReadFailure] = []
     for distribution in distributions():
         try:
             about = cast(Message, distribution.metadata)
-        except Exception as error:  # it is decoded and parsed here
+        except Exception as error:  # the metadata is decoded and parsed here
             failures.append(failure_of(_place(distribution), error))
             continue
         name = re.sub(r"[-_.]+", "-", about.get("Name", "")).lower()
@@ -98,7 +98,7 @@ def installed() -> tuple[list[Package], list[ReadFailure]]:
 
 
 def _place(distribution: Distribution) -> str:
-    """Its folder of metadata, for people; it has no public name."""
+    """The folder of its metadata, for error messages. importlib.metadata has no public attribute for it."""
     return str(getattr(distribution, "_path", "an installed package"))
 
 
@@ -106,7 +106,7 @@ def _readme(package: Package, max_chars: int) -> Iterator[Document]:
     source = clean(package.about.get("Description") or str(package.about.get_payload() or ""))
     if not source.strip() or source.strip() == "UNKNOWN":
         return
-    begin = source[: SOURCE_SHARE * max_chars]  # some append every release note since the first
+    begin = source[: SOURCE_SHARE * max_chars]  # some READMEs end with the notes of every release
     kind = package.about.get("Description-Content-Type") or "text/x-rst"
     text = plain_markdown(begin if kind.startswith("text/markdown") else rst_to_markdown(begin)[1])
     kept = first_blocks(text, max_chars)
@@ -116,7 +116,7 @@ def _readme(package: Package, max_chars: int) -> Iterator[Document]:
 
 
 def plain_markdown(text: str) -> str:
-    """Outside code: without badges, HTML tags and the targets of links, which are noise to a search."""
+    """The text without badges, HTML tags and link targets, which are noise to a search. Code stays as it is."""
     parts = []
     for block in parse_blocks(text):
         part = text[block.start : block.end]
@@ -128,7 +128,7 @@ def plain_markdown(text: str) -> str:
 
 
 def first_blocks(text: str, max_chars: int) -> str:
-    """As many whole blocks as fit, at least one."""
+    """As many whole blocks as fit in `max_chars`, but at least one."""
     if len(text) <= max_chars:
         return text
     ends = [block.end for block in parse_blocks(text)]
@@ -138,7 +138,7 @@ def first_blocks(text: str, max_chars: int) -> str:
 def _modules(package: Package, max_chars: int) -> Iterator[ReadResult]:
     try:
         modules = sorted(public_modules(package.distribution), key=lambda one: (one[0].count("."), one[0]))
-    except Exception as error:  # its list of files is decoded and parsed here
+    except Exception as error:  # the list of files is decoded and parsed here
         yield failure_of(_place(package.distribution), error)
         return
     left = max_chars
@@ -159,7 +159,7 @@ def _modules(package: Package, max_chars: int) -> Iterator[ReadResult]:
 
 
 def public_modules(distribution: Distribution) -> Iterator[tuple[str, Path]]:
-    """Dotted names and files of the top-level modules and packages and of the packages' direct modules."""
+    """Dotted names and files of the top-level modules and packages, and of the direct modules in those packages."""
     for file in distribution.files or ():
         names = file.with_suffix("").parts
         if names[-1] == "__init__":

@@ -1,4 +1,4 @@
-"""Files → documents: which reader for which suffix, and the seam where whatever a parser raises becomes a failure."""
+"""Files → documents. The suffix chooses the reader; whatever a parser raises becomes a failure here."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ READERS: dict[str, Reader] = {
 
 
 ROW_READERS: frozenset[Reader] = frozenset({read_json, read_json_lines, read_csv, read_parquet})
-LAZY_READERS = ROW_READERS - {read_json}  # of files of any length; the others read all before they give anything
-CHANGED = "was changed while it was read: run it again once it is written"
-CLOCK_TICK_S = 0.01  # a file may be written to twice within one, and its time of change is the same
+LAZY_READERS = ROW_READERS - {read_json}  # stream files of any length; the others read the whole file first
+CHANGED = "changed while it was read: run the command again when nothing writes to the file"
+CLOCK_TICK_S = 0.01  # two writes within one tick leave the same modification time
 
 
 def reader_of(path: Path) -> Reader | None:
-    """By the last two suffixes if they are known together (`.jsonl.gz`), else by the last; case does not matter."""
+    """The reader for the last two suffixes if there is one (`.jsonl.gz`), else for the last; case does not matter."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     return READERS.get("".join(suffixes)) or READERS.get("".join(suffixes[-1:]))
 
@@ -57,20 +57,20 @@ def document_id(path: Path, root: Path) -> str:
 
 
 def has_rows(path: Path) -> bool:
-    """Whether it may be several documents, which may name their ids. By its suffix."""
+    """Whether the file's format, by its suffix, may hold several documents, which may have ids of their own."""
     return reader_of(path) in ROW_READERS
 
 
 def only_document(path: Path, root: Path) -> str:
-    """The id of the one document that this file may have; "" where it may have several, or is or was a folder. Never
+    """The id of the file's only document; "" if the file may hold several, or if it is or was a folder. Never
     raises."""
     is_one = reader_of(path) is not None and not has_rows(path) and not os.path.isdir(path)  # noqa: PTH112 - Path's raises
     return mend(document_id(path, root)) if is_one else ""
 
 
 def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
-    """A result for each document of the file, lazily, valid by `validate`. Never raises for what the file is. A file
-    that changes meanwhile is a failure."""
+    """A result for each document of the file, read lazily; each document passes `validate`. A bad file never raises
+    but yields a failure, and so does a file that changes while it is read."""
     name = document_id(path, root)
     source = mend(name)
     try:
@@ -79,7 +79,7 @@ def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
         if stat.S_ISDIR(status.st_mode):
             yield ReadFailure(source, "is a folder that cannot be listed: check its permissions")
         elif not stat.S_ISREG(status.st_mode):
-            yield ReadFailure(source, "is no regular file but a pipe, socket or device")
+            yield ReadFailure(source, "is not a regular file but a pipe, socket or device")
         elif source != name:
             yield ReadFailure(source, "has a name that is not UTF-8: rename it")
         elif reader is None:
@@ -92,13 +92,13 @@ def read_file(path: Path, root: Path) -> Iterator[ReadResult]:
         yield ReadFailure(source, str(error))
     except OSError as error:
         yield ReadFailure(source, f"cannot be read: {error.strerror or error}")
-    except Exception as error:  # a parser's; there is no list of what those raise
+    except Exception as error:  # parsers do not document what they raise
         yield failure_of(source, error)
 
 
 def _read_undisturbed(path: Path, name: str, reader: Reader, before: os.stat_result) -> Iterator[ReadResult]:
-    """If the file changes meanwhile, a failure: in place of a document which may be half the old and half the new one,
-    or after the rows that were read, for there may be others."""
+    """Yields a failure if the file changes while it is read. A single document is then withheld, because it may mix
+    the old and the new content; rows were already yielded, and the failure follows them."""
     if 0 <= (age_s := time.time() - before.st_mtime) < CLOCK_TICK_S:
         time.sleep(CLOCK_TICK_S - age_s)
     is_lazy = reader in LAZY_READERS

@@ -1,5 +1,5 @@
-"""Files whose parsers may crash, hang or take all memory are read in a process of their own: its death is a failure of
-that file and of nothing else."""
+"""Reads files whose parsers may crash, hang or exhaust memory in a separate process. If that process dies, only the
+file that it was reading fails."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from serve_app.documents.reading import document_id, read_file, reader_of
 from serve_app.errors import Unavailable
 from serve_app.validation import mend
 
-# Parsers in C, or of files whose structure may cost any time and memory.
+# Parsers in C, and parsers whose time and memory depend on the file's structure without a bound.
 SEPARATE: frozenset[Reader] = frozenset({read_pdf, read_html, read_parquet})
 RESULT_TIMEOUT_S = 300.0  # for each document of a file; a PDF of thousands of pages takes minutes
-MAX_MEMORY_BYTES = 2 * 1024**3  # of address space, besides what the process has when it starts
+MAX_MEMORY_BYTES = 2 * 1024**3  # address space added to that of the process at its start
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 5.0
 
 
 class ReadingProcess:
-    """Reads any file. Its process starts with the first that needs it (under a second; then 0.2 ms a file), and again
-    after it has died. For one thread; `close` ends it, and so does the end of this process."""
+    """Reads any file. The first file that needs it starts the process, in under a second; later files add 0.2 ms each.
+    A process that died is started again. Not thread-safe. `close` ends the process, and so does the parent's exit."""
 
     def __init__(self, result_timeout_s: float = RESULT_TIMEOUT_S, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
         self._result_timeout_s = result_timeout_s
@@ -41,7 +41,7 @@ class ReadingProcess:
         self._connection: Connection | None = None
 
     def read(self, path: Path, root: Path) -> Generator[ReadResult, None, None]:
-        """As `read_file`. Raises Unavailable if no process can be started."""
+        """Like `read_file`. Raises Unavailable if the process cannot be started."""
         if reader_of(path) not in SEPARATE:
             yield from read_file(path, root)
             return
@@ -57,11 +57,11 @@ class ReadingProcess:
                 yield result
             reason = f"one document took longer than {self._result_timeout_s:g} s"
         except (EOFError, ConnectionError):
-            reason = "the process that read it died, by its parser or for want of memory"
+            reason = "the process that read it died: its parser crashed or memory ran out"
         finally:
-            if not through:  # also when the caller wants no more
+            if not through:  # the caller may have closed this generator early
                 self.close()
-        yield ReadFailure(mend(document_id(path, root)), f"cannot be read: {reason}; split, mend or convert it")
+        yield ReadFailure(mend(document_id(path, root)), f"cannot be read: {reason}; split, repair or convert it")
 
     def close(self) -> None:
         if self._process is not None and self._connection is not None:
@@ -71,7 +71,7 @@ class ReadingProcess:
         self._process = self._connection = None
 
     def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")  # a fork would take over the locks of Ray's threads
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks held by Ray's threads
         connection, theirs = context.Pipe()
         arguments = theirs, self._result_timeout_s, self._max_memory_bytes
         process = context.Process(target=serve_files, args=arguments, name="reading", daemon=True)
@@ -83,27 +83,28 @@ class ReadingProcess:
                 connection.recv()
                 return connection
         except (OSError, EOFError) as error:
-            reason = str(error) or "it ended at once"
+            reason = str(error) or "it ended immediately"
         else:
-            reason = f"no sign of it in {START_TIMEOUT_S:g} s"
+            reason = f"it did not respond within {START_TIMEOUT_S:g} s"
         self.close()
         raise Unavailable(f"the process that reads PDF, HTML and Parquet does not start: {reason}")
 
 
 def serve_files(connection: Connection, result_timeout_s: float, max_memory_bytes: int) -> None:
-    """In the process: answers each (path, root) with its results and None, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other's to handle
-    if sys.platform == "linux":  # elsewhere there is no such limit
+    """The loop of the separate process: answers each (path, root) with its results and then None, until the parent
+    closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    if sys.platform == "linux":  # other systems do not enforce RLIMIT_AS
         limit_bytes = psutil.Process().memory_info().vms + max_memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-    own_limit_s = 2 * result_timeout_s  # ends a parser that hangs where nobody waits for it any more
+    own_limit_s = 2 * result_timeout_s  # ends a parser that hangs after the parent has gone
     with suppress(EOFError, ConnectionError):
         connection.send(None)
         while True:
             path, root = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, own_limit_s)
             for result in read_file(path, root):
-                signal.setitimer(signal.ITIMER_REAL, 0)  # sending waits for the other, who may be slow
+                signal.setitimer(signal.ITIMER_REAL, 0)  # sending may wait for a slow parent
                 connection.send(result)
                 signal.setitimer(signal.ITIMER_REAL, own_limit_s)
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""What `--source` names: a file, a folder or a glob → the files to read."""
+"""The files that `--source` names: a file, a folder or a glob."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from serve_app.errors import InvalidInput
 
 
 def find_files(source: str) -> list[Path]:
-    """The readable files of a source, sorted: a file itself, all below a folder, or what a glob matches (`**` too).
+    """The files to read, sorted: the file itself, all files below the folder, or the matches of the glob (`**` too).
 
-    Hidden files and folders are left out; a link to a folder is followed once. What is below a folder and cannot be
-    listed is in the result, and so is a link to what is not there: reading it tells. A glob passes over both. Raises
-    InvalidInput if the source does not exist, cannot be looked at or has no such file.
+    Hidden files and folders are left out. A link to a folder is followed once. The result includes subfolders that
+    cannot be listed and dangling links below a folder, so that reading them reports the failure; a glob skips both.
+    Raises InvalidInput if the source does not exist, cannot be accessed, or has no file of a known kind.
     """
     with _naming(source):
         return sorted(_found(source))
@@ -29,7 +29,7 @@ def _found(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_file():
         if reader_of(path) is None:
-            raise InvalidInput(f"{source}: unknown kind of file; known are {known_suffixes()}")
+            raise InvalidInput(f"{source}: unknown kind of file; known kinds are {known_suffixes()}")
         return [path]
     if path.is_dir():
         found = list(_walk(path))
@@ -38,7 +38,7 @@ def _found(source: str) -> list[Path]:
     else:
         raise InvalidInput(f"{source}: no such file or folder")
     if not found:
-        raise InvalidInput(f"{source}: no documents there; known kinds of files are {known_suffixes()}")
+        raise InvalidInput(f"{source}: no documents found; known kinds of files are {known_suffixes()}")
     return found
 
 
@@ -52,8 +52,8 @@ def is_glob(source: str) -> bool:
 
 
 def source_root(source: str) -> Path:
-    """What the ids of a source's documents are relative to: the folder, the file's folder, or of a glob the part
-    before its first wildcard. Raises InvalidInput if the source cannot be looked at."""
+    """The folder to which document ids are relative: the folder itself, the file's folder, or the part of a glob
+    before its first wildcard. Raises InvalidInput if the source cannot be accessed."""
     with _naming(source):
         path = Path(source).expanduser()
         if path.is_dir():
@@ -65,7 +65,7 @@ def source_root(source: str) -> Path:
 
 
 def read_source(source: str) -> Iterator[ReadResult]:
-    """Every document of every file. Raises InvalidInput as `find_files` does, before the first."""
+    """Every document of every file. Raises InvalidInput as `find_files` does, before it yields anything."""
     root = source_root(source)
     for path in find_files(source):
         yield from read_file(path, root)
@@ -77,12 +77,13 @@ def known_suffixes() -> str:
 
 @contextmanager
 def _naming(source: str) -> Iterator[None]:
-    """Where the system will not look there: too long a name, a folder above that may not be searched."""
+    """Turns errors of the system, such as an overlong name or a forbidden parent folder, into InvalidInput with the
+    source's name."""
     try:
         yield
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read: {error.strerror}") from error
-    except RuntimeError as error:  # `~name` of nobody
+    except RuntimeError as error:  # `~name` of an unknown user
         raise InvalidInput(f"{source}: {error}") from error
 
 
@@ -110,5 +111,5 @@ def _walk(root: Path) -> Iterator[Path]:
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = (Path(folder, name) for name in files if not name.startswith("."))
-        yield from (path for path in visible if reader_of(path) or is_dangling(path))  # it may have been a folder
+        yield from (path for path in visible if reader_of(path) or is_dangling(path))  # the target may be a lost folder
     yield from unlisted

@@ -1,4 +1,4 @@
-"""Cuts a block that is too long into pieces which are not, at the most natural place that will do."""
+"""Cuts a block that is too long into pieces that fit, at the most natural places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.documents.markdown_blocks import Block, BlockKind
 from serve_app.documents.token_index import TokenIndex
 
 LINE_END = re.compile(r"\r\n?|\n")
-# After ., ! or ? (and closing quotes) before what can begin a sentence; after the full stops of Chinese and Japanese.
+# After ., ! or ? (and closing quotes) if a sentence can begin next; after the full stops of Chinese and Japanese.
 SENTENCE_END = re.compile(r"""[.!?…]['")\]’”]*\s+(?=[^\W_a-z]|['"(\[“‘])|[。！？]\s*""")
 
 Cuts = Callable[[int, int], Iterable[int]]
@@ -19,7 +19,7 @@ Cuts = Callable[[int, int], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """text[start:end] of the source. lead: a table's header, repeated in front; its tokens are counted."""
+    """text[start:end] of the source. lead: a table header to repeat before it. tokens: with those of the lead."""
 
     start: int
     end: int
@@ -28,10 +28,11 @@ class Piece:
 
 
 def split_block(index: TokenIndex, block: Block, budget_tokens: int, overlap_tokens: int) -> list[Piece]:
-    """The block in pieces of at most `budget_tokens`, in order: one if it fits. Prose is cut after sentences, lists
-    before items, code and tables after lines; what is still too long after lines, words and at last characters.
+    """The block in pieces of at most `budget_tokens`, in order; a single piece if it fits.
 
-    overlap_tokens: how much of the piece before is repeated at the start of a piece of prose.
+    Prose is cut after sentences, lists before items, code and tables after lines. A piece that is still too long is
+    cut after lines, then words, then characters.
+    overlap_tokens: tokens at the end of a piece of prose that the next piece repeats.
     """
     tokens = index.count(block.start, block.end)
     if tokens <= budget_tokens:
@@ -72,7 +73,7 @@ def _matches(index: TokenIndex, pattern: re.Pattern[str]) -> Cuts:
 
 
 def _pieces(index: TokenIndex, start: int, end: int, levels: list[Cuts], budget: int) -> list[Piece]:
-    """Ranges that fit, joined again as far as the budget goes."""
+    """Ranges that fit, each joined with its neighbours as far as the budget allows."""
     pieces: list[Piece] = []
     for part in _fitting(index, start, end, levels, budget):
         last = pieces[-1] if pieces else part
@@ -96,13 +97,13 @@ def _fitting(index: TokenIndex, start: int, end: int, levels: list[Cuts], budget
 
 
 def _at_words(index: TokenIndex, start: int, end: int, budget: int) -> Iterator[Piece]:
-    inside_word = False  # the cut before `start`
+    inside_word = False  # whether the previous piece ended inside a word
     while start < end:
         cut = limit = min(max(index.forward(start, budget), start + 1), end)
         while limit < end and cut > start and not index.text[cut - 1].isspace():
             cut -= 1
         cut, began_inside, inside_word = (cut, inside_word, False) if cut > start else (limit, inside_word, True)
-        if began_inside or inside_word:  # the rest of a word may make more tokens than it had
+        if began_inside or inside_word:  # part of a word may have more tokens than it had within the whole word
             while (tokens := index.count_alone(start, cut)) > budget and cut - start > 1:
                 cut, inside_word = start + (cut - start) // 2, True
         else:
@@ -112,8 +113,8 @@ def _at_words(index: TokenIndex, start: int, end: int, budget: int) -> Iterator[
 
 
 def _overlapping(index: TokenIndex, pieces: list[Piece], overlap_tokens: int) -> list[Piece]:
-    """Each piece but the first begins some words earlier, not before the piece in front of it; none if it begins
-    inside a word."""
+    """Each piece after the first begins some words earlier, but not before the start of the previous piece. A piece
+    that begins inside a word gets no overlap."""
     result = pieces[:1]
     for before, piece in pairwise(pieces):
         start = max(before.start, index.back(piece.start, overlap_tokens))

@@ -1,13 +1,13 @@
-"""Converted models on disk: made once per machine, in a child process, and never seen half-made.
+"""Converted models on disk. Each is converted once per machine, in a child process, and is visible only when complete.
 
     data_dir/models/all-MiniLM-L6-v2-<revision>/
         openvino-2026.4.1-c2-fp32/   model.xml model.bin [tokenizer.json]
         openvino-2026.4.1-c2-int8/   model.xml model.bin
-        .partial-xxxxxxxx/           being made, or left by a process that died
+        .partial-xxxxxxxx/           conversion in progress, or left by a process that died
         .lock
 
-A folder is made under a temporary name and renamed when complete. Of two that were made at once the first renamed is
-used by both; the lock only spares the work on one machine, and is freed by the system when its holder dies.
+A folder has a temporary name until it is complete. If two processes convert the same model, both use the folder that
+is renamed first. The lock only avoids doing the work twice on one machine; the system frees it if its holder dies.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ logger = logging.getLogger(__name__)
 Kind = Literal["fp32", "int8"]
 
 CONVERTER = "serve_app.embedding.backends.convert"
-CONVERTER_VERSION = 2  # count up when the same model would be converted differently
+CONVERTER_VERSION = 2  # increase when the same model would be converted differently
 CONVERSION_TIMEOUT_S = 1_800.0
 POLL_S = 0.1
 
 
 def find_artifact(model: Model, kind: Kind) -> Path | None:
-    """The folder, if it was made before."""
+    """The folder of the converted model; None if the model was not converted before."""
     folder = model.cache_dir / artifact_name(kind)
     return folder if folder.is_dir() else None
 
 
 def ensure_artifact(model: Model, kind: Kind) -> Path:
-    """The folder with model.xml and model.bin, made now if need be, which takes seconds.
+    """The folder with model.xml and model.bin. Converts the model first if necessary, which takes seconds.
 
-    Raises ConfigurationError if the model cannot be converted or the folder not written, EngineUnavailable if that
-    takes longer than CONVERSION_TIMEOUT_S.
+    Raises ConfigurationError if the model cannot be converted or the folder cannot be written, EngineUnavailable if
+    the conversion takes longer than CONVERSION_TIMEOUT_S.
     """
     if found := find_artifact(model, kind):
         return found
@@ -61,7 +61,7 @@ def ensure_artifact(model: Model, kind: Kind) -> Path:
         with _lock(model.cache_dir / ".lock"):
             return find_artifact(model, kind) or _make(model, kind, source)
     except OSError as error:
-        raise ConfigurationError(f"cannot keep the converted model in {model.cache_dir}: {error}") from error
+        raise ConfigurationError(f"cannot write the converted model to {model.cache_dir}: {error}") from error
 
 
 def artifact_name(kind: Kind) -> str:
@@ -69,7 +69,7 @@ def artifact_name(kind: Kind) -> str:
 
 
 def publish(partial: Path, final: Path) -> Path:
-    """Give the complete folder its name; if another was first, use that one and drop ours."""
+    """Rename the complete folder to `final`. If another process did so first, delete ours and use the other."""
     for path in partial.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -99,7 +99,7 @@ def _make(model: Model, kind: Kind, source: Path) -> Path:
 
 
 def _run_converter(order: dict[str, object]) -> None:
-    """In a process of its own: torch never enters this one, and the memory it took is given back."""
+    """Run in a separate process, so that this one never imports torch and its memory is freed afterwards."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", CONVERTER, json.dumps(order, default=str)]
     try:
@@ -114,7 +114,7 @@ def _run_converter(order: dict[str, object]) -> None:
 
 
 def _remove_abandoned(cache_dir: Path) -> None:
-    """What a process that died has left; one that still runs would have been stopped by now."""
+    """Remove folders left by processes that died. The timeout has ended any other conversion of that age."""
     for partial in cache_dir.glob(".partial-*"):
         if time.time() - partial.stat().st_mtime > 2 * CONVERSION_TIMEOUT_S:
             shutil.rmtree(partial, ignore_errors=True)

@@ -1,37 +1,37 @@
-"""Which texts go together into one forward pass, and how wide it is.
+"""Decides which texts share a forward pass, and its padded width.
 
-Passes are of few shapes, because an engine prepares its kernels anew for each shape that it has not seen lately.
+Passes have few distinct shapes, because an engine prepares new kernels for each shape that it has not seen recently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-COUNTS = (1, 2, *(part << power for power in range(11) for part in (3, 4)))  # texts of one pass: 1, 2, 3, 4, 6, 8, 12 …
+COUNTS = (1, 2, *(part << power for power in range(11) for part in (3, 4)))  # texts in a pass: 1, 2, 3, 4, 6, 8, 12 …
 LEAST_STEP = 4
 
 
 def padded_width(tokens: int, most: int) -> int:
-    """The least multiple of a step that holds so many tokens, but at most `most`, which is not exceeded by them. The
-    step is a power of two, from a 16th to an 8th of the tokens, and at least LEAST_STEP."""
+    """The smallest multiple of a step that is at least `tokens`, but never more than `most`. The step is a power of two
+    between a 16th and an 8th of `tokens`, and at least LEAST_STEP. tokens: must not exceed `most`."""
     step = max(LEAST_STEP, 1 << max(0, tokens.bit_length() - 4))
     return min(most, max(step, -(-tokens // step) * step))
 
 
 def compose_batches(widths: Sequence[int], max_tokens: int, pass_overhead_tokens: int) -> list[list[int]]:
-    """Indices of texts by batch, at the least cost: each pass costs pass_overhead_tokens and its padded tokens, that
-    is number of texts × widest text. A batch has as many texts as one of COUNTS says.
+    """Indices of the texts in each batch, composed at the least total cost. A pass costs pass_overhead_tokens plus its
+    padded tokens: number of texts × widest text. The size of every batch is in COUNTS.
 
-    widths: padded tokens of each text by itself. max_tokens: padded tokens of one pass; only a text that is wider by
-    itself exceeds it, and goes alone. Every index appears once; widest first, so that the largest memory is claimed by
-    the first pass. Equal widths keep their order.
+    widths: padded tokens of each text by itself. max_tokens: most padded tokens in one pass; a single text that is
+    wider gets a pass of its own. Every index appears once. The widest texts come first, so that the first pass claims
+    the most memory; equal widths keep their order.
 
-    Some best composition has neighbours by width only, so it is a shortest path over the sorted texts (as in
-    breaking lines: Knuth and Plass, 1981).
+    Sorted by width, some optimal composition consists of runs of neighbours. It is therefore a shortest path over the
+    sorted texts, as in line breaking (Knuth and Plass, 1981).
     """
     order = sorted(range(len(widths)), key=lambda i: -widths[i])
-    least_cost = [0.0, *[float("inf")] * len(order)]  # of the first n texts
-    last_start = [0] * (len(order) + 1)  # of the last pass of the first n texts
+    least_cost = [0.0, *[float("inf")] * len(order)]  # [n]: for the first n texts
+    last_start = [0] * (len(order) + 1)  # [n]: first text of the last pass over the first n texts
     for end in range(1, len(order) + 1):
         for count in COUNTS:
             start = end - count
@@ -52,6 +52,6 @@ def compose_batches(widths: Sequence[int], max_tokens: int, pass_overhead_tokens
 
 
 def share_tokens(widths: Sequence[int], workers: int) -> int:
-    """Padded tokens of one pass, of which `workers` have enough to do with all texts: its part of them, by number,
-    were they all as wide as the widest."""
+    """Limit for one pass that divides the texts among `workers`: ceil(texts / workers) texts, each counted as wide as
+    the widest."""
     return -(-len(widths) // workers) * max(widths, default=0)

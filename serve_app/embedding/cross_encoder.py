@@ -1,5 +1,5 @@
-"""Cross-encoders: models that read a query and a passage together and answer with one score (Nogueira and Cho, Passage
-re-ranking with BERT, 2019). The engine, its passes and its lanes are those of embedding."""
+"""Cross-encoders: models that read a query and a passage together and return one score (Nogueira and Cho, Passage
+Re-ranking with BERT, 2019). They use the same engine, passes and lanes as embedding."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LocalReranker:
     """Implements `ports.Reranker`, in this process."""
 
     def __init__(self, engine: Engine, max_waiting_texts: int = 4_096) -> None:
-        """max_waiting_texts: in each lane."""
+        """max_waiting_texts: limit for each lane."""
         self._engine = engine
-        # Metered as a whole, by who asks: its passes are not those that the stages of embedding count.
+        # A meter of its own keeps these passes out of the metrics of embedding; callers measure reranking as a whole.
         self._passes = Passes(engine, max_waiting_texts, Meter())
 
     @property
@@ -38,13 +38,13 @@ class LocalReranker:
         return await self._score(query, passages, lane, urgent=False)
 
     async def check(self) -> None:
-        """One short pair, before all that waits. Raises EngineUnavailable if the engine does not answer rightly."""
+        """Score one short pair ahead of all waiting work. Raises EngineUnavailable if the score is not finite."""
         [score] = await self._score("health", ["health"], Lane.INTERACTIVE, urgent=True)
         if not np.isfinite(score):
             raise EngineUnavailable(f"{self._engine.model.name} gave the score {score}")
 
     def close(self) -> None:
-        """Waits for the passes that are running; calls that wait get EngineUnavailable. Idempotent."""
+        """Wait for running passes; waiting calls fail with EngineUnavailable. Idempotent."""
         self._passes.close()
 
     async def _score(self, query: str, passages: Sequence[str], lane: Lane, *, urgent: bool) -> Vector:
@@ -53,8 +53,9 @@ class LocalReranker:
 
 
 def load_rerankers(settings: Settings) -> dict[str, LocalReranker]:
-    """By search profile, for those with a `rerank_model`; profiles with the same one share it. Raises
-    ConfigurationError, which names the profile, for a model that is missing or cannot be one, EngineUnavailable."""
+    """A reranker for each search profile that has a `rerank_model`; profiles with the same model use the same one.
+    Raises ConfigurationError if a model is missing or is not a cross-encoder, EngineUnavailable if loading fails. Both
+    messages name the profile."""
     loaded: dict[str, LocalReranker] = {}  # by path and revision
     rerankers: dict[str, LocalReranker] = {}
     for name, profile in settings.search.profiles.items():
@@ -70,7 +71,7 @@ def load_rerankers(settings: Settings) -> dict[str, LocalReranker]:
 
 
 def prepare_rerankers(settings: Settings) -> None:
-    """What is done once per machine and model: fetch it and convert it. Raises as `load_rerankers`."""
+    """Fetch and convert the models, which is needed once per machine and model. Raises as `load_rerankers`."""
     for name, profile in settings.search.profiles.items():
         if profile.rerank_model is not None:
             with _of_profile(name):
@@ -87,7 +88,8 @@ def _load(model: Model, settings: EmbeddingSettings) -> Engine:
 
 
 def _arithmetic(settings: EmbeddingSettings) -> EmbeddingSettings:
-    """Engine and precision of the embedding; but `auto` is never int8, of which nobody measured what it does here."""
+    """The engine and precision of embedding, except that `auto` never means int8: its effect on rerankers has not been
+    measured."""
     if settings.engine != "openvino":
         return settings
     return settings.model_copy(update={"precision": choose_precision(settings.precision, cpu_flags() - INT8_FLAGS)})

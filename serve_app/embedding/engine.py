@@ -1,4 +1,4 @@
-"""Texts to what a model makes of them, pass by pass; text to unit vectors: tokenise, batch by length, infer."""
+"""A loaded model that runs forward passes, and the embedding engine on top of it: tokenise, batch by length, infer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from serve_app.types import Embeddings, Vector, VectorSpace
 
 
 class Engine:
-    """A loaded model and its forward passes. Thread-safe; make one per process.
+    """A loaded model and its forward passes. Thread-safe; create one per process.
 
-    max_batch_tokens: padded tokens of one pass, at most; None for as many as the backend gains from."""
+    max_batch_tokens: most padded tokens in one pass; None, or a larger number, means the backend's own limit."""
 
     def __init__(self, model: Model, tokenizer: ModelTokenizer, backend: Backend, max_batch_tokens: int | None) -> None:
         self.model = model
@@ -39,19 +39,18 @@ class Engine:
         return self.model.dim
 
     def compose(self, lengths: Sequence[int], workers: int) -> list[list[int]]:
-        """Which of the texts with so many tokens go together into a pass, for each pass, where so many `workers` wait
-        for one."""
+        """Indices of the texts in each pass. lengths: tokens of each text. workers: how many passes can run at once."""
         widths = [self._width(tokens) for tokens in lengths]
         max_tokens = min(self.max_batch_tokens, share_tokens(widths, workers))
         return compose_batches(widths, max_tokens, self._backend.pass_overhead_tokens)
 
     def infer(self, encodings: Sequence[Encoding]) -> Vector:
-        """One forward pass: (n, dim) float32, of unit length where the model embeds. More than `passes_at_once` wait.
-        Raises EngineUnavailable."""
+        """One forward pass: (n, dim) float32; unit vectors if the model embeds. Blocks while `passes_at_once` other
+        passes run. Raises EngineUnavailable."""
         return self._backend.infer(self.tokenizer.pad(encodings, self.width(encodings)))
 
     def width(self, encodings: Sequence[Encoding]) -> int:
-        """Padded tokens of each text in a pass of these."""
+        """Padded tokens of each text if these form one pass."""
         return self._width(max(len(encoding) for encoding in encodings))
 
     def _width(self, tokens: int) -> int:
@@ -67,8 +66,8 @@ class EmbeddingEngine(Engine):
 
     @classmethod
     def load(cls, settings: EmbeddingSettings, data_dir: Path) -> EmbeddingEngine:
-        """The first start of a model on a machine converts it (seconds), later ones load it in about
-        a second. Raises ConfigurationError for what cannot be, EngineUnavailable for what failed now."""
+        """Load the model in about a second. Its first start on a machine also converts it, which takes seconds.
+        Raises ConfigurationError if the model or the settings cannot work, EngineUnavailable if loading fails."""
         model = resolve_model(settings, data_dir)
         backend = load_backend(settings, model)
         return cls(model, load_tokenizer(model), backend, settings.max_batch_tokens)
@@ -78,8 +77,8 @@ class EmbeddingEngine(Engine):
         return self.model.space
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """One row per text, in order. A text is cut at the model's limit, as sentence-transformers does; the empty
-        text has the vector that sentence-transformers gives it. Raises EngineUnavailable."""
+        """One row per text, in order. As in sentence-transformers, a text is cut at the model's limit, and an empty
+        text has a vector too. Raises EngineUnavailable."""
         encodings = self.tokenizer.encode(texts)
         lengths = [len(encoding) for encoding in encodings]
         vectors = np.empty((len(texts), self.model.dim), dtype=np.float32)
@@ -91,19 +90,20 @@ class EmbeddingEngine(Engine):
         if len(batches) == 1:
             embed_batch(batches[0])
         else:
-            list(self._threads.map(embed_batch, batches))  # an error of one is raised here
+            list(self._threads.map(embed_batch, batches))  # `list` raises the error of a failed batch
         return Embeddings(vectors, np.asarray(lengths, dtype=np.int32))
 
 
 def require_unit_length(embeddings: Embeddings, model: str) -> None:
-    """Raises EngineUnavailable if a vector is none of a working model's: damaged memory answers NaN."""
+    """Raises EngineUnavailable if a vector is not of unit length, such as the NaN that damaged memory produces."""
     for length in map(float, np.linalg.norm(embeddings.vectors, axis=1)):
         if not abs(length - 1.0) < 1e-2:
-            raise EngineUnavailable(f"{model} gave a vector of length {length} and not 1")
+            raise EngineUnavailable(f"{model} returned a vector of length {length}, not 1")
 
 
 def prepare(settings: EmbeddingSettings, data_dir: Path) -> None:
-    """What is done once per machine and model: fetch each and convert it. Raises as `EmbeddingEngine.load`."""
+    """Fetch and convert every model of the settings, which is needed once per machine and model. Raises as
+    `EmbeddingEngine.load`."""
     for each in settings.of_each:
         prepare_model(each, resolve_model(each, data_dir))
 
@@ -118,7 +118,7 @@ def _kind(precision: Precision) -> Kind:
 
 
 def load_backend(settings: EmbeddingSettings, model: Model) -> Backend:
-    """Imports the chosen library only."""
+    """The backend of the chosen engine; only its library is imported."""
     threads = settings.threads or usable_cpus()
     if settings.engine == "torch":
         from serve_app.embedding.backends.torch import TorchBackend

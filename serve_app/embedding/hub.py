@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: what is at hand first, then a download."""
+"""Models from the Hugging Face hub: a complete local snapshot is used before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin", "*
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*", "*.msgpack", "*.h5"]
 ANSWER_TIMEOUT_S = 10.0
 
-SAYS_PIPELINE = ("config_sentence_transformers.json", "sentence_*_config.json")  # a bare transformer has neither
+SAYS_PIPELINE = ("config_sentence_transformers.json", "sentence_*_config.json")  # a plain transformer has neither
 WITH_CONFIG = frozenset({"Transformer", "Pooling", "Dense", "Dropout", "LayerNorm"})
 WITH_WEIGHTS = frozenset({"Transformer", "Dense", "LayerNorm"})
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either; in shards, NAME.index.json names them
-VOCABULARY = ("tokenizer.json", "vocab.*", "*.model")  # one of them
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either one; NAME.index.json lists the shards if it is split
+VOCABULARY = ("tokenizer.json", "vocab.*", "*.model")  # any one of them
 
 
 def snapshot(repository: str, revision: str | None) -> Path:
-    """Folder of that repository's files; its name is the commit.
+    """The folder with the repository's files; its name is the commit.
 
-    A whole snapshot on this machine is taken as it is, so that a start neither needs the network nor changes the
-    model; one that a download left in part is completed. Raises EngineUnavailable if something must be downloaded and
-    cannot, ConfigurationError if there is no such model or it is not whole on the hub either.
+    A complete snapshot on this machine is used as it is, so that a start neither needs the network nor changes the
+    model. An incomplete snapshot is completed by a download. Raises EngineUnavailable if a download is needed and
+    fails, ConfigurationError if there is no such model or it is incomplete on the hub too.
     """
     from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of the library below it
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is re-exported from httpx2
         CachedRepoTreeNotFoundError,
         HTTPError,
         IncompleteSnapshotError,
@@ -38,15 +38,15 @@ def snapshot(repository: str, revision: str | None) -> Path:
         missing = missing_files(path)
         if not missing:
             return path
-        at_hand = f"is only in part on this machine ({path} has no {', '.join(missing)})"
+        at_hand = f"is incomplete on this machine ({path} has no {', '.join(missing)})"
     except IncompleteSnapshotError as error:
-        at_hand = f"is only in part on this machine ({error.snapshot_path})"
+        at_hand = f"is incomplete on this machine ({error.snapshot_path})"
     except LocalEntryNotFoundError:
         at_hand = "is not on this machine"
     try:
         path = _fetch(repository, revision, local_files_only=False)
         missing = missing_files(path)
-        if missing:  # from the hub, or the folder at hand because the hub was not reached, which has no list of files
+        if missing:  # raises if the hub was unreachable and `_fetch` returned the local folder, which has no file list
             get_cached_repo_tree(repository, revision=path.name)
     except (CachedRepoTreeNotFoundError, HTTPError, OSError) as error:
         raise EngineUnavailable(
@@ -55,13 +55,13 @@ def snapshot(repository: str, revision: str | None) -> Path:
         ) from error
     if missing:
         raise ConfigurationError(
-            f"model {repository} of the Hugging Face hub has no {', '.join(missing)}: choose another one"
+            f"model {repository} of the Hugging Face hub has no {', '.join(missing)}: choose another model"
         )
     return path
 
 
 def _fetch(repository: str, revision: str | None, *, local_files_only: bool) -> Path:
-    """Raises ConfigurationError if there is no such model, else what the library raises."""
+    """Raises ConfigurationError if there is no such model. The library's other errors pass through."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -84,11 +84,11 @@ def _fetch(repository: str, revision: str | None, *, local_files_only: bool) -> 
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What a sentence-transformers model lacks, as paths in its folder; empty for a whole one.
+    """The files that a sentence-transformers model lacks, as paths in its folder; empty if it is complete.
 
-    Looked for are modules.json where another file tells of a pipeline, the configuration and the weights of each
-    module (see layout.py) and the transformer's vocabulary. A module that we cannot run lacks nothing: `read_layout`
-    refuses it. Raises ConfigurationError for a file that is not JSON.
+    A model needs the configuration and weights of each module (see layout.py) and the transformer's vocabulary. It
+    needs modules.json too if another file implies a pipeline. Modules of unsupported kinds are not checked, because
+    `read_layout` refuses them. Raises ConfigurationError for a file that is not JSON.
     """
     modules = read_json(folder / "modules.json").get("items")
     if modules is None:
@@ -108,7 +108,7 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def missing_weights(folder: Path) -> list[Path]:
-    """Of the first form of the weights that is there, whole or as an index of shards."""
+    """Missing files of the first format present, whether a single file or an index with shards."""
     for name in WEIGHTS:
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():

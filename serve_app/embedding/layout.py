@@ -1,9 +1,10 @@
-"""What a sentence-transformers model says about itself in its JSON files, read without torch.
+"""Reads the configuration of a sentence-transformers model from its JSON files, without torch.
 
-Files: `modules.json` (the pipeline; without it the model is a bare transformer with mean pooling, as
-sentence-transformers has it; a cross-encoder's pipeline is its transformer), `sentence_*_config.json` (max_seq_length,
-do_lower_case), `config.json`, `tokenizer_config.json`, and `config.json` of each Pooling and Dense. Both the old layout
-(pooling_mode_* flags, word_embedding_dimension) and the new one (pooling_mode, embedding_dimension) are read.
+`modules.json` lists the pipeline. Without it the model is a transformer with mean pooling, as in
+sentence-transformers; a cross-encoder is a transformer alone. `sentence_*_config.json` has max_seq_length and
+do_lower_case. The other files are `config.json`, `tokenizer_config.json` and the `config.json` of each Pooling and
+Dense module. Both layouts are supported: the old one (pooling_mode_* flags, word_embedding_dimension) and the new one
+(pooling_mode, embedding_dimension).
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ LEGACY_POOLING_FLAGS = (
     "pooling_mode_lasttoken",
 )
 SAME_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})  # modules that keep the dimension
-HIDDEN_SIZE = ("hidden_size", "d_model", "dim", "n_embd")  # as the families of transformers call it
-DEFAULT_LABELS = 2  # of transformers, where config.json names none
-NO_LIMIT_TOKENS = 1_000_000  # tokenizers without a limit say 10^30
+HIDDEN_SIZE = ("hidden_size", "d_model", "dim", "n_embd")  # names in different families of transformers
+DEFAULT_LABELS = 2  # the default of transformers if config.json names no labels
+NO_LIMIT_TOKENS = 1_000_000  # tokenizers without a limit have 10^30
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """transformer: folder with config.json, weights and tokenizer. dim: of the sentence vector; of a cross-encoder 1,
-    its score. max_tokens: special tokens included. pad_token: None where the tokenizer has none (padding is masked, so
-    any id does)."""
+    """transformer: folder with config.json, weights and tokenizer. dim: dimension of the sentence vector; 1 for a
+    cross-encoder, which returns a score. max_tokens: includes special tokens. pad_token: None if the tokenizer has
+    none; padding is masked, so any id works."""
 
     transformer: Path
     dim: int
@@ -51,7 +52,7 @@ class Layout:
 
 
 def read_layout(path: Path) -> Layout:
-    """Raises ConfigurationError for a folder that is no such model or whose pipeline we cannot run."""
+    """Raises ConfigurationError if the folder has no sentence-transformers model, or its pipeline is not supported."""
     modules = _modules(path)
     transformer = path / modules[0]["path"]
     config = _transformer_config(transformer)
@@ -59,17 +60,17 @@ def read_layout(path: Path) -> Layout:
 
 
 def read_cross_encoder_layout(path: Path) -> Layout:
-    """Raises ConfigurationError for a folder that is no cross-encoder, or one whose answer is not one score."""
+    """Raises ConfigurationError if the folder has no cross-encoder, or if the model returns more than one score."""
     modules = read_json(path / "modules.json").get("items") or [{"type": "Transformer", "path": ""}]
     transformer = path / modules[0]["path"]
     config = _transformer_config(transformer)
     classes = [str(name) for name in config.get("architectures") or ()]
     if len(modules) > 1 or not any(name.endswith("ForSequenceClassification") for name in classes):
         kinds = ", ".join([*classes, *(str(module["type"]).rpartition(".")[2] for module in modules[1:])])
-        raise ConfigurationError(f"{path} is no cross-encoder (…ForSequenceClassification alone): it has {kinds}")
+        raise ConfigurationError(f"{path} is not a cross-encoder (…ForSequenceClassification alone): it has {kinds}")
     labels = len(config.get("id2label") or ()) or DEFAULT_LABELS
     if labels != 1:
-        raise ConfigurationError(f"{path}: the cross-encoder answers with {labels} labels; needed is one, its score")
+        raise ConfigurationError(f"{path}: the cross-encoder returns {labels} labels; it must return one score")
     return _layout(path, transformer, config, dim=1)
 
 
@@ -96,7 +97,8 @@ def _layout(path: Path, transformer: Path, config: JsonDict, dim: int) -> Layout
 
 
 def read_json(path: Path) -> JsonDict:
-    """The object in that file; empty where there is none. Raises ConfigurationError if it is not JSON."""
+    """The JSON object in the file; empty if the file does not exist. A value of another type is under the key `items`.
+    Raises ConfigurationError if the file is not JSON."""
     if not path.is_file():
         return {}
     try:
@@ -107,7 +109,7 @@ def read_json(path: Path) -> JsonDict:
 
 
 def _modules(path: Path) -> list[JsonDict]:
-    """The pipeline, each module with the last part of its type's name. The first is a Transformer."""
+    """The pipeline. kind: the last part of each module's type. The first module is a Transformer."""
     listed = read_json(path / "modules.json").get("items")
     if listed is None:
         return [{"kind": "Transformer", "path": ""}, {"kind": "Pooling", "path": None}]
@@ -117,7 +119,7 @@ def _modules(path: Path) -> list[JsonDict]:
         if module["kind"] not in expected:
             raise ConfigurationError(
                 f"{path}: module {number} of the model is {module['kind']}; "
-                f"supported there: {', '.join(sorted(expected))}"
+                f"supported in this place: {', '.join(sorted(expected))}"
             )
     if all(module["kind"] != "Pooling" for module in modules):
         raise ConfigurationError(f"{path}: the model has no Pooling module, so it gives no sentence vector")
@@ -151,19 +153,19 @@ def _pooling_modes(path: Path, config: JsonDict) -> list[str]:
 
 
 def _sentence_config(transformer: Path) -> JsonDict:
-    """`sentence_bert_config.json`; older models have their family's name in it instead."""
+    """`sentence_bert_config.json`; older models name it after their own family, not `bert`."""
     found = sorted(transformer.glob("sentence_*_config.json"))
     return read_json(found[0]) if found else {}
 
 
 def _max_tokens(path: Path, sentence: JsonDict, tokenizer: JsonDict, config: JsonDict) -> int:
-    """The rule of sentence-transformers: its own setting, else the smaller of the tokenizer's and the model's."""
+    """The limit as in sentence-transformers: max_seq_length, else the smaller of the tokenizer's and the model's."""
     own = sentence.get("max_seq_length")
     positions = config.get("max_position_embeddings")
     limits = [own] if own else [tokenizer.get("model_max_length"), positions if positions != -1 else None]
     known = [int(limit) for limit in limits if limit and limit < NO_LIMIT_TOKENS]
     if not known:
-        raise ConfigurationError(f"{path}: no limit of tokens; set max_seq_length in sentence_bert_config.json")
+        raise ConfigurationError(f"{path}: no token limit; set max_seq_length in sentence_bert_config.json")
     return min(known)
 
 

@@ -1,4 +1,4 @@
-"""The engine in this process, seen from async code."""
+"""An async interface to an engine in this process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from serve_app.telemetry.catalogue.requests import STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, VectorSpace
 
-CHARS_ON_THE_LOOP = 4_000  # are tokenised at once (about 1 ms); more of them in a thread
+CHARS_ON_THE_LOOP = 4_000  # tokenised on the event loop (about 1 ms); longer input goes to a thread
 
 
 class LocalEmbedder:
-    """Implements `ports.Embedder`. The engine computes in threads of its own, so the event loop stays free."""
+    """Implements `ports.Embedder`. The engine computes in its own threads, so the event loop stays free."""
 
     def __init__(self, engine: EmbeddingEngine, max_waiting_texts: int = 4_096, meter: Meter | None = None) -> None:
-        """max_waiting_texts: in each lane, so that a full one for bulk refuses no search."""
+        """max_waiting_texts: limit for each lane, so that a full bulk lane never refuses a search."""
         self._engine = engine
         self._meter = meter or Meter()
         self._passes = Passes(engine, max_waiting_texts, self._meter)
@@ -31,16 +31,16 @@ class LocalEmbedder:
         return self._engine.space
 
     async def embed(self, texts: Sequence[str], lane: Lane = Lane.INTERACTIVE) -> Embeddings:
-        """A call with more texts than may wait is taken when nothing else waits in its lane. Raises Overloaded,
+        """A call with more texts than may wait is accepted if nothing else waits in its lane. Raises Overloaded,
         EngineUnavailable."""
         return await self._embed(texts, lane, urgent=False)
 
     async def check(self) -> None:
-        """One short text, before all that waits. Raises EngineUnavailable if the engine does not answer rightly."""
+        """Embed one short text ahead of all waiting work. Raises EngineUnavailable if its vector is wrong."""
         require_unit_length(await self._embed(["health"], Lane.INTERACTIVE, urgent=True), self.space.model)
 
     def close(self) -> None:
-        """Waits for the passes that are running; calls that wait get EngineUnavailable. Idempotent."""
+        """Wait for running passes; waiting calls fail with EngineUnavailable. Idempotent."""
         self._passes.close()
 
     async def _embed(self, texts: Sequence[str], lane: Lane, *, urgent: bool) -> Embeddings:

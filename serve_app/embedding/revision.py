@@ -1,4 +1,4 @@
-"""A revision for a model without a commit: the hash of its files, remembered while they stay untouched."""
+"""The revision of a model that has no commit: the hash of its files, stored until the files change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from serve_app.errors import ConfigurationError
 
 SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})  # weights, configuration, vocabulary
-OTHER_FORMATS = frozenset({"onnx", "openvino"})  # copies of the same model, not read here
+OTHER_FORMATS = frozenset({"onnx", "openvino"})  # folders with copies of the same model, which are not used
 
 
 def content_revision(folder: Path, models_dir: Path) -> str:
-    """SHA-256 (hex) over names and bytes of the model's files, in order of name.
+    """SHA-256 (hex) of the names and bytes of the model's files, sorted by name.
 
-    Kept in models_dir/revisions under the files' names, sizes and times: 90 MB of weights are hashed once and not at
-    each start. Raises ConfigurationError if the folder holds no model or cannot be read.
+    The hash is stored in models_dir/revisions under a key made of the files' names, sizes and times, so that 90 MB of
+    weights are hashed once and not at each start. Raises ConfigurationError if the folder holds no model, cannot be
+    read, or the hash cannot be stored.
     """
     try:
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _counts(path.relative_to(folder))]
@@ -31,12 +32,12 @@ def content_revision(folder: Path, models_dir: Path) -> str:
         revision = _hash(folder, files)
         write_atomically(note, revision)
     except OSError as error:
-        raise ConfigurationError(f"cannot read the model in {folder} or note its revision: {error}") from error
+        raise ConfigurationError(f"cannot read the model in {folder} or store its revision: {error}") from error
     return revision
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The file has its old content or the new one, never a part."""
+    """Write the file. A reader sees the old content or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".partial-", delete=False) as file:
         file.write(text)

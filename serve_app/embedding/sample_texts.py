@@ -1,7 +1,7 @@
-"""Texts on which a converted model is compared with the original: docstrings of Python's standard library.
+"""Texts for comparing a converted model with the original: docstrings of Python's standard library.
 
-They are real prose of all lengths, lie on every machine that can run us, need no download and no licence of their
-own, and are the same for every user of a Python version. Read with `ast`; nothing is imported or run.
+They are real prose of all lengths, exist on every machine with Python, need no download and no extra licence, and are
+the same for all users of a Python version. They are read with `ast`; nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODULES = (
     "pickletools", "random", "shutil", "smtplib", "statistics", "subprocess", "tarfile", "textwrap",
     "threading", "turtle", "typing", "unittest/case", "unittest/mock", "urllib/request", "uuid", "zipfile",
 )  # fmt: skip
-ODD = (  # other scripts, the shortest texts and repetitive ones: where an error shows first
+ODD = (  # other scripts, very short and repetitive texts: these show an error first
     "数据库连接已关闭，请检查配置文件中的主机名和端口。",
     "検索結果が見つかりませんでした。別のキーワードをお試しください。",
     "검색 결과가 없습니다. 다른 키워드로 다시 시도해 주세요.", "Документ был удалён по просьбе пользователя.",
@@ -31,14 +31,14 @@ MIN_CHARS = 20
 
 
 def sample_texts(limit: int, modules: tuple[str, ...] = MODULES) -> list[str]:
-    """Up to `limit` texts, the same in each call: the odd ones, then docstrings taken evenly."""
+    """Up to `limit` texts, the same in each call: those in ODD, then docstrings sampled evenly."""
     docstrings = [text for module in modules for text in module_docstrings(module)]
     step = max(1, len(docstrings) // max(1, limit - len(ODD)))
     return [*ODD, *docstrings[::step]][:limit]
 
 
 def module_docstrings(module: str) -> Iterator[str]:
-    """Cleaned docstrings of a module of the standard library (`email/message`), in order; none without source."""
+    """Cleaned docstrings of a module in the standard library (`email/message`), in order; none if it has no source."""
     file = Path(os.__file__).parent / f"{module}.py"
     if not file.is_file():
         return

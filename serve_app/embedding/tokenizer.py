@@ -1,4 +1,4 @@
-"""The model's own tokenizer: for the engine (truncated ids) and for the chunker (where each token lies)."""
+"""The model's tokenizer. The engine uses its truncated ids, the chunker the position of each token."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from serve_app.errors import ConfigurationError
 
 Ids = npt.NDArray[np.int64]
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of a transformer, and the fields of TokenBatch
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # inputs of a transformer, and fields of TokenBatch
 SURROGATE = re.compile("[\ud800-\udfff]")
-WORD_END = re.compile(r"(?<=[^ \n])[ \n]")  # seen as white space by every tokenizer
-FIRST_LOOK_CHARS = 10  # per token of the limit; English has 4 to 5
+WORD_END = re.compile(r"(?<=[^ \n])[ \n]")  # every tokenizer treats these as white space
+FIRST_CHARS_PER_TOKEN = 10  # length of the first beginning to try; English has 4 to 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenBatch:
-    """Texts of one forward pass, padded to one width. Each (n, width) int64; attention_mask is 1 on tokens."""
+    """Texts of one forward pass, padded to one width. Arrays are (n, width) int64; attention_mask is 1 on tokens."""
 
     input_ids: Ids
     attention_mask: Ids
@@ -37,9 +37,9 @@ class TokenBatch:
 
 
 class ModelTokenizer:
-    """Implements `ports.Tokenizer`. Same ids and truncation as sentence-transformers gives; thread-safe.
+    """Implements `ports.Tokenizer`. Ids and truncation equal those of sentence-transformers. Thread-safe.
 
-    Lone surrogates, which are no text and which the library refuses, are read as U+FFFD.
+    Lone surrogates, which the library refuses, are read as U+FFFD.
     """
 
     def __init__(self, file: Path, layout: Layout) -> None:
@@ -56,15 +56,17 @@ class ModelTokenizer:
         return list(encoding.offsets)
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Ids with special tokens, cut at max_tokens. A long text is tokenised only as far as needed: first up to
-        the end of a word, and further if that gave too few tokens. Words do not reach over white space in WordPiece,
-        byte-level BPE and SentencePiece as released, so this changes no id."""
+        """Ids with special tokens, cut at max_tokens.
+
+        A long text is tokenised only as far as needed: first a beginning that ends after a word, then a longer one if
+        it had too few tokens. This changes no id, because words in WordPiece, byte-level BPE and SentencePiece (as
+        released) never span white space."""
         clean = [_without_surrogates(text) for text in texts]
         encodings: dict[int, Encoding] = {}
         waiting = list(range(len(texts)))
-        look_chars = FIRST_LOOK_CHARS * self.max_tokens
+        head_chars = FIRST_CHARS_PER_TOKEN * self.max_tokens
         while waiting:
-            heads = [self._head(clean[i], look_chars) for i in waiting]
+            heads = [self._head(clean[i], head_chars) for i in waiting]
             found = self._truncating.encode_batch_fast(heads)
             short = []
             for i, head, encoding in zip(waiting, heads, found, strict=True):
@@ -72,19 +74,19 @@ class ModelTokenizer:
                     short.append(i)
                 else:
                     encodings[i] = encoding
-            waiting, look_chars = short, look_chars * 4
+            waiting, head_chars = short, head_chars * 4
         return [encodings[i] for i in range(len(texts))]
 
     def encode_pairs(self, query: str, passages: Sequence[str]) -> list[Encoding]:
-        """The query with each passage, special tokens and segments as the model has them for two texts. What is beyond
-        max_tokens is cut off the passage, so that all are compared with the same query; but a query of more than half
-        of max_tokens is cut there."""
+        """The query paired with each passage, with the model's special tokens and segments for two texts. A pair longer
+        than max_tokens loses the end of its passage, so that all passages are compared with the same query. A query
+        longer than half of max_tokens is cut to that length."""
         clean = self._first_tokens(_without_surrogates(query), self.max_tokens // 2)
         return list(self._pairing.encode_batch_fast([(clean, _without_surrogates(passage)) for passage in passages]))
 
     def pad(self, encodings: Sequence[Encoding], width: int) -> TokenBatch:
-        """width: tokens of each row, as many as the longest text has at least. A text without any token (a tokenizer
-        that adds none, an empty text) becomes one padding token."""
+        """width: tokens in each row, at least those of the longest text. A text without tokens (empty, with a tokenizer
+        that adds no special tokens) becomes one padding token."""
         shape = (len(encodings), width)
         ids = np.full(shape, self._pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
@@ -97,10 +99,10 @@ class ModelTokenizer:
             mask[row, start : start + max(1, length)] = 1
         return TokenBatch(ids, mask, types)
 
-    def _head(self, text: str, look_chars: int) -> str:
-        if len(text) <= look_chars or self._layout.truncation_side == "left":
+    def _head(self, text: str, head_chars: int) -> str:
+        if len(text) <= head_chars or self._layout.truncation_side == "left":
             return text
-        end = WORD_END.search(text, look_chars)
+        end = WORD_END.search(text, head_chars)
         return text[: end.start()] if end else text
 
     def _first_tokens(self, text: str, tokens: int) -> str:
@@ -115,7 +117,7 @@ class ModelTokenizer:
 
     @cached_property
     def _complete(self) -> Tokenizer:
-        """A second one, because truncation is a state of the library's object."""
+        """A second tokenizer that does not truncate, because truncation is part of the library object's state."""
         return self._read()
 
     def _read(self) -> Tokenizer:
@@ -133,9 +135,10 @@ class ModelTokenizer:
 
 
 def load_tokenizer(model: Model) -> ModelTokenizer:
-    """Reads one JSON file. A model without `tokenizer.json` gets one when it is converted, which is done here at need.
+    """Load the tokenizer from one JSON file. Conversion creates `tokenizer.json` for a model that has none, and this
+    function converts the model if necessary.
 
-    Raises ConfigurationError, EngineUnavailable (the conversion)."""
+    Raises ConfigurationError, and EngineUnavailable if the conversion fails."""
     made = find_artifact(model, "fp32")
     if made is None and not (model.read_layout().transformer / "tokenizer.json").is_file():
         made = ensure_artifact(model, "fp32")
@@ -143,7 +146,7 @@ def load_tokenizer(model: Model) -> ModelTokenizer:
 
 
 def open_tokenizer(model: Model, made: Path | None) -> ModelTokenizer:
-    """made: the converted model's folder, whose tokenizer.json (if any) stands in for the model's own."""
+    """made: the converted model's folder; its tokenizer.json, if any, replaces the model's own."""
     layout = model.read_layout()
     files = [folder / "tokenizer.json" for folder in (made, layout.transformer) if folder]
     return ModelTokenizer(next((file for file in files if file.is_file()), files[-1]), layout)

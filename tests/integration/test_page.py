@@ -118,7 +118,7 @@ def test_everything_by_keyboard(visit: Visit) -> None:
     keys.press("p")
     expect(page.get_by_text("Page 1")).to_be_visible()
     keys.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     keys.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     keys.press("c")
@@ -184,7 +184,7 @@ def test_a_filter_as_json_is_applied_or_refused_with_the_reason(visit: Visit) ->
     for text, reason in (
         ('{"must": [', "This is not JSON"),
         ("[1]", "A filter is an object"),
-        ('{"musst": []}', '"musst" is no part of a filter'),
+        ('{"musst": []}', '"musst" is not part of a filter'),
         ('{"must": 5}', '"must" must be a list of conditions'),
     ):
         box.fill(text)

@@ -41,7 +41,7 @@ def test_no_connection_no_answer_in_time_and_trying_again(visit: Visit) -> None:
     with page.expect_request("**/search"):
         page.get_by_role("button", name="Try again").click()
     page.clock.fast_forward(15_000)
-    expect(alert).to_contain_text("did not answer within 15 seconds")
+    expect(alert).to_contain_text("did not respond within 15 seconds")
     page.unroute("**/search")
     page.get_by_role("button", name="Try again").click()
     expect(hits(page).first).to_contain_text("shutil.copy")
@@ -81,7 +81,7 @@ def test_nothing_found_offers_a_way_out(visit: Visit) -> None:
     page.get_by_role("button", name="Search by meaning too").click()
     expect(hits(page).first).to_be_visible()
     page.goto(f"{visit.origin}{RESULTS}&page=900")
-    page.get_by_role("button", name="To the first page").click()
+    page.get_by_role("button", name="Go to the first page").click()
     expect(hits(page)).to_have_count(10)
 
 

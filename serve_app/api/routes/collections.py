@@ -1,4 +1,4 @@
-"""Collections: list, count, drop."""
+"""Routes of collections: list, count, delete."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ async def get_collection(call: InCollection) -> Response:
 
 @router.delete("/v1/collections/{collection}", response_model=DeletedAnswer, responses=problems(*READ))
 async def delete_collection(call: InCollection) -> Response:
-    """Delete a collection with all its documents. A damaged collection can be deleted as well; `deleted` is then 0."""
+    """Delete a collection with all its documents. A damaged collection can be deleted too; `deleted` is then 0."""
     try:
         documents = (await call.services.collections.count(call.scope)).documents
-    except StoreUnavailable:  # if of the whole store, `drop` raises it as well
+    except StoreUnavailable:  # if the whole store is unavailable, `drop` raises this again
         documents = 0
     await call.services.collections.drop(call.scope)
     return json_response({"deleted": documents})

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page, from files that are installed: FastAPI's own page loads them from a CDN."""
+"""The OpenAPI document as a page, from installed files. FastAPI's own page loads its files from a CDN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of one collection: put in, read, list, delete."""
+"""Routes of a collection's documents: upload, get, list, delete."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def list_documents(
     if id is not None:
         return json_response(await call.services.documents.document(call.scope, id))
     if limit > call.services.settings.max_limit:
-        raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit}")
+        raise InvalidInput(f"limit is {limit}; at most {call.services.settings.max_limit} is allowed")
     return json_response(await call.services.documents.listing(call.scope, limit=limit, cursor=cursor))
 
 
@@ -106,12 +106,12 @@ async def deletion(call: InCollection, id: str) -> Response:
 
 
 def require_content_within_limits(document: Document, limits: ApiSettings) -> None:
-    """Raises UnreadableDocument: this document cannot be indexed, which is no reason to refuse the others."""
+    """Raises UnreadableDocument if the document is too large. The others of the request are still indexed."""
     if len(document.text) > limits.max_document_chars:
         raise UnreadableDocument(
             f"text has {len(document.text)} characters; at most {limits.max_document_chars} are allowed: split it"
         )
-    size_bytes = document.metadata_bytes  # 0 for what the indexer refuses, and says why
+    size_bytes = document.metadata_bytes  # 0 for invalid metadata, which the indexer refuses with a reason
     if size_bytes > limits.max_metadata_bytes:
         raise UnreadableDocument(
             f"metadata has {size_bytes} bytes as JSON; at most {limits.max_metadata_bytes} are allowed"

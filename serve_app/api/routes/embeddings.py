@@ -1,4 +1,4 @@
-"""`/v1/embeddings` and `/v1/models`, as any OpenAI client expects them."""
+"""`/v1/embeddings` and `/v1/models`, compatible with any OpenAI client."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EmbeddingRoute(DirectRoute):
 
 
 router = APIRouter(route_class=EmbeddingRoute, tags=["embeddings"])
-INTERACTIVE_TEXTS = 16  # of one call: somebody waits for these; more are bulk, and let searches pass
-models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # answers from memory: no limit
+INTERACTIVE_TEXTS = 16  # a call with more texts is bulk, and searches take precedence over it
+models = APIRouter(route_class=ApiRoute, tags=["embeddings"])  # no limiter, because responses come from memory
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=openai_errors(*WRITE))
@@ -72,16 +72,16 @@ def describe(request: Request, name: str) -> dict[str, Any]:
 
 
 def require_model(services: Services, name: str) -> str:
-    """The served id that is meant: itself, or the part behind its last slash. Raises NotFound."""
+    """The id of the served model. name: the id itself, or the part after its last slash. Raises NotFound."""
     for served in services.models:
         if name in (served, served.rsplit("/", 1)[-1]):
             return served
-    raise NotFound(f"the model {name[:200]!r} is not served; there are: {', '.join(services.models)}")
+    raise NotFound(f"the model {name[:200]!r} is not served; available models: {', '.join(services.models)}")
 
 
 def require_within_limits(body: EmbeddingsRequest, limits: ApiSettings, dim: int) -> None:
     for i, text in enumerate(body.input):
         if len(text) > limits.max_text_chars:
-            raise InvalidInput(f"input[{i}] has {len(text)} characters; at most {limits.max_text_chars}")
+            raise InvalidInput(f"input[{i}] has {len(text)} characters; at most {limits.max_text_chars} are allowed")
     if body.dimensions is not None and body.dimensions > dim:
-        raise InvalidInput(f"dimensions: {body.dimensions} is too much; the model's vectors have {dim}")
+        raise InvalidInput(f"dimensions: {body.dimensions} is too many; the model's vectors have {dim}")

@@ -1,4 +1,4 @@
-"""Is this replica alive, and can it answer."""
+"""Liveness and readiness of a replica."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ router = APIRouter(route_class=ApiRoute, tags=["health"])
 
 @router.get("/health/live", response_model=LiveAnswer, responses=problems(500))
 async def live() -> Response:
-    """Is the process alive? 200 while it answers at all."""
+    """Is the process alive? 200 while it responds at all."""
     return json_response({"status": "live"})
 
 
 @router.get("/health", response_model=ReadyAnswer, responses=problems(500, 503))
 @router.get("/health/ready", response_model=ReadyAnswer, responses=problems(500, 503))
 async def ready(call: Called) -> Response:
-    """Can it answer requests? 200 if the engine is loaded and the store can be reached. Otherwise 503, and `checks`
-    says which part cannot."""
+    """Can it serve requests? 200 if the engine is loaded and the store can be reached. Otherwise 503, and `checks`
+    says which part fails."""
     services, timeout_s = call.services, call.services.settings.health_timeout_s
     states = await asyncio.gather(*(state_of(check, timeout_s) for check in services.checks.values()))
     checks = dict(zip(services.checks, states, strict=True))
@@ -47,7 +47,7 @@ async def ready(call: Called) -> Response:
 
 
 async def state_of(check: Callable[[], Awaitable[None]], timeout_s: float) -> str:
-    """ "ok", or why not."""
+    """OK, or the reason for the failure."""
     try:
         async with asyncio.timeout(timeout_s):
             await check()

@@ -1,4 +1,4 @@
-"""The search page: files from `static/`, which may load nothing from elsewhere."""
+"""The search page: files from `static/`. Its content security policy forbids loading anything from other hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parents[1] / "static"
 
-# Files keep their names between versions, so a browser asks each time (and gets 304).
+# Files keep their names between versions, so browsers revalidate them on each load (304 if unchanged).
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",

@@ -1,4 +1,4 @@
-"""What all request bodies share."""
+"""Base classes of all request and response bodies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-MAX_FIELDS = 64  # of one object; beyond it each unknown field would be an error of its own to report
+MAX_FIELDS = 64  # in one object; bounds the number of reported errors, one for each unknown field
 
 
 class Body(BaseModel):
-    """Strict: unknown fields and values of another JSON type are refused. No NaN, no infinity."""
+    """Strict: unknown fields, values of another JSON type, NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -19,9 +19,9 @@ class Body(BaseModel):
     @classmethod
     def refuse_many_fields(cls, value: Any) -> Any:
         if isinstance(value, dict) and len(value) > MAX_FIELDS:
-            raise PydanticCustomError("too_many_fields", "An object has at most {most} fields", {"most": MAX_FIELDS})
+            raise PydanticCustomError("too_many_fields", "An object may have {most} fields", {"most": MAX_FIELDS})
         return value
 
 
 class Answer(BaseModel):
-    """Describes an answer for OpenAPI; answers are not validated again on their way out."""
+    """Describes a response for OpenAPI. Responses are not validated before they are sent."""

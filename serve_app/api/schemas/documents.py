@@ -1,4 +1,4 @@
-"""Documents and collections."""
+"""Bodies of documents and collections."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FailedDocumentAnswer(Answer):
 
 
 class UploadAnswer(Answer):
-    """All documents but the failed ones can be searched now."""
+    """All documents except the failed ones can be searched now."""
 
     indexed: int = Field(description="Documents that were new or had changed")
     passages: int = Field(description="Passages of these")

@@ -1,4 +1,4 @@
-"""`/v1/embeddings` and `/v1/models`: OpenAI's bodies, and ours beyond them."""
+"""Bodies of `/v1/embeddings` and `/v1/models`: OpenAI's fields and our additions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.api.schemas.body import Answer, Body
 
 
 def text_or_texts(value: Any) -> Any:
-    """OpenAI also takes token ids; they belong to OpenAI's tokenizer and mean nothing to our models."""
+    """A list of texts. Refuses token ids, which OpenAI accepts: they refer to OpenAI's tokenizers, not to ours."""
     first = value[0] if isinstance(value, list) and value else None
     if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
         raise PydanticCustomError("token_ids", "Token ids are not supported; send the text itself")
@@ -26,11 +26,11 @@ Texts = Annotated[
 
 
 class EmbeddingsRequest(Body):
-    """OpenAI's request, and `sparse` and `output_dtype` beyond it.
+    """OpenAI's request with two more fields, `sparse` and `output_dtype`.
 
-    `output_dtype` int8: each component times 127, rounded. binary: one bit per dimension, 1 where it is positive,
-    8 to a byte, the first in the highest bit, zeros after the last. With `encoding_format` base64 the vector's bytes
-    (float32 little-endian, int8 or uint8) are one string.
+    `output_dtype` int8: each component times 127, rounded. binary: one bit per dimension, 1 if it is positive, 8 bits
+    in a byte, the first in the highest bit, zeros after the last. With `encoding_format` base64, an embedding is one
+    string that encodes the vector's bytes (float32 little-endian, int8 or uint8).
     """
 
     model_config = ConfigDict(
@@ -40,8 +40,10 @@ class EmbeddingsRequest(Body):
     input: Texts
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="Return only the first ones, scaled to unit length again")
-    user: str | None = Field(None, description="Accepted for OpenAI's clients, not used")
+    dimensions: int | None = Field(
+        None, ge=1, description="Return only the first dimensions, scaled to unit length again"
+    )
+    user: str | None = Field(None, description="Accepted for compatibility with OpenAI, not used")
     sparse: bool = Field(False, description="Add BM25 weights")
     output_dtype: Literal["float32", "int8", "binary"] = "float32"
 
@@ -71,7 +73,7 @@ class EmbeddingsAnswer(Answer):
 
 
 class ModelAnswer(Answer):
-    """`created` is when this replica started, in seconds since 1970."""
+    """`created`: start of this replica, in seconds since 1970."""
 
     id: str
     object: Literal["model"]

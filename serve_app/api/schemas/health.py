@@ -1,4 +1,4 @@
-"""Health."""
+"""Bodies of the health routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class LiveAnswer(Answer):
 
 
 class ReadyAnswer(Answer):
-    """`checks` has "ok" for each part."""
+    """`checks` has "ok" for each part of the replica."""
 
     status: Literal["ready"]
     checks: dict[str, str]

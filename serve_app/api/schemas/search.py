@@ -1,4 +1,4 @@
-"""Searches: from the request's body to a SearchRequest, and what comes back."""
+"""Bodies of searches, and their conversion to a SearchRequest."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXAMPLE: JsonValue = {
 
 
 class SearchBody(Body):
-    """One search. In `filter`, `group_by` and `facets`, a field is one of the metadata, or `document_id`, `title`,
-    `url` or `subject`."""
+    """One search. A field in `filter`, `group_by` or `facets` is a metadata field, `document_id`, `title`, `url` or
+    `subject`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    query: str = Field(min_length=1, description="What to look for, in plain language")
+    query: str = Field(min_length=1, description="A question or words, in plain language")
     limit: int = Field(10, ge=1, description="Most hits to return")
     offset: int = Field(0, ge=0, description="Hits to skip, for the next page")
     mode: Literal["hybrid", "dense", "sparse"] = Field(
@@ -42,7 +42,7 @@ class SearchBody(Body):
     profile: str | None = Field(None, description="A search profile of the settings; null for the default one")
 
     def to_request(self, collection: str, limits: ApiSettings) -> SearchRequest:
-        """Raises InvalidInput, which begins with the field's name."""
+        """Raises InvalidInput with a message that begins with the field's name."""
         require_at_most("query", len(self.query), limits.max_query_chars, "characters")
         require_at_most("limit", self.limit, limits.max_limit, "hits")
         require_at_most("offset", self.offset, limits.max_offset, "hits")
@@ -75,7 +75,7 @@ class SearchBody(Body):
 
 def require_at_most(field: str, value: int, most: int, unit: str) -> None:
     if value > most:
-        raise InvalidInput(f"{field} is {value} {unit}; at most {most}")
+        raise InvalidInput(f"{field} is {value} {unit}; at most {most} are allowed")
 
 
 def path_of(field: str, name: str) -> str:
@@ -114,12 +114,12 @@ class SearchAnswerBody(Answer):
 
 
 class BatchError(Answer):
-    """The problem that this query would have had as a single search."""
+    """The problem that this query would return as a single search."""
 
     error: dict[str, Any]
 
 
 class BatchSearchAnswer(Answer):
-    """One result for each query, in order. A query that failed has its problem; the others have their answers."""
+    """One result for each query, in order: its answer, or its problem if it failed."""
 
     results: list[SearchAnswerBody | BatchError]

@@ -1,4 +1,4 @@
-// What a search brought: its hits or that there are none, how it was done, the pages before and behind.
+// Draws the answer to a search: hits or a notice, timings and release, page buttons.
 
 import { PAGE_HITS } from "./client.js";
 import { byId, element } from "./dom.js";
@@ -6,7 +6,7 @@ import { hitItems } from "./hits.js";
 import { focusHit } from "./keys.js";
 import { clearNotices, showNothingFound } from "./notices.js";
 
-/** roundTrip_ms: as the browser measured it. What hits and notices offer: to change the state, its filter or a value of it. */
+/** roundTrip_ms: measured by the browser. change, setFilter, toggleValue: called when a user acts on a hit or notice. */
 export function drawAnswer(answer, state, roundTrip_ms, { change, setFilter, toggleValue }) {
   const hadFocus = byId("hits").contains(document.activeElement);
   byId("hits").replaceChildren(...hitItems(answer.hits, state, toggleValue));

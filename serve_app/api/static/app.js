@@ -1,4 +1,4 @@
-// The search page: state ↔ address, events → state, state → search → page. Parts in the modules beside this one.
+// The search page: state ↔ URL, events → state, state → search → page. The other modules draw its parts.
 
 import { clearAnswer, drawAnswer } from "./answer.js";
 import * as client from "./client.js";
@@ -16,14 +16,14 @@ const DEBOUNCE_MS = 160;
 const facets = new Facets();
 let state = readState(location.search);
 let known = []; // collections: {name, documents, passages}
-let running = new AbortController(); // of the newest search; a newer one aborts it
-let searched = null; // the state that the newest search was sent for
-let typing = 0; // timer of the debounce; 0 when nothing is waiting
-let isEditing = false; // typing goes on: it replaces its own entry of the history instead of adding more
+let running = new AbortController(); // aborts the newest search when a newer one starts
+let searched = null; // the state of the newest search
+let typing = 0; // timer of the debounce; 0 if none runs
+let isEditing = false; // while the user types, each search replaces the same history entry
 
 // state → search
 
-/** Search for the state as it is. What an older search answers after this is never shown. */
+/** Search for the current state. Answers to older searches are never shown after this. */
 async function run() {
   clearTimeout(typing);
   typing = 0;
@@ -31,7 +31,7 @@ async function run() {
   running = new AbortController();
   const { signal } = running;
   drawControls(state, setFilter);
-  if (!state.collection) return; // not known yet: start() comes back; or there is none to search
+  if (!state.collection) return; // collections are not loaded yet (start() calls again), or none exists
   if (!state.query || state.brokenFilter) {
     setBusy(false);
     clearAnswer();
@@ -52,7 +52,7 @@ async function run() {
     await countFacets(asked, answer.hits, signal);
   } catch (error) {
     if (signal.aborted) return;
-    searched = null; // start() may still try it again
+    searched = null; // so that start() may repeat it
     setBusy(false);
     clearAnswer();
     facets.forget();
@@ -60,7 +60,7 @@ async function run() {
   }
 }
 
-/** Facets are an aid: without them the hits stay, and the panel has none. */
+/** Update the facets. If that fails, the hits stay and the panel has no facets. */
 async function countFacets(asked, hits, signal) {
   try {
     await facets.update(asked, hits, toggleValue, signal);
@@ -80,7 +80,7 @@ function welcome() {
 
 // events → state
 
-/** Change the state, write it into the address, search. replace: no new entry of the history. */
+/** Change the state, write it to the URL, and search. replace: add no history entry. */
 function change(part, { replace = false } = {}) {
   state = { ...state, page: 1, ...part };
   const target = address(state);
@@ -95,7 +95,7 @@ function setFilter(filter) {
   return change({ filter, brokenFilter: null });
 }
 
-/** Ask for hits that have this value, or no more. */
+/** Add the value to the filter, or remove it. */
 function toggleValue(key, value) {
   return setFilter(toggleEquality(state.filter, key, value));
 }
@@ -122,7 +122,7 @@ function searchExample(query) {
 
 function onTyped(event) {
   byId("clear").hidden = !byId("query").value;
-  if (event.isComposing) return; // an input method's half-made word
+  if (event.isComposing) return; // an input method is composing a word
   clearTimeout(typing);
   typing = setTimeout(searchTyped, DEBOUNCE_MS);
 }
@@ -201,13 +201,13 @@ async function start() {
   try {
     known = await client.collections();
   } catch (error) {
-    searched = null; // trying again takes the error away by searching
+    searched = null; // so that a retry searches again, which removes the error
     showError(error, start);
     return;
   }
   state.collection ||= defaultCollection();
   const names = known.map(({ name }) => name);
-  if (state.collection && !names.includes(state.collection)) names.push(state.collection); // a link's: its search says more
+  if (state.collection && !names.includes(state.collection)) names.push(state.collection); // from a link; its search reports the error
   const picker = byId("collection");
   picker.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
   picker.disabled = !names.length;
@@ -216,8 +216,8 @@ async function start() {
     showNoCollections();
     return;
   }
-  if (typing) searchTyped(); // a fast typist was first
-  else if (searched === state) drawControls(state, setFilter); // a faster one has the search sent already: the picker is new
+  if (typing) searchTyped(); // the user typed while the collections were loading
+  else if (searched === state) drawControls(state, setFilter); // the search was already sent; only the picker is new
   else run();
 }
 

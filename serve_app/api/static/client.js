@@ -1,10 +1,10 @@
-// The API, as seen from the page. Every call has a deadline; every failure has a title and says what to do.
+// The API client of the page. Every call has a deadline, and every failure has a title and says what to do.
 
 export const TIMEOUT_MS = 15_000;
 export const PAGE_HITS = 10;
 const SESSION_ID = crypto.getRandomValues(new Uint32Array(4)).join("-"); // of this visit: one release answers all its searches
 
-/** What a person is shown. `title` and `detail` come from the problem+json answer where there is one. */
+/** A failure to show to the user, with the title and detail of the problem+json response if there is one. */
 export class ApiFailure extends Error {
   constructor(title, detail, status = 0) {
     super(detail);
@@ -18,7 +18,7 @@ const searchPath = (collection) => `/v1/collections/${encodeURIComponent(collect
 export const documentPath = (collection, id) =>
   `/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`;
 
-/** The body of a search: only what differs from the API's defaults, besides query, mode and limit. */
+/** The body of a search: query, mode, limit, and the other fields if they differ from the API's defaults. */
 export function searchBody({ query, mode, page, filter }) {
   const body = { query, mode, limit: PAGE_HITS };
   if (page > 1) body.offset = (page - 1) * PAGE_HITS;
@@ -29,13 +29,13 @@ export function searchBody({ query, mode, page, filter }) {
 export const search = (state, signal) =>
   call(searchPath(state.collection), searchBody(state), signal, { "x-session-id": SESSION_ID });
 
-/** How many passages have each value, over all that match the filter. Sparse and one hit: the cheapest way to ask. */
+/** Count the passages by value over all that match the filter. A sparse search with one hit is the cheapest. */
 export const countFacets = ({ collection, query, filter }, fields, signal) =>
   call(searchPath(collection), { ...searchBody({ query, mode: "sparse", page: 1, filter }), limit: 1, facets: fields }, signal);
 
 export const collections = async () => (await call("/v1/collections")).collections;
 
-/** The same request for a shell. */
+/** The search as a curl command. */
 export function curlCommand(state) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const body = JSON.stringify(searchBody(state), null, 2);
@@ -45,7 +45,7 @@ export function curlCommand(state) {
   );
 }
 
-/** JSON of the answer. body: POST it; none: GET. Throws ApiFailure, or the signal's reason if the caller aborted. */
+/** The JSON of the response. Sends POST with a body, else GET. Throws ApiFailure, or the signal's reason on abort. */
 async function call(path, body, signal, headers = {}) {
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), TIMEOUT_MS);
@@ -62,10 +62,10 @@ async function call(path, body, signal, headers = {}) {
     if (error instanceof ApiFailure) throw error;
     signal?.throwIfAborted();
     if (deadline.signal.aborted) {
-      throw new ApiFailure("No answer in time", `The server did not answer within ${TIMEOUT_MS / 1000} seconds.`);
+      throw new ApiFailure("Timeout", `The server did not respond within ${TIMEOUT_MS / 1000} seconds.`);
     }
     if (error instanceof SyntaxError) {
-      throw new ApiFailure("Not understood", "The server's answer is not JSON. Is a proxy in between?");
+      throw new ApiFailure("Invalid response", "The server's response is not JSON. A proxy may have sent it.");
     }
     throw new ApiFailure("No connection", "The server cannot be reached. Is it running, and are you online?");
   } finally {
@@ -73,12 +73,12 @@ async function call(path, body, signal, headers = {}) {
   }
 }
 
-/** RFC 9457 problem+json, or the bare status where a proxy answered instead. */
+/** The failure described by RFC 9457 problem+json, or by the status alone if a proxy responded. */
 async function failureOf(response) {
   const problem = await response.json().catch(() => ({}));
   const title = typeof problem.title === "string" ? problem.title : `HTTP ${response.status}`;
   const errors = Array.isArray(problem.errors) ? problem.errors : [];
-  const details = [problem.detail, ...(errors.length > 1 ? errors.map(describe) : [])]; // one is told by detail itself
+  const details = [problem.detail, ...(errors.length > 1 ? errors.map(describe) : [])]; // `detail` already describes a single error
   const retryAfter = response.headers.get("retry-after");
   if (retryAfter) details.push(`Try again in ${retryAfter} s.`);
   const detail = [...new Set(details.filter((text) => typeof text === "string" && text))].join("\n");

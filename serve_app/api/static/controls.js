@@ -1,9 +1,9 @@
-// The controls, drawn from the state: mode, collection, filter, the window's title.
+// Draws the controls from the state: mode, collection, filter, the window's title.
 
 import { byId, element, redraw } from "./dom.js";
 import { activeParts } from "./filter.js";
 
-/** onFilter(filter): to search with another one. */
+/** onFilter(filter): called to search with another filter. */
 export function drawControls(state, onFilter) {
   byId("clear").hidden = !byId("query").value;
   document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
@@ -14,7 +14,7 @@ export function drawControls(state, onFilter) {
   drawFilter(state, onFilter);
 }
 
-/** Put the query into its box, the caret behind it: where it comes from elsewhere, for who types there goes on typing. */
+/** Put a query that the user did not type into the box, with the caret after it, so that typing continues there. */
 export function fillQuery(query) {
   const box = byId("query");
   box.value = query;

@@ -1,4 +1,4 @@
-// "Show as curl": the same search for a shell, to copy.
+// The dialog "Show as curl": the search as a command to copy.
 
 import { curlCommand } from "./client.js";
 import { byId } from "./dom.js";
@@ -15,7 +15,7 @@ export async function copyCurl() {
     await navigator.clipboard.writeText(byId("curl-text").textContent);
     byId("curl-copy").textContent = "Copied";
   } catch {
-    getSelection().selectAllChildren(byId("curl-text")); // no permission, or not a secure origin
+    getSelection().selectAllChildren(byId("curl-text")); // permission denied, or the origin is not secure
     byId("curl-copy").textContent = "Selected: press Ctrl+C";
   }
 }

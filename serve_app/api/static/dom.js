@@ -1,8 +1,8 @@
-// Elements without markup strings: whatever comes from a document stays text.
+// Creates elements without markup strings, so that text from documents never becomes markup.
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element: properties, then children (strings become text). `on…` are listeners, `data` becomes data-*. */
+/** Create an element with properties and children; strings become text. `on…` are listeners, `data` becomes data-*. */
 export function element(tag, { data = {}, ...properties } = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -15,7 +15,7 @@ export function element(tag, { data = {}, ...properties } = {}, ...children) {
   return node;
 }
 
-/** Replace the children of `parent`; what had the focus gets it back by its data-focus, if it is still there. */
+/** Replace the children of `parent`. The focus moves to the new element with the same data-focus, if there is one. */
 export function redraw(parent, ...children) {
   const focus = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   parent.replaceChildren(...children);

@@ -1,19 +1,19 @@
-// The filter builder: the values of the metadata fields that were seen in hits, each with its number of passages.
+// The filter builder: values of the metadata fields found in hits, with the number of passages for each value.
 
 import { countFacets } from "./client.js";
 import { byId, element, redraw } from "./dom.js";
 import { fieldLabel, hasEquality, isMatchable, metadataKey } from "./filter.js";
 
 const MAX_FIELDS = 6;
-const MAX_VALUES = 8; // of a field, before "more"
+const MAX_VALUES = 8; // shown for a field; the rest is behind "more"
 
 export class Facets {
   #collection = "";
   #types = new Map(); // field's path → typeof its values
-  #asked = ""; // what the counts on the page answer
-  #opened = new Set(); // fields whose values are all shown
+  #asked = ""; // collection, filter and fields of the counts on the page
+  #opened = new Set(); // fields that show all values
 
-  /** Learn fields from these hits, then count their values if the question has changed. onPick(key, value). */
+  /** Learn fields from these hits, then count their values if collection, filter or fields changed. onPick(key, value). */
   async update(state, hits, onPick, signal) {
     this.#learn(state.collection, hits);
     const fields = [...this.#types.keys()].slice(0, MAX_FIELDS);
@@ -29,7 +29,7 @@ export class Facets {
     this.#draw(state.filter, answer, onPick);
   }
 
-  /** Take the counts off the page: they answer another question. */
+  /** Remove the counts from the page, because they belong to another search. */
   forget() {
     this.#asked = "";
     redraw(byId("facets"));
@@ -59,19 +59,19 @@ export class Facets {
     redraw(byId("facets"), ...heading, ...groups.map(([key, counts]) => this.#group(key, counts, filter, onPick)));
   }
 
-  /** [text, passages] of the values that a filter can name, most frequent first. */
+  /** [text, passages] of each value that a filter can match, most frequent first. */
   #matchable(key, counts) {
     return Object.entries(counts)
       .filter(([text]) => isMatchable(this.#valueOf(key, text)))
       .sort(([, a], [, b]) => b - a);
   }
 
-  /** A field with one value divides nothing, unless it is that value which is filtered for. */
+  /** A field with a single value cannot narrow a search; it is shown only if the filter contains that value. */
   #isTelling(key, counts, filter) {
     return counts.length > 1 || counts.some(([text]) => hasEquality(filter, key, this.#valueOf(key, text)));
   }
 
-  /** Facets count texts; the filter needs the value itself. */
+  /** The value with its original type. Facets return values as text, but the filter needs the type. */
   #valueOf(key, text) {
     const type = this.#types.get(key);
     if (type === "number") return Number(text);

@@ -1,8 +1,8 @@
-// Filters as values: Qdrant's filter JSON in, Qdrant's filter JSON out. Pure.
+// Pure functions on filters in Qdrant's filter JSON.
 
 const CLAUSES = ["must", "should", "must_not", "min_should"];
 
-/** The filter a person wrote; null for none. Throws an Error whose message says what to mend. */
+/** Parse the filter that a user wrote; null for empty text. Throws an Error that says what to correct. */
 export function parseFilter(text) {
   if (!text.trim()) return null;
   let filter;
@@ -15,7 +15,7 @@ export function parseFilter(text) {
     throw new Error('A filter is an object, for example {"must": [{"key": "metadata.year", "match": {"value": 2024}}]}.');
   }
   const unknown = Object.keys(filter).find((name) => !CLAUSES.includes(name));
-  if (unknown !== undefined) throw new Error(`"${unknown}" is no part of a filter; use must, should or must_not.`);
+  if (unknown !== undefined) throw new Error(`"${unknown}" is not part of a filter; use must, should or must_not.`);
   for (const name of ["must", "should", "must_not"]) {
     const clause = filter[name];
     if (clause !== undefined && (clause === null || typeof clause !== "object")) {
@@ -25,16 +25,16 @@ export function parseFilter(text) {
   return Object.keys(filter).length ? filter : null;
 }
 
-/** The API's name of a metadata field; null if the name cannot be written in a path. */
+/** The API's path of a metadata field; null if its name cannot be part of a path. */
 export function metadataKey(name) {
   if (!name || name.includes('"')) return null;
   return /^[\p{L}\p{N}_-]+$/u.test(name) ? `metadata.${name}` : `metadata."${name}"`;
 }
 
-/** A field's path as people read it: without `metadata.` and quotes. */
+/** A field's path for display: without `metadata.` and quotes. */
 export const fieldLabel = (key) => key.replace(/^metadata\./, "").replace(/^"(.*)"$/, "$1");
 
-/** Can `match` test for this value? Fractions need a range, objects a nested filter. */
+/** Whether `match` can test for this value. Fractions need a range, objects a nested filter. */
 export const isMatchable = (value) =>
   typeof value === "string" || typeof value === "boolean" || Number.isSafeInteger(value);
 
@@ -43,7 +43,7 @@ const isEquality = (condition, key, value) => condition?.key === key && conditio
 
 export const hasEquality = (filter, key, value) => mustOf(filter).some((c) => isEquality(c, key, value));
 
-/** The filter with `key = value` added, or taken out if it was there. */
+/** The filter with `key = value` added, or removed if it was present. */
 export function toggleEquality(filter, key, value) {
   const must = mustOf(filter);
   const rest = must.filter((condition) => !isEquality(condition, key, value));
@@ -56,7 +56,7 @@ function withMust(filter, must) {
   return Object.keys(changed).length ? changed : null;
 }
 
-/** What is active, a part per chip: its label, and the filter without it. */
+/** The active conditions, one for each chip: the label, and the filter without the condition. */
 export function activeParts(filter) {
   if (!filter) return [];
   const must = mustOf(filter);

@@ -1,4 +1,4 @@
-// Which words of a text a query means, and the part of the text worth showing. Pure, but for marked().
+// Finds the words of a text that match a query, and the best excerpt. Pure, except for marked().
 
 const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
 const STOP_WORDS = new Set(
@@ -6,12 +6,12 @@ const STOP_WORDS = new Set(
     "should so that the their them then there these they this to was we were what when where which who why will " +
     "with would you your").split(" "),
 );
-// Longest first; what is left must keep four letters (three where only a plural's s goes).
+// Longest first. At least four letters must remain; three if only a plural's s is removed.
 const SUFFIXES = ["ations", "ation", "ating", "ings", "ated", "ing", "ers", "ies", "ied", "er", "ed", "es", "ly", "e", "y"];
 
 const fold = (word) => word.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-/** Words with their place: [folded word, start, end]. `map_batches` and `serve.run` are two words each. */
+/** Words with their positions: [folded word, start, end]. `map_batches` and `serve.run` are two words each. */
 export function* words(text) {
   for (const { segment, index, isWordLike } of WORDS.segment(text)) {
     if (!isWordLike) continue;
@@ -27,21 +27,21 @@ function stem(word) {
   return word.endsWith("s") && !word.endsWith("ss") && word.length >= 4 ? word.slice(0, -1) : word;
 }
 
-/** The stems to look for: without stop words, unless there is nothing else. */
+/** The stems of the query's words, without stop words unless there are no others. */
 export function queryStems(query) {
   const all = [...words(query)].map(([word]) => word);
   const telling = all.filter((word) => !STOP_WORDS.has(word));
   return [...new Set((telling.length ? telling : all).map(stem))];
 }
 
-/** A word is meant if it begins with the stem and goes on for an ending's length only: `cat` is not `catalogue`. */
+/** Whether the word is the stem plus at most an ending: `cat` does not match `catalogue`. */
 function matches(word, stem_) {
   if (!word.startsWith(stem_)) return false;
   const longest = stem_.length < 3 ? 0 : stem_.length < 4 ? 1 : stem_.length < 5 ? 3 : 5;
   return word.length - stem_.length <= longest;
 }
 
-/** Places to mark: [start, end, stem], in order. */
+/** The matches to mark: [start, end, stem], in order. */
 export function findMatches(text, stems) {
   const found = [];
   for (const [word, start, end] of words(text)) {
@@ -52,8 +52,8 @@ export function findMatches(text, stems) {
 }
 
 /**
- * The stretch of at most `maxChars` that has the most different stems, cut between words: [start, end].
- * A text that is hardly longer is shown whole.
+ * The range of at most `maxChars` with the most different stems, cut between words: [start, end].
+ * A text up to 20 % longer is shown whole.
  */
 export function excerpt(text, found, maxChars) {
   if (text.length <= maxChars * 1.2) return [0, text.length];
@@ -71,7 +71,7 @@ export function excerpt(text, found, maxChars) {
   return [start, end > start ? end : Math.min(text.length, start + maxChars)];
 }
 
-/** The stretch [start, end] of the text as DOM nodes, matches in <mark>. Text never becomes markup. */
+/** The range [start, end] of the text as DOM nodes, with matches in <mark>. Text never becomes markup. */
 export function marked(text, found, [start, end]) {
   const fragment = document.createDocumentFragment();
   if (start > 0) fragment.append("… ");

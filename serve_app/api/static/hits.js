@@ -1,4 +1,4 @@
-// Hits as DOM nodes.
+// Draws hits.
 
 import { documentPath } from "./client.js";
 import { byId, element } from "./dom.js";
@@ -9,7 +9,7 @@ const EXCERPT_CHARS = 360;
 const WHOLE = "Whole passage";
 const LESS = "Less";
 
-/** The address if a click may follow it: absolute http or https. Null for all else, `javascript:` first of all. */
+/** The URL if it is absolute and http or https; null for all others, above all `javascript:`. */
 export function safeUrl(text) {
   try {
     const url = new URL(text);
@@ -19,7 +19,7 @@ export function safeUrl(text) {
   }
 }
 
-/** One <li> per hit. onFilter(key, value) is called when a metadata chip is pressed. */
+/** One <li> per hit. onFilter(key, value): called when a metadata chip is pressed. */
 export function hitItems(hits, state, onFilter) {
   const stems = queryStems(state.query);
   const best = Math.max(...hits.map((hit) => hit.score), 0);
@@ -53,12 +53,12 @@ function drawScore(node, score, best) {
   node.querySelector(".score-value").textContent = formatScore(score);
   node.title = `Score ${score}`;
   const share = best > 0 ? Math.max(0, score) / best : 0;
-  node.querySelector("i").style.width = `${Math.round(share * 100)}%`; // CSSOM: allowed by the policy, a style="" is not
+  node.querySelector("i").style.width = `${Math.round(share * 100)}%`; // the content security policy allows CSSOM, but not style=""
 }
 
 const formatScore = (score) => (Math.abs(score) >= 100 ? score.toFixed(1) : score.toFixed(3));
 
-/** Where the passage stands: host, then headings (those that do not repeat the title). */
+/** The passage's location: host, then headings that do not repeat the title. */
 function drawPath(node, hit, title, url) {
   const headings = (Array.isArray(hit.headings) ? hit.headings : []).filter((heading) => heading !== title);
   const steps = [...(url ? [url.host] : []), ...headings];
@@ -72,7 +72,7 @@ function drawPath(node, hit, title, url) {
 function drawText(item, text, stems) {
   const paragraph = item.querySelector(".text");
   const button = item.querySelector(".expand");
-  const brief = text.replace(/([^\p{L}\p{N}\s])\1{3,}/gu, "$1$1$1"); // rules of ===== and the like say nothing here
+  const brief = text.replace(/([^\p{L}\p{N}\s])\1{3,}/gu, "$1$1$1"); // shorten rules such as =====
   const found = findMatches(brief, stems);
   const stretch = excerpt(brief, found, EXCERPT_CHARS);
   const isCut = stretch[1] - stretch[0] < text.length;
@@ -110,7 +110,7 @@ function metadataChip(name, value, filter, onFilter) {
     {
       type: "button",
       className: "chip",
-      title: active ? "Take this out of the filter" : `Only where ${fieldLabel(key)} is ${shown}`,
+      title: active ? "Remove from the filter" : `Only where ${fieldLabel(key)} is ${shown}`,
       "aria-pressed": String(active),
       onclick: () => onFilter(key, value),
     },

@@ -1,4 +1,4 @@
-// The page by keyboard. Letters act only where nothing is being typed.
+// Keyboard shortcuts. Letters act only outside text fields.
 
 import { byId } from "./dom.js";
 
@@ -10,10 +10,10 @@ export function focusHit(index) {
   hit?.scrollIntoView({ block: "nearest" });
 }
 
-/** Move by `step` hits from the one that has the focus; above the first is the query. */
+/** Move the focus by `step` hits. Above the first hit is the query. */
 function move(step) {
   const all = hits();
-  const at = all.indexOf(document.activeElement.closest(".hit")); // -1 outside
+  const at = all.indexOf(document.activeElement.closest(".hit")); // -1 outside of hits
   if (at + step < 0) byId("query").focus();
   else focusHit(Math.min(at + step, all.length - 1));
 }
@@ -54,7 +54,7 @@ export function bindKeys({ clearQuery, toggleTheme, openCurl }) {
 
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (document.querySelector("dialog[open]")) return; // it has its own Esc
+    if (document.querySelector("dialog[open]")) return; // the dialog handles Esc itself
     const { target, key } = event;
     if (target === byId("query")) {
       if (key === "ArrowDown") move(1);
@@ -64,7 +64,7 @@ export function bindKeys({ clearQuery, toggleTheme, openCurl }) {
       if (key !== "Escape" || target.matches("select")) return;
       focusQuery();
     } else if (target.matches("input[type=radio]") && key.startsWith("Arrow")) {
-      return; // arrows choose among the modes
+      return; // arrows select a mode
     } else if (key === "Enter" && target.matches(".hit")) {
       openHit(target);
     } else if (Object.hasOwn(commands, key)) {

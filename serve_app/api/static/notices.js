@@ -1,8 +1,8 @@
-// What stands where hits would be: a welcome, nothing found, an error.
+// Notices in place of hits: a welcome, no hits, an error.
 
 import { byId, element } from "./dom.js";
 
-// Questions that the documentation of Python packages answers: what `make demo` indexes.
+// Queries that fit the collection of `make demo`: the documentation of Python packages.
 const EXAMPLES = {
   demo: ["how do I retry a failed request", "split text into tokens", "run a function on many machines", "validate JSON against a schema"],
 };
@@ -33,7 +33,7 @@ export function showWelcome(collection, onExample) {
   );
 }
 
-/** There is nothing to search yet. */
+/** No collection exists yet. */
 export function showNoCollections() {
   const command = "python -m jobs.index --source ./docs --collection docs";
   show(
@@ -45,35 +45,35 @@ export function showNoCollections() {
   );
 }
 
-/** The filter of a link cannot be read, so nothing was searched. */
+/** The filter in the URL is invalid, so no search was sent. */
 export function showBrokenFilter(onNoFilter) {
   show(
     byId("error"),
     element("h2", {}, "The filter cannot be read"),
-    element("p", {}, "Mend it under “Filter as JSON”, or search without it."),
+    element("p", {}, "Correct it under “Filter as JSON”, or search without it."),
     element("div", { className: "row" }, action("Search without the filter", onNoFilter)),
   );
 }
 
-/** A search that found nothing. Each way out is a button where there is one. */
+/** A search found no hits. Buttons offer searches that may find some. */
 export function showNothingFound(state, { onNoFilter, onHybrid, onFirstPage }) {
-  const ways = [];
-  if (state.page > 1) ways.push(action("To the first page", onFirstPage));
+  const actions = [];
+  if (state.page > 1) actions.push(action("Go to the first page", onFirstPage));
   else {
-    if (state.filter) ways.push(action("Search without the filter", onNoFilter));
-    if (state.mode === "sparse") ways.push(action("Search by meaning too", onHybrid));
+    if (state.filter) actions.push(action("Search without the filter", onNoFilter));
+    if (state.mode === "sparse") actions.push(action("Search by meaning too", onHybrid));
   }
   const title = state.page > 1 ? "No more hits" : "Nothing found";
-  const hint = state.page > 1 ? "The results end before this page." : "Other words may help; fewer often do.";
-  show(byId("notice"), element("h2", {}, title), element("p", {}, hint), element("div", { className: "row" }, ...ways));
+  const hint = state.page > 1 ? "The results end before this page." : "Try other words, or fewer words.";
+  show(byId("notice"), element("h2", {}, title), element("p", {}, hint), element("div", { className: "row" }, ...actions));
 }
 
-/** failure: an ApiFailure, or an Error of our own. To try again helps where the request was not at fault. */
+/** failure: an ApiFailure, or any Error from a bug in the page. A retry is offered unless the request itself was wrong. */
 export function showError(failure, onRetry) {
   const mayHelp = !(failure.status >= 400 && failure.status < 500) || failure.status === 408 || failure.status === 429;
   show(
     byId("error"),
-    element("h2", {}, failure.title ?? "This page has a fault"),
+    element("h2", {}, failure.title ?? "An error occurred in this page"),
     element("p", {}, failure.message),
     ...(mayHelp ? [element("div", { className: "row" }, action("Try again", onRetry))] : []),
   );

@@ -1,12 +1,12 @@
-// What the page shows, and the same in its address, so that links and the back button work.
+// The state of the page, stored in its URL so that links and the back button work.
 
 import { parseFilter } from "./filter.js";
 
 export const MODES = ["hybrid", "dense", "sparse"];
 
 /**
- * {collection, query, mode, page, filter} of an address; what is missing or wrong gets its default (page from 1).
- * A filter that cannot be read is kept as `brokenFilter` {text, message}: it is shown to be mended, never dropped.
+ * Read {collection, query, mode, page, filter} from a URL's query string. Missing or invalid values get their defaults;
+ * pages count from 1. An invalid filter is kept as `brokenFilter` {text, message}, so that the user can correct it.
  */
 export function readState(search) {
   const parameters = new URLSearchParams(search);
@@ -29,7 +29,7 @@ export function readState(search) {
   return state;
 }
 
-/** The address of a state, defaults left out. */
+/** The URL of a state, without defaults. */
 export function address(state) {
   const parameters = new URLSearchParams();
   if (state.collection) parameters.set("collection", state.collection);
@@ -42,7 +42,7 @@ export function address(state) {
   return query ? `/?${query}` : "/";
 }
 
-/** localStorage that may be blocked: a preference is then forgotten, nothing else. */
+/** Preferences in localStorage. If it is blocked, they are lost, and the page works without them. */
 export const remembered = {
   get(name) {
     try {

@@ -1,9 +1,9 @@
-// Runs before the first paint, so that a remembered theme does not flash. The button is in theme_button.js.
+// Applies the stored theme before the first paint, so that the page does not flash. theme_button.js has the button.
 (() => {
   try {
     const theme = localStorage.getItem("ai-docs.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // storage is blocked: the system's preference decides
+    // storage is blocked, so the system's preference applies
   }
 })();

@@ -1,4 +1,4 @@
-// Light or dark: the system's preference until a person chooses, then the choice (applied early by theme.js).
+// Light or dark theme: the system's preference until the user chooses one. theme.js applies the choice on load.
 
 import { byId } from "./dom.js";
 import { remembered } from "./state.js";

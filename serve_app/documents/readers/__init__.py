@@ -1,1 +1,1 @@
-"""One file per family of formats. Each reader takes a path and the document's id and yields results lazily."""
+"""One module for each family of formats. A reader takes a path and the document's id, and yields results."""

@@ -24,18 +24,18 @@ BLOCK_TAGS = (
 )
 BLOCKS = frozenset(BLOCK_TAGS.split())
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
-MAX_DEPTH = 200  # below it only the text is taken
+MAX_DEPTH = 200  # deeper elements contribute only their text
 MAX_OPEN_TAGS = 5_000  # the parser's time is quadratic in the depth: 100,000 open tags take minutes
-# Every branch takes what it has looked at, so that the time is linear whatever the source is.
+# Possessive quantifiers keep the time linear for any source.
 ATTRIBUTES = r"""(?:[^=>]++|=\s*+(?:"[^"]*+"?+|'[^']*+'?+)?+)*+>?+"""
 MARKUP = re.compile(
     r"<!--(?:-?>|.*?(?:--!?>|\Z))"  # a comment
-    r"|<[!?][^>]*+"  # a doctype, an instruction
-    rf"|<(?i:(?P<raw>script|style|textarea|title|iframe|xmp)(?=[\s/>]){ATTRIBUTES}.*?(?:</(?P=raw)|\Z))"  # is text
+    r"|<[!?][^>]*+"  # a doctype or processing instruction
+    rf"|<(?i:(?P<raw>script|style|textarea|title|iframe|xmp)(?=[\s/>]){ATTRIBUTES}.*?(?:</(?P=raw)|\Z))"  # raw text
     rf"|<(?P<close>/?)(?P<name>[a-zA-Z][^\s/>]*+){ATTRIBUTES}",
     re.DOTALL,
 )
-# Never closed, or closed by what follows: they say nothing of the depth.
+# These tags do not count towards the depth: they are never closed, or the next tag closes them.
 UNCLOSED_TAGS = (
     "area base br col embed hr img input link meta param source track wbr"
     " p li dd dt td th tr tbody tfoot thead colgroup option optgroup rp rt"
@@ -48,7 +48,7 @@ DECLARED = re.compile(
     rb"""|<meta[^>]*?[\s;"']charset\s*=\s*["']?\s*([\w.:-]+)""",
     re.IGNORECASE,
 )
-DRAWINGS = frozenset({"svg", "math"})  # XML, where `/>` closes; elsewhere it says nothing (HTML standard, 13.1.2.1)
+DRAWINGS = frozenset({"svg", "math"})  # only in these does `/>` close a tag (HTML standard, 13.1.2.1)
 
 
 def read_html(path: Path, document_id: str) -> Iterator[ReadResult]:
@@ -57,7 +57,7 @@ def read_html(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def decode_html(content: bytes) -> str:
-    """In the encoding that the page declares (HTML standard, 13.2.3.2: within its first 1,024 bytes)."""
+    """The text. A declaration of the encoding counts within the first 1,024 bytes (HTML standard, 13.2.3.2)."""
     declared = DECLARED.search(content[:DECLARED_WITHIN_BYTES])
     return decode(content, next(filter(None, declared.groups()), b"").decode("ascii") if declared else "")
 
@@ -70,7 +70,7 @@ def html_document(source: str, document_id: str, default_title: str) -> Document
     has_scripts = tree.css_first("script") is not None
     text = html_to_markdown(tree)
     if has_scripts and not text:
-        raise UnreadableDocument("has no text of its own, scripts fill it: save the page as a browser shows it")
+        raise UnreadableDocument("has no text, because scripts create its content: save the page from a browser")
     return Document(document_id, text, title)
 
 
@@ -131,7 +131,7 @@ def _inline(node: LexborNode) -> str:
     parts: list[str] = []
     for one in node.traverse(include_text=True):
         if parts and (_is_block(one) or _is_block(one.prev)):
-            parts.append(" ")  # or the words on both sides would be one
+            parts.append(" ")  # keeps the words on both sides apart
         if one.is_text_node:
             parts.append(one.text_content or "")
         elif one.tag == "br":
@@ -175,10 +175,10 @@ def _items(node: LexborNode, depth: int) -> Iterator[str]:
 
 
 def _grid(rows: list[list[LexborNode]]) -> list[list[str]]:
-    """The cells' texts, each in its column: a cell that spans rows is repeated in each, one that spans columns leaves
-    the others empty."""
+    """The texts of the cells, each in its column. A cell that spans rows is repeated in each row. A cell that spans
+    columns fills the first and leaves the others empty."""
     grid: list[list[str]] = []
-    spanning: dict[int, tuple[str, int]] = {}  # column → its text and the rows that it goes on for
+    spanning: dict[int, tuple[str, int]] = {}  # column → text, number of rows that it still covers
     for row in rows:
         cells: list[str] = []
         waiting = deque(row)
@@ -205,6 +205,6 @@ def _span(cell: LexborNode, name: str) -> int:
 
 
 def _is_grid(table: LexborNode) -> bool:
-    """A table of facts; one that holds tables, code or headings is there for the layout."""
+    """Whether the table holds data. A table that contains tables, code or headings is used for layout."""
     inside = (one.tag for one in table.traverse() if one.mem_id != table.mem_id)
     return not any(tag in {"table", "pre"} or tag in HEADINGS for tag in inside)

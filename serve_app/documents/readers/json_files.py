@@ -1,4 +1,4 @@
-"""JSON: .json as a whole; .jsonl and .ndjson (also gzipped) line by line, of any length."""
+"""JSON: .json is read as a whole; .jsonl and .ndjson (also gzipped) are read line by line and may have any length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve_app.documents.readers.records import document_of
 from serve_app.documents.readers.result import ReadFailure, ReadResult, failure_of, read_whole, result_of
 from serve_app.errors import UnreadableDocument
 
-MAX_RECORD_CHARS = 16 * 1024 * 1024  # of one line or row
+MAX_RECORD_CHARS = 16 * 1024 * 1024  # in one line or row
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -24,8 +24,8 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def parse(text: str) -> object:
-    """Numbers keep all their digits. Raises ValueError, also for an object that has a key twice: one value would be
-    lost."""
+    """The parsed value; numbers keep all their digits. Raises ValueError if the text is not JSON or if an object has
+    the same key twice, because one of the values would be lost."""
     return json.loads(text, parse_float=Decimal, object_pairs_hook=_object)
 
 
@@ -33,14 +33,14 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
-        raise ValueError(f"the key {twice!r:.80} is there twice in one object")
+        raise ValueError(f"the key {twice!r:.80} occurs twice in one object")
     return content
 
 
 def read_json(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document for an object; one each for the objects of a list, or of the list under `documents`."""
+    """One document for an object. A list, or a list under `documents`, gives one document for each of its objects."""
     raw = read_whole(path)
-    content = parse(raw.decode(encoding_of(raw)).removeprefix("\ufeff"))  # cleaned after it is parsed
+    content = parse(raw.decode(encoding_of(raw)).removeprefix("\ufeff"))  # `document_of` cleans the values
     if isinstance(content, dict) and isinstance(content.get("documents"), list):
         content = content["documents"]
     if isinstance(content, dict):
@@ -49,18 +49,18 @@ def read_json(path: Path, document_id: str) -> Iterator[ReadResult]:
         for row, record in enumerate(content, start=1):
             yield _result(f"{document_id}#{row}", record)
     else:
-        yield ReadFailure(document_id, "must be an object, or a list of objects that is not empty")
+        yield ReadFailure(document_id, "must be an object or a non-empty list of objects")
 
 
 def read_json_lines(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document for each line that is not blank; `path#line` where it has no id."""
+    """One document for each line that is not blank. Its id is `path#line` if the object has none."""
     with open_bytes(path) as raw:
         head = raw.read(SAMPLE_BYTES)
         encoding = unicode_encoding(head)
         if b"{" not in head:
-            raise UnreadableDocument("has no JSON object in its beginning: write one object a line")
+            raise UnreadableDocument("does not begin with a JSON object: write one object per line")
         raw.seek(0)
-        # An undecodable byte becomes a lone surrogate, so that it spoils its own line only.
+        # An undecodable byte becomes a lone surrogate, so that only its own line fails.
         lines = io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="\n")
         yield from _lines(lines, document_id)
 

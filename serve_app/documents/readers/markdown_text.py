@@ -1,4 +1,4 @@
-"""How structure is written down between a reader and the chunker: as Markdown, from which `chunk` reads it back."""
+"""Writes Markdown. Readers pass the structure of a document to the chunker as Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def heading(level: int, text: str) -> str:
 
 
 def code_block(code: str, language: str = "") -> str:
-    """Fenced by more backticks than the code has in a row."""
+    """A fenced code block. The fence is longer than any run of backticks in the code."""
     if not code.strip():
         return ""
     fence = "`" * max(3, *(len(run) + 1 for run in [*BACKTICKS.findall(code), ""]))
@@ -29,14 +29,14 @@ def code_block(code: str, language: str = "") -> str:
 
 
 def list_item(marker: str, body: str) -> str:
-    """Following lines are indented, so that they stay in the item."""
+    """A list item. Lines after the first are indented, so that they belong to the item."""
     first, *rest = body.splitlines() or [""]
     indent = " " * (len(marker) + 1)
     return "\n".join([f"{marker} {first}", *(indent + line if line else "" for line in rest)])
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first the header; shorter rows are filled up. A single row is a paragraph."""
+    """A table with the first row as its header. Short rows are padded; a single row becomes a paragraph."""
     cells = [[one_line(cell).replace("|", "\\|") for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if len(cells) < 2:
         return " ".join(cell for row in cells for cell in row)

@@ -1,4 +1,4 @@
-"""PDF: the text of each page by pypdf. Scans need a text layer (OCR) first."""
+"""PDF: the text of each page, extracted by pypdf. A scan needs a text layer (OCR) first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serve_app.types import Document, JsonValue
 
 
 def read_pdf(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document, pages apart by a blank line, and a failure for each page that cannot be read. Metadata: `pages`,
-    and `pages_without_text` where there are such. The title is the file's own, else its name."""
+    """One document with a blank line between pages, and a failure for each page that cannot be read. Metadata:
+    `pages`, and `pages_without_text` if some have none. The title is that in the PDF, else the file's name."""
     pdf = pypdf.PdfReader(io.BytesIO(read_whole(path)))
     if pdf.is_encrypted and not pdf.decrypt(""):
         raise UnreadableDocument("is encrypted: save it without a password")
@@ -25,7 +25,7 @@ def read_pdf(path: Path, document_id: str) -> Iterator[ReadResult]:
     for number in range(1, len(pdf.pages) + 1):
         try:
             text = clean(pdf.pages[number - 1].extract_text()).strip()
-        except Exception as error:  # pypdf raises whatever the damage leads to
+        except Exception as error:  # pypdf raises many types of errors on damaged files
             yield failure_of(f"{document_id}#page={number}", error)
             text = ""
         if text:
@@ -33,7 +33,7 @@ def read_pdf(path: Path, document_id: str) -> Iterator[ReadResult]:
         else:
             silent.append(number)
     if not texts:
-        yield ReadFailure(document_id, f"none of its {len(pdf.pages)} pages has text: recognise the scan (OCR) first")
+        yield ReadFailure(document_id, f"none of its {len(pdf.pages)} pages has text: run OCR on the scan first")
         return
     metadata: dict[str, JsonValue] = {"pages": len(pdf.pages)}
     if silent:

@@ -1,4 +1,4 @@
-"""Records (a JSON object, a row of a table) → documents, by the names of their fields."""
+"""Records (a JSON object, a row of a table) → documents. Field names decide what each value becomes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from serve_app.validation import INT64
 
 Record = Mapping[str, object]
 
-# The first that is there and not empty counts; names are compared in lower case.
+# The first field that is present and not empty counts; names are compared in lower case.
 ID_NAMES = ("_id", "id")
 TEXT_NAMES = ("text", "body", "content")
 TITLE_NAMES = ("title",)
-SUBJECT_NAMES = ("subject",)  # of a ticket or a mail: what it is about, not whom
+SUBJECT_NAMES = ("subject",)  # usually the headline of a ticket or a mail, not a person
 URL_NAMES = ("url",)
 
 
 def document_of(record: Record, default_id: str) -> Document:
-    """The document that a record describes: our API's shape, BEIR's (`_id`, `title`, `text`) or any table's row.
+    """The document that a record describes: in the API's shape, in BEIR's (`_id`, `title`, `text`), or a table's row.
 
-    Other fields are metadata; an object under `metadata` is taken for more of them. Without a text field the text is
-    a line `name: value` for each field. Without a title a `subject` is the title as well: in tables it is a headline.
-    It is the person whom the document is about only in a record of our API's shape, one with a `metadata` object and no
-    field that the API does not have.
+    All other fields are metadata, together with those of an object under `metadata`. If there is no text field, the
+    text has a line `name: value` for each metadata field.
+    A `subject` names the person whom the document is about only in the API's shape: the record has a `metadata` object
+    and no field that the API does not have. In other records it is a headline: it stays metadata, and it is the title
+    if there is no title field.
     """
     fields = json_object(record)
     names = {name.lower(): name for name in reversed(fields)}
@@ -57,7 +58,7 @@ def _value(fields: Mapping[str, JsonValue], names: Mapping[str, str], candidates
 
 
 def _name(fields: Mapping[str, JsonValue], names: Mapping[str, str], candidates: Iterable[str]) -> str:
-    """The first candidate that has a value, as it is written in `fields`; "" if none has."""
+    """The first candidate that has a value, spelt as in `fields`; "" if none has."""
     present = (names[candidate] for candidate in candidates if candidate in names)
     return next((name for name in present if fields[name] not in (None, "")), "")
 
@@ -71,7 +72,7 @@ def json_object(record: Mapping[object, object] | Record) -> dict[str, JsonValue
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names, with a number behind one that an earlier one has: `tag`, `tag 2`. Else a table with two columns of one
+    """The names, with a number after each repeated one: `tag`, `tag 2`. Otherwise a table with two columns of the same
     name would lose the first."""
     wanted = list(names)
     if len(set(wanted)) == len(wanted):
@@ -84,8 +85,8 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def json_value(value: object) -> JsonValue:
-    """As JSON, and exact: a number that neither int64 nor float64 holds is text. NaN and infinities are null, dates ISO
-    8601, bytes text or base64, what is unknown its `str`."""
+    """The value as JSON, without loss: a number that neither int64 nor float64 represents exactly becomes text. NaN
+    and infinities become null, dates ISO 8601, bytes text or base64, and values of other types their `str`."""
     match value:
         case Mapping():
             return json_object(value)
@@ -122,7 +123,8 @@ def _exact(value: Decimal) -> JsonScalar:
 
 
 def _text_of(value: bytes) -> str:
-    """Bytes that are not text lose nothing: control characters, which cleaning takes out, make them no text."""
+    """The bytes as text, or as base64 if they are not UTF-8 or contain control characters, which cleaning would
+    remove."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What reading gives: a document, or the reason why there is none. A bad row is one failure, never a dead file."""
+"""The result of reading: a document, or the reason for its failure. A bad row never stops the rest of its file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from serve_app.errors import InvalidInput, UnreadableDocument
 from serve_app.types import Document
 from serve_app.validation import id_fault, validate
 
-MAX_FILE_BYTES = 64 * 1024 * 1024  # of a format that is read as a whole
+MAX_FILE_BYTES = 64 * 1024 * 1024  # for formats that are read as a whole
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFailure:
-    """source: the file, with `#row` where it is one row of it. error: says what to do. document_id: of the document
-    that it would have been, "" where that is not known."""
+    """source: the file, with `#row` if one row failed. error: the reason and what to do about it. document_id: the id
+    that the document would have had; "" if it is unknown."""
 
     source: str
     error: str
@@ -28,8 +28,8 @@ Reader = Callable[[Path, str], Iterator[ReadResult]]
 
 
 def result_of(source: str, build: Callable[[], Document]) -> ReadResult:
-    """The document if it can be built and is valid. The libraries that parse may raise anything on bad input; here
-    it all becomes a failure that names its source."""
+    """The document if `build` returns a valid one, else a failure that names the source. Catches every exception,
+    because parsers may raise any type on bad input."""
     document: Document | None = None
     try:
         document = build()
@@ -50,5 +50,5 @@ def read_whole(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise UnreadableDocument(f"larger than {max_bytes} bytes, the most of this format: split it")
+        raise UnreadableDocument(f"larger than {max_bytes} bytes, the limit for this format: split it")
     return content

@@ -1,5 +1,5 @@
-"""reStructuredText: .rst → Markdown text by docutils. Sphinx's own directives and roles, which docutils does not
-know, keep their text."""
+"""reStructuredText: .rst → Markdown text, parsed by docutils. The text of directives and roles that only Sphinx knows
+is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve_app.types import Document
 
 SETTINGS = {
     "_disable_config": True,
-    "file_insertion_enabled": False,  # no include, no csv-table from a file or an address
+    "file_insertion_enabled": False,  # no include, no csv-table from a file or URL
     "raw_enabled": False,
     "report_level": 3,  # an unknown directive is reported together with its text
     "halt_level": 5,
@@ -27,12 +27,15 @@ SETTINGS = {
     "syntax_highlight": "none",
     "smart_quotes": False,
 }
-MAX_BLOCK_CHARS = 20_000  # without a blank line; docutils' time for inline markup is quadratic, 90,000 took a minute
+# Characters without a blank line. The time of docutils for inline markup is quadratic: 90,000 took a minute.
+MAX_BLOCK_CHARS = 20_000
 BLANK_LINES = re.compile(r"\n[ \t]*\n")
 # :py:func:`~package.name`, :ref:`title <target>`
 ROLE = re.compile(r"(?::[\w.+-]+)+:`[~!]?(?P<text>[^`<]*?)(?:\s*<(?P<target>[^`>]*)>)?`")
 DIRECTIVE = re.compile(r"\.\.\s+(?P<name>[\w:.+-]+?)::[ \t]*(?P<argument>[^\n]*)(?P<body>.*)", re.DOTALL)
-OPTIONS = re.compile(r"\A\n?(?:[ \t]*:[\w-]+:(?!`)[^\n]*(?:\n|\Z))+")  # before the first blank line; `:role:` is text
+OPTIONS = re.compile(
+    r"\A\n?(?:[ \t]*:[\w-]+:(?!`)[^\n]*(?:\n|\Z))+"
+)  # options end at a blank line; a role such as :ref:`x` is text
 SILENT = (nodes.comment, nodes.substitution_definition, nodes.target, nodes.pending, nodes.raw, nodes.decoration)
 CODE_DIRECTIVES = {"code", "code-block", "sourcecode"}
 NAVIGATION = {"toctree", "include", "literalinclude", "index"}  # names of files and anchors, not text
@@ -40,7 +43,7 @@ LANGUAGE = re.compile(r"[\w+#.-]{1,20}")
 
 
 def read_rst(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document. Its title is that of the text, else the file's name."""
+    """One document. Its title is the text's title, else the file's name."""
 
     def build() -> Document:
         title, text = rst_to_markdown(decode(read_whole(path)))
@@ -50,15 +53,15 @@ def read_rst(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def rst_to_markdown(source: str) -> tuple[str, str]:
-    """The title ("" if it has none) and the text as Markdown, the title in it as the first heading. A source that is
-    beyond docutils, or all comment, is its own text: nothing is lost."""
+    """The title ("" if it has none) and the text as Markdown, which begins with the title as a heading. If docutils
+    cannot parse the source or finds only comments, the text is the source itself: nothing is lost."""
     if max(map(len, BLANK_LINES.split(source))) > MAX_BLOCK_CHARS:
         return "", source
     try:
         tree = publish_doctree(source, settings_overrides=SETTINGS)
         title = one_line(tree.get("title", ""))
         text = clean(join_blocks(_children(tree, 1 if title else 0)))
-    except Exception:  # nested deeper than Python's stack, or its own bug
+    except Exception:  # nested deeper than Python's stack, or a bug in docutils
         title, text = "", ""
     return (title, text) if text.strip() else ("", source)
 
@@ -69,7 +72,7 @@ def _children(node: nodes.Element, level: int) -> Iterator[str]:
 
 
 def _blocks(node: nodes.Node, level: int) -> Iterator[str]:
-    """Markdown blocks of a docutils node. level: of the heading that its title is."""
+    """Markdown blocks of a docutils node. level: heading level of the node's title."""
     match node:
         case nodes.Text():
             yield one_line(node.astext())
@@ -130,7 +133,7 @@ def _table(node: nodes.table) -> Iterator[str]:
 
 
 def _unknown_directive(message: nodes.system_message) -> Iterator[str]:
-    """The text of a directive that docutils could not read; other messages only say that something is odd."""
+    """The text of a directive that docutils does not know. Messages of other kinds carry no text of the document."""
     for block in message.children:
         if isinstance(block, nodes.literal_block):
             yield from _directive(block.astext())
@@ -142,7 +145,7 @@ def _directive(source: str) -> Iterator[str]:
         yield source
         return
     name, argument, body = directive["name"], directive["argument"], textwrap.dedent(directive["body"])
-    if name in CODE_DIRECTIVES:  # one of Sphinx's options was in the way
+    if name in CODE_DIRECTIVES:  # docutils refused an option that only Sphinx knows
         yield markdown_text.code_block(OPTIONS.sub("", body), argument if LANGUAGE.fullmatch(argument) else "")
     elif name not in NAVIGATION:
         yield one_line(_without_roles(f"{name} {argument}"))

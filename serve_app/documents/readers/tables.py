@@ -1,4 +1,4 @@
-"""Tables, a document a row: .csv and .tsv (also gzipped), .parquet"""
+"""Tables, one document for each row: .csv and .tsv (also gzipped), .parquet."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ DELIMITERS = ",;\t|"
 SAMPLE_ROWS = 50
 PARQUET_BATCH_ROWS = 1024
 
-csv.field_size_limit(MAX_RECORD_CHARS)  # the library's default refuses texts over 128 KiB
+csv.field_size_limit(MAX_RECORD_CHARS)  # the default refuses texts over 128 KiB
 
 
 def read_csv(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """A document for each row under the header, its id `path#row` where no column gives one. The delimiter is the one
-    of `,` `;` tab and `|` that parts most of the first rows as it parts the header. A row with more fields than the
-    header is a failure."""
+    """A document for each row under the header. Its id is `path#row` if no column has one. The delimiter is `,`, `;`,
+    tab or `|`, as `delimiter_of` detects. A row with more fields than the header yields a failure."""
     with open_bytes(path) as raw:
         head = raw.read(SAMPLE_BYTES)
         encoding = encoding_of(head, whole=len(head) < SAMPLE_BYTES)
@@ -42,8 +41,8 @@ def read_csv(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def delimiter_of(head: str, *, is_tsv: bool = False) -> str:
-    """The delimiter by which most of the first rows have as many fields as the header; of several such the one that
-    makes most fields. is_tsv: prefers tab."""
+    """The delimiter that splits most of the first rows into as many fields as the header. If several do equally well,
+    the one that gives the most fields. is_tsv: prefer tab."""
 
     def fit(delimiter: str) -> tuple[bool, float, int]:
         rows = [row for row in _sample_rows(head, delimiter) if row]
@@ -55,7 +54,7 @@ def delimiter_of(head: str, *, is_tsv: bool = False) -> str:
 
 
 def _sample_rows(head: str, delimiter: str) -> list[list[str]]:
-    """Without the last, which may be cut off, unless it is the only one after the header."""
+    """The first rows without the last, which may be cut off, unless it is the only one after the header."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
         rows.extend(
@@ -77,7 +76,7 @@ def _rows(lines: TextIO, document_id: str, delimiter: str) -> Iterator[ReadResul
             fields = next(table, None)
         except csv.Error as error:
             yield ReadFailure(source, f"is not CSV: {error} (line {table.line_num})")
-            if "field limit" in str(error):  # a quote that nobody closes: what follows would be taken for rows
+            if "field limit" in str(error):  # an unclosed quote: the rest of its text would be read as rows
                 return
             continue
         except (OSError, EOFError, zlib.error, UnreadableDocument) as error:
@@ -85,7 +84,7 @@ def _rows(lines: TextIO, document_id: str, delimiter: str) -> Iterator[ReadResul
             return
         if fields is None:
             break
-        if fields:  # a blank line has none
+        if fields:  # a blank line has no fields
             yield _row(source, header, fields)
     if row == 1:
         yield ReadFailure(document_id, "has no rows under a header")
@@ -109,8 +108,8 @@ def _bounded_lines(first: str, lines: TextIO) -> Iterator[str]:
 
 
 def read_parquet(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """A document for each row, by the same rule as CSV; batch by batch, so of any length."""
-    import pyarrow.parquet  # 0.3 s that readers of text need not wait for
+    """A document for each row, by the same rules as CSV. Rows are read in batches, so the file may have any length."""
+    import pyarrow.parquet  # takes 0.3 s, which other formats should not pay
 
     with pyarrow.parquet.ParquetFile(path) as file:
         row = 0
@@ -123,7 +122,7 @@ def read_parquet(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def _parquet_row(source: str, batch: pyarrow.RecordBatch, number: int) -> ReadResult:
-    """Values are taken out one by one, so that one which Python cannot hold (a date in the year 99,999) costs a row."""
+    """Converts values one by one, so that one which Python cannot represent (the year 99,999) fails only its row."""
     return result_of(
         source,
         lambda: document_of(

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: .txt .md .markdown"""
+"""Plain text and Markdown: .txt, .md, .markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve_app.types import Document, JsonValue
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,65536}?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 EMBEDDED_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=%_-]{64,}")
-TITLE_AMONG_CHARS = 4096  # a title stands at the top
+TITLE_AMONG_CHARS = 4096  # the title is searched at the top only
 
 
 def read_text(path: Path, document_id: str) -> Iterator[ReadResult]:
@@ -25,9 +25,9 @@ def read_text(path: Path, document_id: str) -> Iterator[ReadResult]:
 
 
 def read_markdown(path: Path, document_id: str) -> Iterator[ReadResult]:
-    """One document. YAML front matter becomes metadata (`title` and `url` the fields of that name). Without a `title`
-    the title is its `subject`, else the first heading of level 1, else the file's name. Images that are part of the
-    text, as base64, are left out."""
+    """One document. YAML front matter becomes metadata, except `title` and `url`, which become the document's fields.
+    If it has no `title`, the title is its `subject`, else the first heading of level 1, else the file's name. Images
+    that are embedded in the text as base64 are left out."""
     yield result_of(document_id, lambda: markdown_document(decode(read_whole(path)), document_id, path.stem))
 
 
@@ -39,12 +39,12 @@ def markdown_document(text: str, document_id: str, default_title: str) -> Docume
 
 
 def split_front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
-    """The metadata and the rest. What is not a plain YAML mapping stays text: nothing is lost."""
+    """The metadata and the rest of the text. Front matter that is not a plain YAML mapping stays in the text."""
     match = FRONT_MATTER.match(text)
     if match is None:
         return {}, text
     try:
-        # An alias of an alias of … grows without bound when it is written out.
+        # Nested aliases can expand to an unbounded size.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(match[1], yaml.SafeLoader)):
             return {}, text
         if _has_key_twice(match[1]):
@@ -56,13 +56,13 @@ def split_front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
 
 
 def _has_key_twice(source: str) -> bool:
-    """YAML forbids it, and PyYAML keeps the last value."""
+    """Whether a key occurs twice. YAML forbids this, but PyYAML silently keeps the last value."""
     node = yaml.compose(source, yaml.SafeLoader)
     keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
     return any(keys.count(key) > 1 for key in keys)
 
 
 def first_heading(text: str) -> str:
-    """The first heading of level 1 near the top, or none."""
+    """The first heading of level 1 near the top; "" if there is none."""
     blocks = parse_blocks(text[:TITLE_AMONG_CHARS])
     return next((one.heading for one in blocks if one.kind is BlockKind.HEADING and one.level == 1), "")

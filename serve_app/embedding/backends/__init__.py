@@ -1,1 +1,1 @@
-"""Engines behind one Protocol; each is the home of its library and is imported only when it is chosen."""
+"""Engines behind one Protocol. Each module is the only one that imports its library, and is imported only if chosen."""

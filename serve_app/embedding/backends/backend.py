@@ -1,4 +1,4 @@
-"""What the engine needs from a backend. Knows no library."""
+"""The Protocol that the engine requires of a backend. Imports no library."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Backend(Protocol):
     """One loaded model."""
 
     precision: Precision
-    passes_at_once: int  # that go on side by side, each with its part of the threads
-    pass_tokens: int  # padded tokens in one forward pass beyond which nothing is gained but memory spent
-    pass_overhead_tokens: int  # what a pass costs by itself, in tokens that could be computed in that time
+    passes_at_once: int  # passes that run in parallel, each with an equal part of the threads
+    pass_tokens: int  # padded tokens in one forward pass; more would use memory without raising throughput
+    pass_overhead_tokens: int  # fixed cost of a pass, as the number of tokens computed in the same time
 
     def infer(self, batch: TokenBatch) -> Vector:
         """(n, dim) float32: unit vectors, or a cross-encoder's scores (dim 1). Thread-safe; releases the GIL. Raises

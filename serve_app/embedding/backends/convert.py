@@ -1,8 +1,8 @@
-"""sentence-transformers to OpenVINO. Run as a child process by `embedding.artifacts`; the only place that needs torch
-and nncf when the engine is OpenVINO.
+"""Converts a sentence-transformers model to OpenVINO. `embedding.artifacts` runs this module as a child process; with
+the OpenVINO engine nothing else needs torch or nncf.
 
-The whole pipeline of sentence-transformers (transformer, pooling, dense layers, normalisation; a cross-encoder's
-transformer and activation) is traced as it is, so nothing of it is written a second time here.
+The pipeline of sentence-transformers is traced as a whole: transformer, pooling, dense layers and normalisation, or a
+cross-encoder's transformer and activation. None of it is reimplemented here.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from serve_app.types import Vector
 
 CHECKED_TEXTS = 64
 CHECKED_BATCH = 8
-MIN_COSINE = 0.9999  # of the converted model to the original
+MIN_COSINE = 0.9999  # between the vectors of the converted and the original model
 MIN_INT8_COSINE = 0.95
-MAX_SCORE_DIFFERENCE = 1e-3  # of a converted cross-encoder to the original
-MIN_INT8_CORRELATION = 0.95  # of its scores, Pearson's
-EXAMPLES = ("a text of some words", "one", "")  # rows of unlike length: the mask is traced too
+MAX_SCORE_DIFFERENCE = 1e-3  # between the scores of the converted and the original cross-encoder
+MIN_INT8_CORRELATION = 0.95  # between these scores (Pearson)
+EXAMPLES = ("a text of some words", "one", "")  # rows of different lengths, so that the mask is traced too
 
 
 def main(order_json: str) -> None:
-    """order: kind, source (fp32: the model's folder; int8: the fp32 artifact), target (an empty folder), model."""
+    """order: kind, source (the model's folder for fp32, the fp32 artifact for int8), target (empty folder), model."""
     order = json.loads(order_json)
     fields = order["model"]
     model = Model(**{**fields, "path": Path(fields["path"]), "cache_dir": Path(fields["cache_dir"])})
@@ -48,8 +48,9 @@ def main(order_json: str) -> None:
 
 
 def convert(model: Model, target: Path) -> None:
-    """Writes model.xml and model.bin in fp32, checked against the original; and tokenizer.json if the model's own
-    folder has none or one that gives other ids than sentence-transformers does. Raises ConfigurationError."""
+    """Write model.xml and model.bin in fp32, and compare them with the original. Write tokenizer.json too if the
+    model's folder has none, or has one whose ids differ from those of sentence-transformers. Raises
+    ConfigurationError."""
     pipeline = load_pipeline(model, "cpu")
     features = pipeline.preprocess([("one", text) for text in EXAMPLES] if model.task == "rerank" else [*EXAMPLES])
     example = {name: features[name] for name in INPUTS if name in features}
@@ -64,15 +65,17 @@ def convert(model: Model, target: Path) -> None:
     for some, batch in checked_batches(texts, tokenizer, model):
         ours = backend.infer(batch)
         if ours.shape[1] != model.dim:
-            raise ConfigurationError(f"the model gives {ours.shape[1]} dimensions, its configuration says {model.dim}")
+            raise ConfigurationError(
+                f"the model returns {ours.shape[1]} dimensions, but its configuration says {model.dim}"
+            )
         if fault := conversion_fault(pipeline, some, batch, ours):
             raise ConfigurationError(
-                f"converted to OpenVINO the model answers differently ({fault}); use AIDOCS_EMBEDDING__ENGINE=torch"
+                f"converted to OpenVINO the model gives different results ({fault}); use AIDOCS_EMBEDDING__ENGINE=torch"
             )
 
 
 def conversion_fault(pipeline: Pipeline, texts: Sequence[str], batch: TokenBatch, ours: Vector) -> str:
-    """Empty if these are the original's answers."""
+    """The difference from the original's output; "" if it is small enough."""
     if isinstance(pipeline, SentenceTransformer):
         cosine = worst_cosine(ours, pipeline.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
         return "" if cosine >= MIN_COSINE else f"cosine {cosine:.5f}"
@@ -83,9 +86,9 @@ def conversion_fault(pipeline: Pipeline, texts: Sequence[str], batch: TokenBatch
 
 
 def quantise(model: Model, source: Path, target: Path) -> None:
-    """int8 weights, a scale for each output channel; OpenVINO quantises the activations while it computes. Checked
-    against the original, as this CPU computes it. Raises ConfigurationError."""
-    import nncf  # slow to import, and for int8 only
+    """Quantise the weights to int8, with a scale for each output channel; OpenVINO quantises the activations at run
+    time. The result is compared with the original on this CPU. Raises ConfigurationError."""
+    import nncf  # slow to import, and needed for int8 only
 
     graph = CORE.read_model(source / "model.xml")
     compressed = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_SYM)
@@ -96,12 +99,13 @@ def quantise(model: Model, source: Path, target: Path) -> None:
     pairs = [(original.infer(batch), quantised.infer(batch)) for batch in batches]
     if fault := quantisation_fault(model, pairs):
         raise ConfigurationError(
-            f"in int8 the model answers differently ({fault}); use AIDOCS_EMBEDDING__PRECISION=bf16 or fp32"
+            f"in int8 the model gives different results ({fault}); use AIDOCS_EMBEDDING__PRECISION=bf16 or fp32"
         )
 
 
 def quantisation_fault(model: Model, pairs: Sequence[tuple[Vector, Vector]]) -> str:
-    """pairs: the original's answers to a batch, and those in int8. Empty if they are near enough."""
+    """The difference between the models' outputs; "" if it is small enough. pairs: for each batch, the original's
+    output and that in int8."""
     if model.task == "rerank":
         original, quantised = (np.concatenate(scores).ravel() for scores in zip(*pairs, strict=True))
         correlation = float(np.corrcoef(original, quantised)[0, 1])
@@ -113,7 +117,7 @@ def quantisation_fault(model: Model, pairs: Sequence[tuple[Vector, Vector]]) -> 
 def checked_batches(
     texts: Sequence[str], tokenizer: ModelTokenizer, model: Model
 ) -> Iterator[tuple[Sequence[str], TokenBatch]]:
-    """For a cross-encoder each text is asked for by the one before."""
+    """Batches of texts and their tokens. For a cross-encoder the query of each text is the text before it."""
     for start in range(0, len(texts), CHECKED_BATCH):
         some = texts[start : start + CHECKED_BATCH]
         encodings: list[Encoding] = (
@@ -130,7 +134,7 @@ def worst_cosine(ours: Vector, theirs: Vector) -> float:
 
 
 def _graph(pipeline: Pipeline) -> torch.nn.Module:
-    """The pipeline as a function of named tensors, as the tracer wants it."""
+    """The pipeline as a function of named tensors, which the tracer requires."""
 
     class TracedPipeline(torch.nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU. Pooling and normalisation are inside the converted graph."""
+"""The OpenVINO backend for CPUs. Pooling and normalisation are part of the converted graph."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from serve_app.types import Vector
 logger = logging.getLogger(__name__)
 
 PASSES_AT_ONCE = 2  # measured, see docs/performance.md
-PASS_TOKENS_PER_THREAD = 512  # measured: throughput is flat from there, activations take 40 kB a token
+PASS_TOKENS_PER_THREAD = 512  # measured: more tokens do not raise throughput; activations take 40 kB a token
 PASS_OVERHEAD_TOKENS = 16  # measured: each pass reads all weights from memory
-SHAPES_KEPT = 512  # of a kind of kernel, by each stream, those used last; passes have few, see embedding.batches
-# Activations of one token that share a scale, the best first that is a part of every layer's width: 192 is 5 % faster
-# than 128 and as near to the original (worst cosine 0.987); 384 is 8 % faster, and 0.980.
+SHAPES_KEPT = 512  # kernels of each kind cached by each stream; passes have few shapes, see embedding.batches
+# Activations of one token that share a scale. The first size that divides the width of every layer is used. Measured:
+# 192 is 5 % faster than 128 and as accurate (worst cosine 0.987); 384 is 8 % faster, with a worst cosine of 0.980.
 QUANTISED_TOGETHER = (192, 128, 64)
-# One for the whole process and as long as it. With the first model it gives the thread that loads it a stack for
-# signals, and frees that when it goes itself: in another thread than that, the thread keeps the freed stack, and its
-# next signal, such as Ctrl-C, is a segmentation fault.
+# A single Core lives as long as the process. When it loads its first model it gives the loading thread a stack for
+# signals, and it frees that stack when it is destroyed. If another thread destroys it, the loading thread keeps the
+# freed stack, and its next signal, such as Ctrl-C, is a segmentation fault.
 CORE = ov.Core()
 
 
 class OpenVinoBackend:
-    """Implements `Backend`. Two streams, each over half of the threads: threads of one pass wait for each other at
-    every layer, and longest where another process has taken one's core. So its threads are bound to no core, either:
-    two replicas would be bound to the same ones. Shapes are dynamic; each new one costs milliseconds.
+    """Implements `Backend`. Two streams use half of the threads each, because the threads of one pass wait for each
+    other at every layer, and longest if another process occupies a core of one of them. Threads are not pinned to
+    cores, because two replicas would be pinned to the same ones. Shapes are dynamic; each new one costs milliseconds.
 
-    int8 multiplies the weights' int8 with activations that are quantised as they come, in groups of each token, so
-    that an outlier costs its own group's accuracy alone and nothing has to be calibrated; all else is computed in
-    bf16. A CPU without the arithmetic for int8 or bf16 computes in fp32 (told of bf16 here, for OpenVINO would emulate
-    it; silently of int8): the answer is the better one, the speed that of fp32.
+    int8 multiplies int8 weights with activations that are quantised at run time in groups within each token. An outlier
+    reduces the accuracy of its own group only, and no calibration is needed. All other operations use bf16. A CPU
+    without int8 or bf16 arithmetic computes in fp32: results are more accurate, at the speed of fp32. For bf16 that is
+    set here, with a warning, because OpenVINO would emulate it; for int8 OpenVINO does it silently.
     """
 
     pass_overhead_tokens = PASS_OVERHEAD_TOKENS
 
     def __init__(self, artifact: Path, precision: Precision, threads: int) -> None:
-        """artifact: folder of `ensure_artifact`. Raises EngineUnavailable if OpenVINO cannot load it."""
+        """artifact: folder returned by `ensure_artifact`. Raises EngineUnavailable if OpenVINO cannot load it."""
         self.precision = precision
-        self.passes_at_once = PASSES_AT_ONCE if threads % PASSES_AT_ONCE == 0 else 1  # each has as many threads
+        self.passes_at_once = PASSES_AT_ONCE if threads % PASSES_AT_ONCE == 0 else 1  # streams of equal size
         self.pass_tokens = PASS_TOKENS_PER_THREAD * (threads // self.passes_at_once)
         has_bf16 = bool(cpu_flags() & BF16_FLAGS)
         if precision == "bf16" and not has_bf16:
@@ -54,7 +54,7 @@ class OpenVinoBackend:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": self.passes_at_once,
-            "INFERENCE_NUM_THREADS": threads,  # of all streams
+            "INFERENCE_NUM_THREADS": threads,  # total of all streams
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
             "INFERENCE_PRECISION_HINT": hint,
@@ -71,8 +71,8 @@ class OpenVinoBackend:
             raise EngineUnavailable(f"OpenVINO cannot load {artifact}; remove it to convert again: {error}") from error
         self._inputs = [tensor.any_name for tensor in compiled.inputs]
         token = np.ones((1, 1), np.int64)
-        # Two first passes at once may never end: in the first, OpenVINO's binding sets up what it needs of Python, and
-        # waits for the GIL holding a C++ guard; the second waits for the guard holding the GIL.
+        # Run one pass now, because two concurrent first passes can deadlock. OpenVINO's binding initialises itself in
+        # the first: it holds a C++ guard and waits for the GIL, while the second holds the GIL and waits for the guard.
         self.infer(TokenBatch(token, token, np.zeros_like(token)))
 
     def infer(self, batch: TokenBatch) -> Vector:
@@ -88,13 +88,13 @@ class OpenVinoBackend:
 
 
 def quantised_together(graph: ov.Model) -> int:
-    """The size of a group for this graph."""
+    """The largest group size that divides the width of every layer; 128 if none does."""
     widths = {width for node in graph.get_ordered_ops() if (width := summed_over(node)) is not None}
     return next((size for size in QUANTISED_TOGETHER if not any(width % size for width in widths)), 128)
 
 
 def summed_over(node: ov.Node) -> int | None:
-    """Of a product with weights, which have a shape: how many activations one sum takes."""
+    """Activations in one sum, if the node multiplies by weights (a second input of static shape); else None."""
     if node.get_type_name() != "MatMul" or not (shape := node.input_value(1).get_partial_shape()).is_static:
         return None
     return int(shape.to_shape()[-1 if node.get_attributes()["transpose_b"] else -2])

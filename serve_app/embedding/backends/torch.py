@@ -1,4 +1,4 @@
-"""sentence-transformers on torch: CPU, CUDA or MPS. The reference, and the engine for a GPU."""
+"""The torch backend: sentence-transformers on CPU, CUDA or MPS. It is the reference, and the engine for GPUs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Pipeline = SentenceTransformer | CrossEncoder
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_PASS_TOKENS_PER_THREAD, CPU_PASS_TOKENS = 2_048, 16_384  # at most
-CPU_PASS_OVERHEAD_TOKENS = 16  # as OpenVINO on the same machine: the weights are read once
+CPU_PASS_OVERHEAD_TOKENS = 16  # as for OpenVINO on the same machine: each pass reads all weights from memory
 # Measured on an H100, see docs/performance.md.
 GPU_PASS_TOKENS = 65_536
-GPU_PASS_OVERHEAD_TOKENS = 12_000  # to start a pass's kernels takes 4.6 ms
+GPU_PASS_OVERHEAD_TOKENS = 12_000  # starting the kernels of a pass takes 4.6 ms
 
 
 class TorchBackend:
-    """Implements `Backend`. One pass after the other: two at once, in streams of their own, gain nothing, since what
-    starts their kernels is Python."""
+    """Implements `Backend`. Passes run one at a time. Parallel passes in separate streams are not faster, because
+    Python starts their kernels."""
 
     passes_at_once = 1
 
@@ -40,7 +40,7 @@ class TorchBackend:
         threads: int,
         device: Literal["auto", "cpu", "cuda", "mps"],
     ) -> None:
-        """Raises ConfigurationError for int8 or a device that is not there, EngineUnavailable if loading fails."""
+        """Raises ConfigurationError for int8 or a missing device, EngineUnavailable if loading fails."""
         self.device = find_device(device)
         self.precision = precision_on(precision, self.device)
         cpu_pass_tokens = min(CPU_PASS_TOKENS_PER_THREAD * threads, CPU_PASS_TOKENS)
@@ -67,7 +67,7 @@ class TorchBackend:
 
 def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32) -> Pipeline:
     """Raises EngineUnavailable if sentence-transformers cannot load the model."""
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # of the weights, in a service's log
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would fill a service's log
     load = CrossEncoder if model.task == "rerank" else SentenceTransformer
     try:
         return load(str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": dtype}).eval()
@@ -76,16 +76,16 @@ def load_pipeline(model: Model, device: str, dtype: torch.dtype = torch.float32)
 
 
 def answer(pipeline: Pipeline, features: Mapping[str, Any]) -> torch.Tensor:
-    """(n, dim) float32 of the tensors named in INPUTS: unit vectors, or a cross-encoder's scores as its `predict` gives
-    them."""
+    """(n, dim) float32: unit vectors, or a cross-encoder's scores as its `predict` returns them. features: the tensors
+    named in INPUTS."""
     if isinstance(pipeline, CrossEncoder):
         return pipeline.activation_fn(pipeline(dict(features))["scores"].float())
     return torch.nn.functional.normalize(pipeline(dict(features))["sentence_embedding"].float(), dim=-1)
 
 
 def precision_on(requested: Literal["auto", Precision], device: str) -> Precision:
-    """What was asked for; for `auto` bf16 on a CUDA device that computes in it, else fp32. Raises ConfigurationError
-    for int8."""
+    """The requested precision. `auto` means bf16 on a CUDA device that supports it, else fp32. Raises
+    ConfigurationError for int8."""
     if requested == "auto":
         return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if requested not in DTYPES:
@@ -98,5 +98,5 @@ def find_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> str:
     if wanted == "auto":
         return next(name for name, usable in there.items() if usable)
     if not there[wanted]:
-        raise ConfigurationError(f"there is no {wanted} device here; set AIDOCS_EMBEDDING__DEVICE to auto or cpu")
+        raise ConfigurationError(f"this machine has no {wanted} device; set AIDOCS_EMBEDDING__DEVICE to auto or cpu")
     return wanted

@@ -133,7 +133,7 @@ def test_sizes_of_many_files_are_asked_for_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["none", "none/*.md", "."])
 def test_nothing_there(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidInput, match=r"no such file|no documents there"):
+    with pytest.raises(InvalidInput, match=r"no such file|no documents found"):
         inputs_of(source)
 
 

@@ -1,4 +1,4 @@
-"""A replica for tests: real engine, real embedded store, and where a test needs it, a real server."""
+"""A replica for tests, with a real engine, a real embedded store, and a real server if a test needs one."""
 
 from __future__ import annotations
 

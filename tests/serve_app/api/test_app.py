@@ -1,4 +1,4 @@
-"""The end of a replica: Serve and uvicorn tell the application by ASGI's lifespan."""
+"""Shutdown of a replica, which Serve and uvicorn announce by ASGI's lifespan."""
 
 from __future__ import annotations
 

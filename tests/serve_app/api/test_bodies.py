@@ -1,4 +1,4 @@
-"""Bodies that are not what they should be, on every route that takes one. Nothing of them may be a 5xx."""
+"""Invalid bodies on every route that accepts a body. None may cause a 5xx."""
 
 from __future__ import annotations
 

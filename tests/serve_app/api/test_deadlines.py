@@ -1,4 +1,4 @@
-"""Time limits, clients that leave, and faults of ours."""
+"""Time limits, clients that disconnect, and internal errors."""
 
 from __future__ import annotations
 

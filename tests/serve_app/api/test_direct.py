@@ -1,4 +1,4 @@
-"""The busiest routes are answered before FastAPI routes anything; all else goes on."""
+"""The busiest routes bypass FastAPI's routing; all other requests reach it."""
 
 from __future__ import annotations
 

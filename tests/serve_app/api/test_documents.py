@@ -173,7 +173,7 @@ async def test_too_many_documents(settings: Settings, embedder: Embedder, store:
     async with client_of(build_app(few)) as client:
         response = await client.post(DOCUMENTS, json={"documents": [KEYS] * 3})
     assert response.status_code == 422
-    assert response.json()["detail"] == "documents has 3; at most 2 in one call"
+    assert response.json()["detail"] == "documents has 3 items; at most 2 are allowed in one call"
 
 
 async def test_listing_gives_every_document_once(client: httpx.AsyncClient) -> None:

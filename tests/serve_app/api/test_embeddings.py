@@ -99,7 +99,7 @@ async def test_unknown_model(client: httpx.AsyncClient, path: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "param", "says"),
     [
-        ({"model": "gpt-4"}, 404, None, "not served; there are: sentence-transformers/all-MiniLM-L6-v2"),
+        ({"model": "gpt-4"}, 404, None, "not served; available models: sentence-transformers/all-MiniLM-L6-v2"),
         ({"model": None}, 422, "model", "valid string"),
         ({"input": [1, 2, 3]}, 422, "input", "Token ids are not supported"),
         ({"input": [[1, 2], [3]]}, 422, "input", "Token ids are not supported"),
@@ -107,7 +107,7 @@ async def test_unknown_model(client: httpx.AsyncClient, path: str) -> None:
         ({"input": ["a", None]}, 422, "input.1", "valid string"),
         ({"input": {"text": "a"}}, 422, "input", "valid list"),
         ({"dimensions": 0}, 422, "dimensions", "greater than or equal to 1"),
-        ({"dimensions": 385}, 422, None, "dimensions: 385 is too much; the model's vectors have 384"),
+        ({"dimensions": 385}, 422, None, "dimensions: 385 is too many; the model's vectors have 384"),
         ({"dimensions": "12"}, 422, "dimensions", "valid integer"),
         ({"encoding_format": "hex"}, 422, "encoding_format", "'float' or 'base64'"),
         ({"output_dtype": "int4"}, 422, "output_dtype", "'float32', 'int8' or 'binary'"),
@@ -134,7 +134,7 @@ async def test_too_many_texts(settings: Settings, embedder: Embedder, store: Vec
         await embed(client, ["a", "b"])
         response = await client.post("/v1/embeddings", json={"model": MODEL, "input": ["a", "b", "c"]})
     assert response.status_code == 422
-    assert response.json()["error"]["message"] == "input has 3; at most 2 in one call"
+    assert response.json()["error"]["message"] == "input has 3 items; at most 2 are allowed in one call"
 
 
 async def test_wrong_method_has_the_envelope_too(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of arbitrary JSON, near the right shape and far from it: never a 5xx, and always an answer of ours."""
+"""Fuzzing with arbitrary JSON bodies, close to the right shape or far from it: never a 5xx, always a valid response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search that was asked before is answered at once, and is the same answer that a search would give."""
+"""A repeated search is answered from the cache, with the same answer as a new search."""
 
 from __future__ import annotations
 

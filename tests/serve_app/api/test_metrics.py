@@ -1,4 +1,4 @@
-"""Each request of the API is counted once, under its traffic and its outcome."""
+"""Each API request is counted once, by traffic and outcome."""
 
 from __future__ import annotations
 

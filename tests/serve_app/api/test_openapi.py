@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, and the running service keeps to it: schemathesis tries every operation."""
+"""The OpenAPI document is complete, and the service conforms to it: schemathesis tests every operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the search page and of /docs, as they are served."""
+"""The served files of the search page and of /docs."""
 
 from __future__ import annotations
 
@@ -81,4 +81,4 @@ async def test_wrong_method_names_the_right_ones(client: httpx.AsyncClient, meth
     response = await client.request(method, path)
     assert response.status_code == 405
     assert response.headers["allow"] == allow
-    assert response.json()["detail"] == f"{path} does not take {method}; it takes {allow}"
+    assert response.json()["detail"] == f"{path} does not accept {method}; it accepts {allow}"

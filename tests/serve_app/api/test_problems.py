@@ -1,4 +1,4 @@
-"""Errors as HTTP, apart from the routes that raise them."""
+"""Errors as HTTP responses, independent of the routes that raise them."""
 
 from __future__ import annotations
 

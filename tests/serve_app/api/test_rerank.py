@@ -1,4 +1,4 @@
-"""A search profile with a cross-encoder, over HTTP: real engines, real embedded store."""
+"""Searches over HTTP with a profile that has a cross-encoder: real engines, real embedded store."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ async def test_batch_answers_in_order_and_errors_stay_apart(client: httpx.AsyncC
             "type": "urn:ai-docs:error:invalid-input",
             "title": "Invalid input",
             "status": 422,
-            "detail": "limit is 201 hits; at most 200",
+            "detail": "limit is 201 hits; at most 200 are allowed",
         }
     }
     assert "not a search profile" in no_profile["error"]["detail"]
@@ -215,4 +215,4 @@ async def test_batch_of_too_many(client: httpx.AsyncClient) -> None:
     assert len((await client.post(f"{SEARCH}:batch", json=full)).json()["results"]) == 100
     response = await client.post(f"{SEARCH}:batch", json=over)
     assert response.status_code == 422
-    assert response.json()["detail"] == "queries has 101; at most 100 in one call"
+    assert response.json()["detail"] == "queries has 101 items; at most 100 are allowed in one call"

@@ -1,4 +1,4 @@
-"""Back-pressure: too much is refused at once, per kind of traffic, and clients say how long they wait."""
+"""Back-pressure: each kind of traffic refuses excess requests immediately, and clients can set a timeout."""
 
 from __future__ import annotations
 

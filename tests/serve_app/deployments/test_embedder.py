@@ -1,4 +1,4 @@
-"""The pool's engine as a plain class, and what `main` binds to it."""
+"""The pool's deployment as a plain class, and the arguments that `main` binds to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway as a plain class, without Serve: its store is the real actor, its engine real or a pool's handle."""
+"""The gateway as a plain class, without Serve. Its store is the real actor; its engine is real or a pool's handle."""
 
 from __future__ import annotations
 

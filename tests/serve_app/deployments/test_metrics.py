@@ -1,4 +1,4 @@
-"""What a replica counted as Prometheus finds it on the node's metrics port, from a real Ray."""
+"""A replica's metrics as Prometheus scrapes them from the metrics port of a real Ray node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting of the serving section reaches Serve, under the name and in the unit that Serve has for it."""
+"""Every setting of the serving section reaches Serve, under Serve's name and in its unit."""
 
 from __future__ import annotations
 

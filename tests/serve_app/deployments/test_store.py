@@ -1,4 +1,4 @@
-"""The store actor and its client: the same contract through Ray, and what only a process of its own can show."""
+"""The store actor and its client: the store contract through Ray, and behaviour that needs a separate process."""
 
 from __future__ import annotations
 

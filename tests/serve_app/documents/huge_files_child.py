@@ -1,5 +1,5 @@
-"""`python -m tests.serve_app.documents.huge_files_child FOLDER`: read all files of the folder. Prints as JSON what each
-gave, and the most memory that this process and those which it started have had beyond what they had before."""
+"""`python -m tests.serve_app.documents.huge_files_child FOLDER`: read all files of the folder. Prints as JSON the
+results of each file and the peak memory that reading added to this process and its children."""
 
 from __future__ import annotations
 

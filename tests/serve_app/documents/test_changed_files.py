@@ -1,4 +1,4 @@
-"""A source that is written to while it is read."""
+"""Files that change while they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Properties over any text, then one test for each thing a reader of a passage would notice."""
+"""Properties that hold for any text, then examples of what makes a good passage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of two gigabytes in one line: real ones, whose middle is a hole, so that they take no room and no time."""
+"""Files of two gigabytes with a single line. They are sparse files, which need no disk space and no time to create."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_line_of_two_gigabytes_is_a_failure_and_not_in_memory(tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    too_large = ["larger than 67108864 bytes, the most of this format: split it"]
+    too_large = ["larger than 67108864 bytes, the limit for this format: split it"]
     too_long = "longer than 16777216 characters: split the document"
     [parquet] = told["results"].pop("a.parquet")
     assert "cannot be read" in parquet

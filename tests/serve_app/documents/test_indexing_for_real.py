@@ -1,4 +1,4 @@
-"""Files → readers → Indexer with the real tokenizer, engine and store → what a search finds."""
+"""Indexing files with the real tokenizer, engine and store, checked by searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a folder of installed packages that the test makes itself."""
+"""Documents from a folder of installed packages that the tests create."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_what_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
         for name in ("pipe.txt", "link.md", "folder", "a.exe", "empty.txt")
     }
     assert errors == {
-        "pipe.txt": [ReadFailure("pipe.txt", "is no regular file but a pipe, socket or device")],
+        "pipe.txt": [ReadFailure("pipe.txt", "is not a regular file but a pipe, socket or device")],
         "link.md": [ReadFailure("link.md", "cannot be read: No such file or directory")],
         "folder": [ReadFailure("folder", "is a folder that cannot be listed: check its permissions")],
         "a.exe": [ReadFailure("a.exe", f"has no known suffix: {', '.join(READERS)}")],
@@ -99,7 +99,7 @@ def test_a_file_over_the_limit_is_a_failure(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(result.read_whole, "__defaults__", (10,))
     (tmp_path / "a.txt").write_text("x" * 11)
     assert list(read_file(tmp_path / "a.txt", tmp_path)) == [
-        ReadFailure("a.txt", "larger than 10 bytes, the most of this format: split it")
+        ReadFailure("a.txt", "larger than 10 bytes, the limit for this format: split it")
     ]
 
 

@@ -1,4 +1,4 @@
-"""Real processes, which real files bring down."""
+"""Real reading processes and real files that crash, hang or exhaust them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_parser_that_hangs_is_ended(tmp_path: Path) -> None:
     reader = ReadingProcess(result_timeout_s=0.2)
     (tmp_path / "slow.pdf").write_bytes(slow_pdf(500))  # seconds
     (failure,) = reader.read(tmp_path / "slow.pdf", tmp_path)
-    expected = "cannot be read: one document took longer than 0.2 s; split, mend or convert it"
+    expected = "cannot be read: one document took longer than 0.2 s; split, repair or convert it"
     assert failure == ReadFailure("slow.pdf", expected)
     assert children() == []
 

@@ -73,9 +73,9 @@ def test_a_file_with_wildcards_in_its_name_is_itself(tree: Path) -> None:
     ("source", "says"),
     [
         ("nowhere", "no such file or folder"),
-        ("a/program.exe", "unknown kind of file; known are .md"),
-        (".git", "no documents there; known kinds of files are .md"),
-        ("a/*.exe", "no documents there"),
+        ("a/program.exe", "unknown kind of file; known kinds are .md"),
+        (".git", "no documents found; known kinds of files are .md"),
+        ("a/*.exe", "no documents found"),
         ("a/**x", "only be an entire path component"),
     ],
 )

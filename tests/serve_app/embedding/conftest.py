@@ -1,4 +1,4 @@
-"""The default model, what sentence-transformers itself answers, and tiny models of other kinds."""
+"""Fixtures: the default model, sentence-transformers as the reference, and tiny models of other kinds."""
 
 from __future__ import annotations
 

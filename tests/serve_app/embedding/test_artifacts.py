@@ -91,7 +91,7 @@ def test_conversion_has_an_end(model: Model, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_folder_that_cannot_be_written(default_model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot keep the converted model"):
+    with pytest.raises(ConfigurationError, match="cannot write the converted model"):
         ensure_artifact(replace(default_model, cache_dir=tmp_path / "file" / "cache"), "fp32")
 
 

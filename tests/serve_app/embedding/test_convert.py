@@ -1,4 +1,4 @@
-"""Any sentence-transformers model by path: other poolings, dense layers, families, tokenizers."""
+"""Conversion of sentence-transformers models with other poolings, dense layers, families and tokenizers."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""Cross-encoders score as sentence-transformers does, whatever goes beside them into a pass, and what cannot be one is
-refused at the start."""
+"""Cross-encoders return the scores of sentence-transformers in any batch, and other models are refused when the service
+starts."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def test_what_cannot_rerank_says_why(tmp_path: Path, model_data_dir: Path) -> No
     three = save_cross_encoder(tmp_path / "three", model_data_dir, labels=3)
     embedding = resolve_model(EmbeddingSettings(), model_data_dir).path
     for model, message in (
-        (three, "answers with 3 labels"),
-        (embedding, "is no cross-encoder"),
+        (three, "returns 3 labels"),
+        (embedding, "is not a cross-encoder"),
         (tmp_path / "absent", "neither a folder"),
         ("acme/absent", "is not on this machine and the Hugging Face hub cannot be reached"),
     ):

@@ -1,4 +1,4 @@
-"""Every engine answers as sentence-transformers does, on real texts of 1 to more than 256 tokens."""
+"""Every engine returns the vectors of sentence-transformers for real texts of 1 to more than 256 tokens."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Snapshots in the hub's own cache layout, whole and in part, without the hub and with a server that speaks its API."""
+"""Complete and incomplete snapshots in the hub's cache layout, without the hub and with a server for its API."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_whole_snapshot_is_taken_without_the_hub(files: dict[str, str], cache:
 def test_a_part_is_refused_without_the_hub(files: dict[str, str], lost: str, cache: Path) -> None:
     save(cache / "snapshots" / COMMIT, files, without=lost)
     for revision in (None, COMMIT):
-        with pytest.raises(EngineUnavailable, match=f"only in part on this machine .* no {lost}.*cannot be reached"):
+        with pytest.raises(EngineUnavailable, match=f"incomplete on this machine .* no {lost}.*cannot be reached"):
             snapshot(REPOSITORY, revision)
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_the_hub_lists_is_needed_too(cache: Path) -> None:
     entries["sentence_bert_config.json"] = {"size": 2, "blob_id": tag("{}")}
     save(cache, {f"trees/{COMMIT}.json": json.dumps({"format_version": 1, "files": entries})})
     save(cache / "snapshots" / COMMIT, MODEL)
-    with pytest.raises(EngineUnavailable, match="only in part on this machine"):
+    with pytest.raises(EngineUnavailable, match="incomplete on this machine"):
         snapshot(REPOSITORY, None)
 
 
@@ -181,7 +181,7 @@ def test_a_download_that_breaks_off_is_gone_on_with(
     serve(hub)
     with pytest.raises(EngineUnavailable, match="is not on this machine"):
         snapshot(REPOSITORY, None)
-    with pytest.raises(EngineUnavailable, match="only in part on this machine"):
+    with pytest.raises(EngineUnavailable, match="incomplete on this machine"):
         snapshot(REPOSITORY, None)
     hub.broken = ""
     path = snapshot(REPOSITORY, None)

@@ -1,4 +1,4 @@
-"""Continuous batching: every call gets its own rows, whoever comes, goes or fails beside it."""
+"""Continuous batching: every call gets its own rows, even if concurrent calls are cancelled or fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.embedding import passes
 from serve_app.embedding.batches import padded_width
 from serve_app.embedding.engine import EmbeddingEngine
 from serve_app.embedding.local import LocalEmbedder
-from serve_app.embedding.passes import BULK_PASS_IN, LOOK_TEXTS
+from serve_app.embedding.passes import BULK_PASS_IN, HEAD_TEXTS
 from serve_app.errors import EngineUnavailable, Overloaded
 from serve_app.telemetry.meter import Meter
 from serve_app.types import Embeddings, Lane, Vector, VectorSpace
@@ -105,7 +105,7 @@ async def test_many_calls_share_passes_and_get_their_own_rows(
 
 async def test_an_upload_delays_a_search_by_one_pass(counting: CountingEngine, embedder: LocalEmbedder) -> None:
     first = await busy(counting, embedder)
-    upload = asyncio.create_task(embedder.embed([WORDS[3]] * (3 * LOOK_TEXTS), Lane.BULK))
+    upload = asyncio.create_task(embedder.embed([WORDS[3]] * (3 * HEAD_TEXTS), Lane.BULK))
     await asyncio.sleep(0)
     search = asyncio.create_task(embedder.embed(["a query"]))
     await asyncio.sleep(0)

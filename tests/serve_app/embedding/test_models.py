@@ -166,5 +166,5 @@ def test_what_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_data_dir_that_cannot_be_written(folder: SavesJson, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="note its revision"):
+    with pytest.raises(ConfigurationError, match="store its revision"):
         resolve(folder(), tmp_path / "file")

@@ -1,4 +1,4 @@
-"""What is OpenVINO's own; how well it embeds is in test_golden.py and test_engine.py."""
+"""Details of the OpenVINO backend. test_golden.py and test_engine.py check its vectors."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The torch engine where it computes: of a GPU, on machines that have one."""
+"""The torch engine on its device. GPU tests run only on machines that have a GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

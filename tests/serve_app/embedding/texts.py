@@ -1,5 +1,5 @@
-"""Real texts on which engines are compared: prose of the standard library (modules that the converter does not see),
-Cranfield abstracts where the shared data is present, and what breaks tokenizers."""
+"""Real texts for comparing engines: prose of the standard library (from modules that the converter does not use),
+Cranfield abstracts if the shared data is present, and texts that are hard for tokenizers."""
 
 import json
 from functools import cache

@@ -129,5 +129,5 @@ def test_numbers_keep_their_digits(read: Read) -> None:
 
 def test_a_key_that_is_there_twice_is_a_failure(read: Read) -> None:
     ((source, error),) = failures(read("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n'))
-    assert source == "a.jsonl#1" and "'text' is there twice" in error
+    assert source == "a.jsonl#1" and "'text' occurs twice" in error
     assert len(failures(read("a.json", '[{"text": "a", "m": {"k": 1, "k": 2}}]'))) == 1
