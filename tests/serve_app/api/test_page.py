@@ -73,7 +73,7 @@ async def test_docs_need_nothing_from_elsewhere(client: httpx.AsyncClient) -> No
         ("PUT", "/v1/collections/a/documents/b/c", "DELETE, GET"),
         ("GET", "/v1/collections/a/search", "POST"),
         ("GET", "/v1/collections/a/search:batch", "POST"),
-        ("DELETE", "/v1/collections/a/documents", "GET, POST"),
+        ("PUT", "/v1/collections/a/documents", "DELETE, GET, POST"),
         ("POST", "/", "GET, HEAD"),
     ],
 )
