@@ -6,14 +6,14 @@ from serve_app.telemetry.catalogue.metric import Counter, combined
 
 PREFETCHES = Counter(
     "aidocs_prefetches_total",
-    "Next pages that were searched before a user requested them. computed: the answer was put into the cache. cached: "
-    "it was there already. failed: by an error or a timeout. They are no requests and not in the stages search and "
-    "serialise; their embeddings are in lane bulk, and their cache lookups are counted like all others",
+    "Next pages that were searched before a user requested them. computed: the result was computed and cached. cached: "
+    "it was already cached. failed: an error or a timeout. A prefetch counts neither as a request nor in the stages "
+    "search and serialise, but its embedding (lane bulk) and its cache lookups do count",
     labels=("outcome",),
     series=combined(("computed", "cached", "failed")),
 )
 PREFETCHES_USEFUL = Counter(
-    "aidocs_prefetches_useful_total", "Computed prefetches whose answer a user then received from the cache"
+    "aidocs_prefetches_useful_total", "Computed prefetches whose result a user later received from the cache"
 )
 PREFETCHES_SKIPPED = Counter(
     "aidocs_prefetches_skipped_total",
