@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_app.search.release import Release, release_at
+from serve_app.search.release import Release
 from serve_app.settings import Settings
 from serve_app.types import FIRST_INDEX, Lane, Vector, VectorSpace
 
@@ -93,5 +93,12 @@ def test_the_order_of_profiles_does_not() -> None:
 
 
 def test_only_a_later_index_adds_its_name() -> None:
-    assert release_at("model-1a2b", FIRST_INDEX) == "model-1a2b"
-    assert release_at("model-1a2b", "built-2") == "model-1a2b@built-2"
+    release = Release.of(Settings(), SPACE, "int8")
+    assert release.name_at(FIRST_INDEX) == release.name_at("") == release.name
+    assert release.name_at("built-2") == f"{release.name}@built-2"
+    assert replace(release, index="built-2").name == f"{release.name}@built-2"
+
+
+def test_the_active_index_has_a_key_of_its_own() -> None:
+    release = Release.of(Settings(), SPACE, "int8")
+    assert len({release.key, replace(release, index=FIRST_INDEX).key, replace(release, index="built-2").key}) == 3
