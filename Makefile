@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COLLECTION ?= demo
 SOURCE ?= python-packages
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: help install demo serve stop index test test-fast check format bench docs lock clean
@@ -42,7 +42,7 @@ test: install ## all tests; REQUIRE_SERVICES=1 makes a missing server a failure
 	$(PYTEST)
 
 test-fast: install ## the tests that take little time: no Ray, no server, no browser, no converted model
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --numprocesses 2 --dist loadfile -m "not slow"
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .

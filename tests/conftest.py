@@ -38,18 +38,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker, and before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out, and say which tests one worker of xdist runs: those with Ray, which has
-    fixed ports and uses every core, in one; else those of a file, which share its fixtures."""
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & services.SLOW_FIXTURES:
-            item.add_marker("slow")
-        if fixtures & services.RAY_FIXTURES:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what `make test-fast` leaves out: tests that use a fixture which takes seconds to start."""
+    if set(getattr(item, "fixturenames", ())) & services.SLOW_FIXTURES:
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(tryfirst=True)

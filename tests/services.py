@@ -8,10 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-# Fixtures that start a Ray.
-RAY_FIXTURES = frozenset({"ray_cluster", "service", "job_cluster"})
 # Fixtures that take seconds to start. tests/conftest.py marks every test that uses one as slow.
-SLOW_FIXTURES = RAY_FIXTURES | {"model_data_dir", "origin", "browser"}
+SLOW_FIXTURES = frozenset({"ray_cluster", "service", "job_cluster", "model_data_dir", "origin", "browser"})
 
 may_start = True  # whether the running test is marked as slow; tests/conftest.py sets it
 

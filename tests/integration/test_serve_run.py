@@ -17,8 +17,6 @@ from serve_app.local.run import KEEP_MARK, RUN_MARK
 from tests.integration.running import bearing, http, is_ready, poll
 from tests.services import missing
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 PORT = 8000  # Serve's, which the command cannot change
 URL = f"http://127.0.0.1:{PORT}"
 REPOSITORY = Path(__file__).parents[2]

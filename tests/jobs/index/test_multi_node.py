@@ -8,10 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("ray")
-
 DOCUMENTS = 400
 ROOT = Path(__file__).parents[3]
 

@@ -1,5 +1,7 @@
 """The three ways of use, one after another from a bare copy of the repository, as they are typed: `serve run`, `ray job
-submit`, a client. None of Ray's variables is set, but its address where another Ray runs on this machine."""
+submit`, a client. None of Ray's variables is set, but its address where another Ray runs on this machine.
+
+The commands have fixed ports, so this runs before tests/integration and tests/jobs, whose Ray would have them."""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ from serve_app.local.ports import is_free
 from serve_app.local.run import KEEP_MARK, RUN_MARK
 from tests.integration.running import bearing, http, is_ready, poll, statuses_of
 from tests.services import missing
+
+pytestmark = pytest.mark.slow
 
 URL = "http://127.0.0.1:8000"
 PORTS = {8000: "Serve", 8265: "Ray's dashboard", 52365: "Ray's job agent"}  # each fixed, or the default of a command
