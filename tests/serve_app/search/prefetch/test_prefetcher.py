@@ -143,7 +143,7 @@ async def test_habits_differ_by_page_and_by_client(store: VectorStore) -> None:
 
 
 async def test_the_release_of_the_users_search_answers_the_prefetch(store: VectorStore) -> None:
-    narrow = SearchSettings(profiles={"default": SearchProfile(prefetch=7)})
+    narrow = SearchSettings(profiles={"default": SearchProfile(candidates=7)})
     releases = {"": release_of(SPACE), "canary": release_of(SPACE, narrow)}
     service = Service(store, lambda _principal, _collection, sticky_key: releases[sticky_key], half_life_s=1e6)
     await service.read("cats", 2)
