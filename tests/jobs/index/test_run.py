@@ -179,7 +179,7 @@ async def test_a_collection_of_another_model_is_refused_before_work(settings: Se
     document = IndexedDocument(Document("a", "text"), "print", (IndexedPassage(Passage(0, "text"), *vectors),))
     await connect_store(settings).write(scope, other, [document])
     (tmp_path / "a.md").write_text("text")
-    with pytest.raises(Conflict, match=r"made with model other-model .* take another collection"):
+    with pytest.raises(Conflict, match=r"made with model other-model .* use another collection"):
         await index(tmp_path, scope, settings, tmp_path / "letters.jsonl")
 
 
