@@ -9,7 +9,7 @@ from cluster.environment import Environment, IndexJob
 from cluster.objects import Object, make
 from cluster.rayservice import ray_cluster_spec
 
-BACKOFF_LIMIT = 2  # a job that is started again goes on from what is stored
+BACKOFF_LIMIT = 2  # a job that starts again skips documents that are stored already
 DEADLINE_S = 12 * 3_600
 KEPT_AFTER_END_S = 3_600
 

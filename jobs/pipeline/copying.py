@@ -1,4 +1,4 @@
-"""Documents of one index of a collection, made anew for another one."""
+"""Copies the documents of one index of a collection into another index, cut and embedded for it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def require_rerankable(request: SearchRequest, profile: str) -> None:
 
 
 def first_hits(request: SearchRequest, candidates: int) -> SearchRequest:
-    """What finds those that are ordered anew; of any page the same."""
+    """The request for the hits that the cross-encoder reorders; the same for every page."""
     return replace(request, limit=candidates, offset=0)
 
 
